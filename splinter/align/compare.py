@@ -1,0 +1,325 @@
+"""Judging two sets of arrays: tolerance, comparison of one tensor, alignment of one step.
+
+The verdict falls on the largest element, never on a mean: one wrong value in two million vanishes in a
+mean. `rtol` is relative to the largest element of the reference tensor, because the rounding error of a sum
+follows the size of its terms, not of its result (Higham: |fl(AB) - AB| <= g_n |A||B|). In float32 the port's
+error against the float64 referee must also be of the size of the reference's own.
+
+What fails by itself: nothing compared, NaN or infinity, a tensor compared with itself, names, shapes or
+dtypes that differ. Nothing is broadcast, nothing transposed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What a step may differ by, and why.
+
+    Args:
+        atol, rtol: |ours - theirs| <= atol + rtol * max|theirs| for every element.
+        why: where the number comes from; the measured worst case belongs here.
+        ratio: error against the float64 referee at most this many times the reference's own; None = not judged.
+    """
+
+    atol: float
+    rtol: float
+    why: str
+    ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.why:
+            raise ValueError("a tolerance needs its reason")
+        if not all(math.isfinite(x) and x >= 0 for x in (self.atol, self.rtol)):
+            raise ValueError(f"atol={self.atol}, rtol={self.rtol}: both must be finite and not negative")
+
+    def __str__(self) -> str:
+        return "exact" if self.atol == self.rtol == 0 else f"atol={self.atol:g},rtol={self.rtol:g}"
+
+
+EXACT = Tolerance(atol=0.0, rtol=0.0, why="integers, strings or names: nothing to round")
+
+
+@dataclass
+class Comparison:
+    """One tensor judged. `problem` is set when it could not be compared at all."""
+
+    name: str
+    shape: tuple[int, ...]
+    values: int = 0
+    max_abs: float = 0.0
+    max_rel: float = 0.0
+    index: tuple[int, ...] = ()
+    theirs_at: Any = None
+    ours_at: Any = None
+    ulp: float | None = None
+    theirs_error: float | None = None
+    ours_error: float | None = None
+    referee_ratio: float | None = None
+    allowed: float = 0.0
+    passed: bool = False
+    problem: str = ""
+    headroom: float | None = None
+
+    def sentence(self) -> str:
+        """The finding in one line, complete enough to start debugging from."""
+        if self.problem:
+            return f"{self.name} {self.shape}: {self.problem}"
+        parts = [
+            f"{self.name} {self.shape}; max abs {self.max_abs:.3g} at {self.index}",
+            f"theirs {self.theirs_at!r}, ours {self.ours_at!r}",
+        ]
+        if self.ulp is not None:
+            parts.append(f"{self.ulp:,.0f} ULP")
+        if self.referee_ratio is not None:
+            parts.append(f"{self.referee_ratio:.3g}x the reference's own float64 error")
+        return "; ".join([", ".join(parts), f"allowed {self.allowed:.3g}"])
+
+
+@dataclass
+class Item:
+    """Two arrays of one name waiting to be judged."""
+
+    name: str
+    theirs: np.ndarray
+    ours: np.ndarray
+    referee: np.ndarray | None = None
+    exact: bool = False
+    scale: float | None = None
+    bound: float | None = None
+
+
+def compare(item: Item, tolerance: Tolerance) -> Comparison:
+    """Judge one tensor; see the module's docstring for the rule."""
+    theirs, ours = item.theirs, item.ours
+    result = Comparison(item.name, tuple(theirs.shape), values=int(theirs.size))
+    if theirs is ours or (theirs.size and np.shares_memory(theirs, ours)):
+        return _failed(result, "compared with itself")
+    if theirs.shape != ours.shape:
+        return _failed(result, f"shapes differ, theirs {theirs.shape}, ours {ours.shape}")
+    if theirs.dtype.kind != ours.dtype.kind or (theirs.dtype.kind == "f" and theirs.dtype != ours.dtype):
+        return _failed(result, f"dtypes differ, theirs {theirs.dtype}, ours {ours.dtype}")
+    if theirs.size == 0:
+        result.passed = True  # an empty tensor adds no value; an alignment without values fails as a whole
+        return result
+    if theirs.dtype.kind not in "fiub":
+        return _judge_exact(result, theirs, ours)
+    a, b = theirs.astype(np.float64), ours.astype(np.float64)
+    for side, x in (("theirs", a), ("ours", b)):
+        if not np.isfinite(x).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+            return _failed(result, f"{side} holds {x[where]} at {where}")
+    difference = np.abs(a - b)
+    result.index = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
+    result.max_abs = float(difference[result.index])
+    result.theirs_at, result.ours_at = theirs[result.index].item(), ours[result.index].item()
+    magnitude = float(np.abs(a).max())
+    result.max_rel = result.max_abs / magnitude if magnitude else result.max_abs
+    if item.exact or theirs.dtype.kind != "f":
+        result.passed = result.max_abs == 0
+        return result
+    result.ulp = result.max_abs / float(np.spacing(np.abs(theirs[result.index])))
+    scale = magnitude if item.scale is None else item.scale
+    result.allowed = tolerance.atol + tolerance.rtol * scale if item.bound is None else item.bound
+    result.passed = result.max_abs <= result.allowed
+    margins = [result.allowed / result.max_abs] if result.max_abs else []
+    if item.referee is not None:
+        if item.referee.shape != theirs.shape:
+            return _failed(result, f"the referee has shape {item.referee.shape}")
+        result.theirs_error = float(np.abs(a - item.referee).max())
+        result.ours_error = float(np.abs(b - item.referee).max())
+        # a reference that happens to be exact must not demand the impossible: one rounding of the scale
+        own = max(result.theirs_error, float(np.finfo(theirs.dtype).eps) * scale)
+        result.referee_ratio = result.ours_error / own if own else 0.0
+        if tolerance.ratio is not None and item.scale is None:
+            result.passed = result.passed and result.referee_ratio <= tolerance.ratio
+            if result.referee_ratio:
+                margins.append(tolerance.ratio / result.referee_ratio)
+    result.headroom = min(margins, default=None)
+    return result
+
+
+def _failed(result: Comparison, problem: str) -> Comparison:
+    result.problem, result.passed = problem, False
+    return result
+
+
+def _judge_exact(result: Comparison, theirs: np.ndarray, ours: np.ndarray) -> Comparison:
+    """Strings and the like: equal or not; the 'difference' counts the unequal entries."""
+    unequal = np.argwhere(theirs != ours)
+    result.passed = len(unequal) == 0
+    result.max_abs = float(len(unequal))
+    if len(unequal):
+        result.index = tuple(int(i) for i in unequal[0])
+        result.theirs_at, result.ours_at = theirs[result.index], ours[result.index]
+    return result
+
+
+@dataclass
+class Alignment:
+    """One step of one pair: what was computed on both sides, then how it was judged."""
+
+    system: str
+    mode: str
+    step: str
+    checkpoint: str
+    dtype: str
+    reference: str = ""
+    items: list[Item] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    comparisons: list[Comparison] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(
+        self,
+        name: str,
+        theirs: Any,
+        ours: Any,
+        referee: Any = None,
+        exact: bool = False,
+        scale: float | None = None,
+        bound: float | None = None,
+    ) -> None:
+        """Put two arrays beside each other.
+
+        Args:
+            exact: no tolerance, whatever the step allows.
+            scale: what rounding is relative to, when that is not the tensor's own largest element (a gradient
+                that is zero by algebra is rounding noise of the global norm); no ratio is judged then.
+            bound: an absolute limit of its own, derived by the step (a critical value of a test).
+        """
+        referee = None if referee is None else np.asarray(referee)
+        self.items.append(Item(name, np.asarray(theirs), np.asarray(ours), referee, exact, scale, bound))
+
+    def add_all(
+        self,
+        prefix: str,
+        theirs: Mapping[str, Any],
+        ours: Mapping[str, Any],
+        referee: Mapping[str, Any] | None = None,
+        exact: bool = False,
+    ) -> None:
+        """Pair two dicts by name, in the order of theirs; a name on one side only is a failure."""
+        for side, lonely in (("theirs", theirs.keys() - ours.keys()), ("ours", ours.keys() - theirs.keys())):
+            if lonely:
+                self.problems.append(f"{prefix}only {side} has {', '.join(sorted(lonely)[:4])}")
+        for name, array in theirs.items():
+            if name in ours:
+                self.add(prefix + name, array, ours[name], None if referee is None else referee[name], exact)
+
+    def judge(self, tolerance: Tolerance) -> Alignment:
+        """Compare everything that was added and let go of the arrays."""
+        self.comparisons = [compare(item, tolerance) for item in self.items]
+        if self.values == 0:
+            self.problems.append("nothing was compared")
+        elif not _varied(self.items):
+            self.problems.append("every compared number is the same one; that proves nothing")
+        self.items = []
+        return self
+
+    @property
+    def values(self) -> int:
+        """How many numbers were compared."""
+        return sum(c.values for c in self.comparisons)
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.comparisons) and not self.problems and all(c.passed for c in self.comparisons)
+
+    @property
+    def first_divergence(self) -> Comparison | None:
+        """The first tensor, in execution order, that fails."""
+        return next((c for c in self.comparisons if not c.passed), None)
+
+    @property
+    def worst(self) -> Comparison | None:
+        """The first failure, else the tensor with the least headroom, else the largest difference."""
+        if self.first_divergence:
+            return self.first_divergence
+        with_headroom = [c for c in self.comparisons if c.headroom is not None]
+        if with_headroom:
+            return min(with_headroom, key=lambda c: c.headroom or 0.0)
+        return max(self.comparisons, key=lambda c: c.max_abs, default=None)
+
+    @property
+    def headroom(self) -> float | None:
+        """Allowed over seen, of the tightest tensor; None where nothing differs."""
+        return min((c.headroom for c in self.comparisons if c.headroom is not None), default=None)
+
+    def message(self) -> str:
+        """Why the step failed, in full."""
+        lines = [f"{self.step}/{self.system} ({self.mode}, {self.checkpoint}, {self.dtype}):"]
+        lines += [f"  {problem}" for problem in self.problems[:6]]
+        first = self.first_divergence
+        if first:
+            lines.append(f"  first divergence {first.sentence()}")
+            failed = sum(not c.passed for c in self.comparisons)
+            lines.append(f"  {failed} of {len(self.comparisons)} tensors differ")
+        return "\n".join(lines)
+
+    def record(self, tolerance: Tolerance, verdict: str, reason: str = "") -> dict[str, Any]:
+        """One entry of alignment.json."""
+        worst = self.worst
+        return {
+            "system": self.system,
+            "mode": self.mode,
+            "step": self.step,
+            "checkpoint": self.checkpoint,
+            "dtype": self.dtype,
+            "reference": self.reference,
+            "verdict": verdict,
+            "reason": reason,
+            "values": self.values,
+            "worst": None
+            if worst is None
+            else {
+                "tensor": worst.name,
+                "index": list(worst.index),
+                "max_abs": worst.max_abs,
+                "max_rel": worst.max_rel,
+                "ulp": worst.ulp,
+                "referee_ratio": worst.referee_ratio,
+            },
+            "tolerance": {
+                "atol": tolerance.atol,
+                "rtol": tolerance.rtol,
+                "ratio": tolerance.ratio,
+                "why": tolerance.why,
+            },
+            "headroom": self.headroom,
+            "seconds": round(self.seconds, 3),
+            "tensors": [
+                {
+                    "name": c.name,
+                    "shape": list(c.shape),
+                    "max_abs": c.max_abs,
+                    "max_rel": c.max_rel,
+                    "allowed": c.allowed,
+                    "theirs_error": c.theirs_error,
+                    "ours_error": c.ours_error,
+                    "passed": c.passed,
+                }
+                for c in self.comparisons
+            ],
+            "curves": self.curves,
+        }
+
+
+def _varied(items: list[Item]) -> bool:
+    """Whether the reference's numbers are more than one number repeated."""
+    seen: set[Any] = set()
+    for item in items:
+        if item.bound is not None:
+            return True  # a test statistic against its critical value
+        seen.update(np.unique(item.theirs.ravel()[:1000]).tolist())
+        if len(seen) > 1:
+            return True
+    return False

@@ -1,0 +1,178 @@
+"""How a system describes itself to the engine: a Port with two Sides, and the Pair that a test receives."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .compare import Alignment
+from .weights import WeightMap
+
+Arrays = Mapping[str, np.ndarray]
+PRECISIONS = ("float64", "float32")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One implementation: functions over one framework's models and tensors.
+
+    A step asks only for the functions it needs; a side without one leaves it None, and the step says so.
+
+    Args:
+        framework: "torch" or "paddle"; picks the driver (torch_side.py, paddle_side.py).
+        sources: the modules that are this implementation; two sides with the same sources are not a pair.
+        kind: for the report: "transformers", "twin" (written here from the paper) or "port".
+        load: (folder) -> model in evaluation mode, dropout 0, with the weights of the checkpoint.
+        build: (folder) -> model as its initialiser leaves it, with the configuration of the checkpoint.
+        forward: (model, batch of tensors) -> named outputs, differentiable.
+        loss: (model, outputs, batch of tensors) -> scalar.
+        optimizer: (named parameters, recipe, decayed names) -> object with step(rate) and moments().
+        decayed: (parameter names) -> those that weight decay applies to.
+        hyperparameters: () -> the recipe's defaults by name.
+        rates: (features, recipe) -> learning rate of every update, and some beyond the last.
+        data: (name of a data source) -> columns and texts, from raw file to model input.
+        metric: (name of a metric case) -> scores and predictions as arrays.
+        train: (folder, dtype) -> {"loss": (N,), "norm": (N,), scores...} of one whole run, dropout 0.
+    """
+
+    framework: str
+    sources: tuple[str, ...]
+    kind: str
+    load: Callable[[Path], Any]
+    build: Callable[[Path], Any]
+    forward: Callable[[Any, Any], Mapping[str, Any]]
+    loss: Callable[[Any, Any, Any], Any]
+    optimizer: Callable[[Mapping[str, Any], Any, Iterable[str]], Any] | None = None
+    decayed: Callable[[Iterable[str]], Sequence[str]] | None = None
+    hyperparameters: Callable[[], Mapping[str, float]] | None = None
+    rates: Callable[[int, Any], Sequence[float]] | None = None
+    data: Callable[[str], Arrays] | None = None
+    metric: Callable[[str], Arrays] | None = None
+    train: Callable[[Path, str], Arrays] | None = None
+
+    @property
+    def driver(self) -> ModuleType:
+        """The module that speaks the framework."""
+        return importlib.import_module(f"splinter.align.{self.framework}_side")
+
+    def source_hash(self) -> str:
+        """sha256 of the source files, so that a report shows that the reference was not edited."""
+        digest = hashlib.sha256()
+        for name in self.sources:
+            spec = importlib.util.find_spec(name)
+            if spec is None or spec.origin is None:
+                raise ModuleNotFoundError(f"{name}, a source of the {self.kind} side, is not installed")
+            digest.update(Path(spec.origin).read_bytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Port:
+    """A system: its modes, its weight names, its two sides, and the inputs that each step feeds to both.
+
+    Args:
+        name: one of the four systems, or that of an outside port.
+        modes: each is aligned on its own.
+        theirs, ours: (mode) -> Side.
+        weights: () -> WeightMap from their names to ours.
+        batches: (folder) -> named input batches for forward and backward, hostile ones included.
+        train_batches: (folder) -> the batches of the backward step's updates, in order.
+        loss_cases: (mode) -> named (outputs, batch) pairs for the loss step.
+        readout: (outputs, batch) -> what of the outputs is compared (masked positions apart, say).
+        recipe: () -> the recipe with decay 0 and one with decay, for optimizer, lr and regularization.
+        features: numbers of features for which schedules are compared.
+        data_sources: step ("dev_data", "train_data") -> names of data sources that can be read now.
+        metric_cases: names for `Side.metric`.
+        zero_gradient: regular expression of our parameters whose gradient is zero by algebra.
+        steps: which of the eleven apply.
+        checkpoints: name -> function that returns the folder; the first is the one that is always aligned.
+        fetch: (name or folder) -> folder, for a checkpoint that the caller names.
+    """
+
+    name: str
+    modes: tuple[str, ...]
+    theirs: Callable[[str], Side]
+    ours: Callable[[str], Side]
+    weights: Callable[[], WeightMap]
+    batches: Callable[[Path, str], Mapping[str, Arrays]]
+    train_batches: Callable[[Path, str], Sequence[Arrays]]
+    loss_cases: Callable[[str], Mapping[str, tuple[Arrays, Arrays]]]
+    readout: Callable[[Arrays, Arrays], Arrays]
+    recipe: Callable[..., Any]
+    features: tuple[int, ...]
+    data_sources: Callable[[str, str], Sequence[str]]
+    metric_cases: Callable[[str], Sequence[str]]
+    zero_gradient: str
+    steps: tuple[str, ...]
+    checkpoints: Mapping[str, Callable[[], Path]]
+    fetch: Callable[[str], Path]
+
+
+class SelfComparison(ValueError):
+    """Both sides of a pair are the same implementation."""
+
+
+@dataclass
+class Pair:
+    """Both sides of one port in one mode, precision and checkpoint; models are loaded afresh on request."""
+
+    port: Port
+    mode: str
+    checkpoint: str
+    folder: Path
+    dtype: str
+
+    def __post_init__(self) -> None:
+        if set(self.theirs.sources) & set(self.ours.sources):
+            raise SelfComparison(f"{self.port.name}: both sides come from {', '.join(self.theirs.sources)}")
+
+    @cached_property
+    def theirs(self) -> Side:
+        return self.port.theirs(self.mode)
+
+    @cached_property
+    def ours(self) -> Side:
+        return self.port.ours(self.mode)
+
+    @property
+    def refereed(self) -> bool:
+        """Whether a float64 run of the reference stands beside a float32 comparison."""
+        return self.dtype == "float32"
+
+    def model(self, side: Side, dtype: str | None = None) -> Any:
+        """A freshly loaded model; the settings for comparing are applied first."""
+        side.driver.settle()
+        return side.driver.cast(side.load(self.folder), dtype or self.dtype)
+
+    def translate(self, theirs: Arrays) -> dict[str, np.ndarray]:
+        """Arrays under their parameter names (weights, gradients, moments) under our names and layout."""
+        mapping = self.port.weights()
+        links = {link.theirs: link for link in mapping.links(self.our_names)}
+        translated = {}
+        for name, array in theirs.items():
+            if name in links:
+                link = links[name]
+                translated[link.ours] = np.ascontiguousarray(array.T) if link.transpose else array
+            else:
+                translated[f"theirs:{name}"] = array  # shows up as a name on one side only
+        order = {name: i for i, name in enumerate(self.our_names)}
+        return dict(sorted(translated.items(), key=lambda kv: order.get(kv[0], -1)))
+
+    @cached_property
+    def our_names(self) -> tuple[str, ...]:
+        """Our parameter names in the order of the model."""
+        return tuple(self.ours.driver.parameters(self.ours.load(self.folder)))
+
+    def alignment(self, step: str, dtype: str | None = None) -> Alignment:
+        """An empty alignment labelled for this pair."""
+        return Alignment(
+            self.port.name, self.mode, step, self.checkpoint, dtype or self.dtype, reference=self.theirs.kind
+        )

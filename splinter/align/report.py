@@ -1,0 +1,564 @@
+"""alignment.json -> one HTML page, badges for shields.io, and a matrix for the terminal.
+
+Every result here is a pure function of the JSON that `--align-json` wrote; only `read`, `write` and `main` touch
+files. A result without proof is never green: a skip is grey, and a pass that compared nothing counts as a failure.
+
+    python -m splinter.align.report alignment.json --out report --badges badges
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import sys
+from collections import Counter
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+
+# The order is the order of work: each step trusts those before it. steps.py imports this tuple from here, where it
+# costs no framework.
+STEPS = (
+    "forward",
+    "dev_data",
+    "metric",
+    "loss",
+    "lr",
+    "optimizer",
+    "regularization",
+    "backward",
+    "train_data",
+    "init",
+    "training",
+)
+
+SCHEMA = 1
+# verdict -> its word in a matrix cell; from the gravest to the mildest, so that a mixed cell shows the first it holds
+CELLS = {"failed": "FAIL", "xfailed": "xfail", "passed": "ok", "skipped": "skip"}
+FIELDS = {
+    "system": str,
+    "mode": str,
+    "step": str,
+    "checkpoint": str,
+    "dtype": str,
+    "verdict": str,
+    "reason": str,
+    "values": int,
+    "worst": (dict, type(None)),
+    "tolerance": (dict, type(None)),
+    "headroom": (int, float, type(None)),
+    "seconds": (int, float),
+    "reference": str,
+}
+OPTIONAL = {"tensors": list, "curves": dict}
+
+
+class ReportError(ValueError):
+    """The input is no schema-1 alignment; the message says where, `where` holds the keys that lead there."""
+
+    def __init__(self, message, where=()):
+        super().__init__(message)
+        self.where = where
+
+
+# Judging
+
+
+def verdict(result):
+    """The verdict as shown: the recorded one, unless the record contradicts it."""
+    known = result["verdict"] in CELLS
+    return result["verdict"] if known and not contradiction(result) else "failed"
+
+
+def contradiction(result):
+    """Why a recorded pass cannot stand, or ''. An empty comparison proves nothing."""
+    if result["verdict"] != "passed":
+        return ""
+    if result.get("values") == 0:
+        return "recorded as passed, but no number was compared"
+    failed = [tensor.get("name") for tensor in result.get("tensors") or [] if tensor.get("passed") is False]
+    return f"recorded as passed, but {failed[0]} failed" if failed else ""
+
+
+def badge(alignment, step):
+    """
+    The shields.io endpoint object of one step.
+
+    red: any failed. yellow: any expected failure. brightgreen: every system and mode that has this step passed it at
+    least once. lightgrey: all else, since a skip is no proof.
+
+    Raises:
+        ValueError: `step` is none of STEPS.
+    """
+    if step not in STEPS:
+        raise ValueError(f"no step {step!r}; the steps are {', '.join(STEPS)}")
+    results = [result for result in alignment["results"] if result["step"] == step]
+    verdicts = Counter(verdict(result) for result in results)
+    systems = {(result["system"], result["mode"]) for result in results}
+    proven = {(result["system"], result["mode"]) for result in results if verdict(result) == "passed"}
+    if verdicts["failed"]:
+        color = "red"
+    elif verdicts["xfailed"]:
+        color = "yellow"
+    else:
+        color = "brightgreen" if results and proven == systems else "lightgrey"
+    message = "skipped" if set(verdicts) == {"skipped"} else counted(verdicts) or "not run"
+    return {"schemaVersion": 1, "label": f"align: {step}", "message": message, "color": color}
+
+
+def counted(verdicts):
+    """Counter of verdicts -> 'passed 4, skipped 2'; '' for none."""
+    order = ("failed", "passed", "xfailed", "skipped")
+    return ", ".join(f"{name} {verdicts[name]}" for name in order if verdicts[name])
+
+
+def overall(alignment):
+    """(verdict, sentence) of the whole file: as good as its worst badge."""
+    colors = {step: badge(alignment, step)["color"] for step in STEPS}
+    counts = counted(Counter(verdict(result) for result in alignment["results"])) or "no results"
+    unproven = [step for step in STEPS if colors[step] == "lightgrey"]
+    if "red" in colors.values():
+        return "failed", f"Not aligned: {counts}"
+    if len(unproven) == len(STEPS):
+        return "skipped", f"Nothing proven: {counts}"
+    if unproven:
+        counts += f"; not proven: {', '.join(unproven)}"
+    if "yellow" in colors.values():
+        return "xfailed", f"{'Incomplete, with' if unproven else 'Aligned up to'} known gaps: {counts}"
+    return ("skipped", f"Incomplete: {counts}") if unproven else ("passed", f"Aligned: {counts}")
+
+
+def matrix(alignment):
+    """Plain text, at most 100 columns: a row per system and mode, a column per step, a cell as grave as its worst."""
+    heads = [{"optimizer": "optim", "regularization": "regular"}.get(step, step) for step in STEPS]
+    rows = {}
+    for result in alignment["results"]:
+        row = rows.setdefault(f"{result['system']} {result['mode']}", {})
+        row.setdefault(result["step"], set()).add(verdict(result))
+    heads = [head.ljust(len(CELLS["xfailed"])) for head in heads]
+    label_width = 15
+    lines = [" ".join([" " * label_width, *heads])]
+    for label, row in rows.items():
+        cells = []
+        for step, head in zip(STEPS, heads):
+            word = next((CELLS[name] for name in CELLS if name in row.get(step, ())), "-")
+            cells.append(word.ljust(len(head)))
+        if len(label) > label_width:  # a long name gets a line of its own rather than lose its end
+            lines.append(cut(label))
+            label = ""
+        lines.append(f"{label:<{label_width}} {' '.join(cells)}")
+    return "\n".join(line.rstrip() for line in [*lines, cut(overall(alignment)[1])]) + "\n"
+
+
+def cut(text, width=100):
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+# Words and numbers
+
+
+def number(value):
+    """3.1e-06 -> '3.1e-6'; None -> '-'. Three significant digits; nan and infinity stay visible."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if 1000 <= abs(value) < 1e9:
+        return f"{value:,.0f}"
+    text = f"{value:.3g}".replace("inf", "∞")
+    return re.sub(r"e([+-])0*", lambda match: "e" + match[1].strip("+"), text)
+
+
+def shape(value):
+    """[2, 384] -> '(2, 384)', [5] -> '(5)'; anything else as it is."""
+    return f"({', '.join(map(str, value))})" if isinstance(value, (list, tuple)) else number(value)
+
+
+def allowed(result):
+    """What the worst tensor was allowed, in words."""
+    worst, tolerance = result["worst"] or {}, result["tolerance"] or {}
+    for tensor in result.get("tensors") or []:
+        if tensor.get("name") == worst.get("tensor") and tensor.get("allowed") is not None:
+            return number(tensor["allowed"])
+    atol, rtol = tolerance.get("atol"), tolerance.get("rtol")
+    return f"{number(atol)} + {number(rtol)} x |theirs|" if rtol else number(atol)
+
+
+def worst_sentence(result):
+    """'max abs 3.1e-6 at (0, 17, 402) in encoder.3; 12 ULP; 0.9x ...; allowed 2e-5, headroom 6.4.'"""
+    worst, tolerance = result["worst"], result["tolerance"] or {}
+    if not worst:
+        exact = tolerance.get("atol") == 0 and tolerance.get("rtol") == 0 and verdict(result) == "passed"
+        return f"All {number(result['values'])} values are equal." if exact else "No worst element recorded."
+    place = f" at {shape(worst['index'])}" if worst.get("index") is not None else ""
+    place += f" in {worst['tensor']}" if worst.get("tensor") else ""
+    largest = worst.get("max_abs")
+    parts = ["equal in every value" if largest == 0 else f"max abs {number(largest)}{place}"]
+    if worst.get("max_rel"):
+        parts.append(f"max rel {number(worst['max_rel'])}")
+    if worst.get("ulp"):
+        parts.append(f"{number(worst['ulp'])} ULP")
+    if worst.get("referee_ratio") is not None:
+        parts.append(f"{number(worst['referee_ratio'])}x the reference's own float64 error")
+    if tolerance:
+        room = f", headroom {number(result['headroom'])}" if result["headroom"] is not None else ""
+        parts.append(f"allowed {allowed(result)}{room}")
+    sentence = "; ".join(parts)
+    return sentence[0].upper() + sentence[1:] + "."
+
+
+def divergence(result):
+    """A sentence on the first tensor that failed, in execution order; '' if none did."""
+    for place, tensor in enumerate(result.get("tensors") or [], start=1):
+        if tensor.get("passed") is False:
+            name, size = tensor.get("name"), shape(tensor.get("shape"))
+            seen, limit = number(tensor.get("max_abs")), number(tensor.get("allowed"))
+            total = len(result["tensors"])
+            return f"First divergence: {name} {size}, tensor {place} of {total}; max abs {seen}, allowed {limit}."
+    return ""
+
+
+def flatten(value, path=""):
+    """Nested JSON -> [(dotted path, text)] in order; a list of plain values stays one row."""
+    if isinstance(value, dict) and value:
+        return [row for key, item in value.items() for row in flatten(item, f"{path}.{key}" if path else key)]
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        return [row for place, item in enumerate(value) for row in flatten(item, f"{path}[{place}]")]
+    if isinstance(value, list):
+        return [(path, ", ".join(map(str, value)))]
+    return [(path, value if isinstance(value, str) else json.dumps(value))]
+
+
+# Drawing
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 250, 64, 12, 12, 40  # SVG user units
+
+
+def plot(series, log, mark=None):
+    """
+    Lay out a line chart; the template only writes it down.
+
+    Args:
+        series: {name: values}; value i stands at x = i. None, nan and infinity interrupt the line. On a log scale a
+            value of 0 (bit-equal) lies on the bottom edge, labelled 0.
+        log: logarithmic y axis.
+        mark: index to mark with a vertical line, or None.
+
+    Returns:
+        None where there is nothing to draw, else a dict of paths, ticks and marks in SVG user units.
+    """
+    drawable = {name: thin([clean(value) for value in values]) for name, values in series.items()}
+    heights = [value for points in drawable.values() for _, value in points if value is not None]
+    scaled = [math.log10(value) if log else value for value in heights if value > 0 or not log]
+    if not scaled:
+        return None
+    has_zero = log and len(scaled) < len(heights)
+    ticks = decades(min(scaled), max(scaled)) if log else even_ticks(min(scaled), max(scaled))
+    low, high = ticks[0], ticks[-1]
+    if has_zero:
+        low -= max(1.0, (high - low) / 6)  # below the smallest power of ten, where no positive value can be
+    last = max(len(values) for values in series.values()) - 1
+
+    def x(place):
+        return LEFT + (WIDTH - LEFT - RIGHT) * (place / last if last else 0.5)
+
+    def y(value):
+        height = (math.log10(value) if value > 0 else low) if log else value
+        return TOP + (HEIGHT - TOP - BOTTOM) * (high - height) / (high - low)
+
+    lines = []
+    for name, points in drawable.items():
+        path, dots, pen = [], [], "M"
+        for place, value in points:
+            if value is None:
+                pen = "M"
+                continue
+            spot = f"{x(place):.1f} {y(value):.1f}"
+            path.append(pen + spot + ("h0" if pen == "M" else ""))
+            dots.append(f"M{spot}h0")  # a line of length 0 with round caps is a dot
+            pen = "L"
+        gaps = sum(1 for value in series[name] if clean(value) is None)
+        lines.append(
+            {"name": name, "path": "".join(path), "dots": "".join(dots if last < 60 else []), "gaps": gaps}
+        )
+    labels = [(y(10**tick) if log else y(tick), f"1e{tick:.0f}" if log else f"{tick:.10g}") for tick in ticks]
+    if has_zero:
+        labels.insert(0, (y(0), "0"))
+    columns = sorted({round(last * quarter / 4) for quarter in range(5)})
+    return {
+        "lines": lines,
+        "y": [(f"{spot:.1f}", text) for spot, text in labels],
+        "x": [(f"{x(place):.1f}", place + 1) for place in columns],
+        "mark": None if mark is None else f"{x(mark):.1f}",
+        "edges": (LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM),
+        "size": (WIDTH, HEIGHT),
+    }
+
+
+def clean(value):
+    """A finite number as it is, all else (None, nan, infinity, text) as None."""
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if plain and abs(value) <= sys.float_info.max else None
+
+
+def thin(values, limit=1200):
+    """[(index, value)]; long series keep the least and the greatest of each stretch, so no peak is lost."""
+    points = list(enumerate(values))
+    if len(points) <= limit:
+        return points
+    width = math.ceil(2 * len(points) / limit)
+    kept = []
+    for start in range(0, len(points), width):
+        solid = [point for point in points[start : start + width] if point[1] is not None]
+        lowest, highest = (
+            pick(solid, key=lambda point: point[1], default=(start, None)) for pick in (min, max)
+        )
+        extremes = {lowest, highest}
+        kept += sorted(extremes)
+    return kept
+
+
+def decades(low, high):
+    """Whole powers of ten around [low, high] (exponents), seven ticks at most."""
+    first, last = math.floor(low), max(math.ceil(high), math.floor(low) + 1)
+    stride = math.ceil((last - first) / 6)
+    return list(range(first, last + stride, stride))
+
+
+def even_ticks(low, high):
+    """Multiples of 1, 2 or 5 times a power of ten around [low, high], about five."""
+    span = (high - low) or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / 4))
+    stride = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= span / 4)
+    first, last = math.floor(low / stride), math.ceil(high / stride)
+    return [place * stride for place in range(first, max(last, first + 1) + 1)]
+
+
+# The page
+
+
+def render(alignment):
+    """
+    The whole HTML page, without any external resource.
+
+    Raises:
+        ReportError: `alignment` is not schema 1.
+    """
+    check(alignment)
+    details = [detail(place, result) for place, result in enumerate(alignment["results"])]
+    rows = {}
+    for item in details:
+        row = rows.setdefault((item["system"], item["mode"], item["checkpoint"], item["dtype"]), {})
+        row.setdefault(item["step"], []).append(item)
+    sections = {}
+    for item in details:
+        sections.setdefault((item["system"], item["mode"]), []).append(item)
+    for items in sections.values():
+        items.sort(key=lambda item: STEPS.index(item["step"]))  # stable: file order within a step
+    environment = alignment["environment"]
+    dates = (environment.get(key) for key in ("date", "created", "timestamp", "time"))
+    state, sentence = overall(alignment)
+    page = resources.files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
+    engine = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    engine.filters.update(number=number, shape=shape)
+    return engine.from_string(page).render(
+        state=state,
+        sentence=sentence,
+        date=next(filter(None, dates), ""),
+        steps=STEPS,
+        cells=CELLS,
+        badges={step: badge(alignment, step) for step in STEPS},
+        rows=rows,
+        sections=sections,
+        failures=[item for item in details if item["verdict"] == "failed"],
+        environment=flatten(environment) if environment else [],
+        seconds=sum(result["seconds"] for result in alignment["results"]),
+        values=sum(result["values"] for result in alignment["results"]),
+    )
+
+
+def detail(place, result):
+    """One result as the template reads it."""
+    tensors = result.get("tensors") or []
+    errors = {}
+    for side in ("theirs", "ours"):
+        values = [tensor.get(f"{side}_error") for tensor in tensors]
+        if any(value is not None for value in values):
+            errors[side] = values
+    first_bad = next((index for index, tensor in enumerate(tensors) if tensor.get("passed") is False), None)
+    curves = {}
+    for name, pair in (result.get("curves") or {}).items():
+        curves[name] = plot({side: pair[side] for side in ("theirs", "ours") if pair.get(side)}, log=False)
+    return {
+        **result,
+        "id": f"r{place}",
+        "verdict": verdict(result),
+        "reason": "; ".join(text for text in (contradiction(result), result["reason"]) if text),
+        "worst_sentence": worst_sentence(result),
+        "divergence": divergence(result),
+        "tensors": tensors,
+        "bad": sum(1 for tensor in tensors if tensor.get("passed") is False),
+        "errors": plot(errors, log=True, mark=first_bad),
+        "curves": {name: drawing for name, drawing in curves.items() if drawing},
+    }
+
+
+# Files
+
+
+def check(alignment):
+    """Raise ReportError, with the keys that lead to the place, unless `alignment` is schema 1."""
+    expect(isinstance(alignment, dict), "the top level must be an object", ())
+    found = alignment.get("schema")
+    expect(found == SCHEMA, f"schema is {found!r}, this report reads schema {SCHEMA}", ("schema",))
+    expect(isinstance(alignment.get("environment"), dict), "environment must be an object", ("environment",))
+    expect(isinstance(alignment.get("results"), list), "results must be a list", ("results",))
+    for place, result in enumerate(alignment["results"]):
+        where = ("results", place)
+        expect(isinstance(result, dict), f"results[{place}] must be an object", where)
+        for name, kind in FIELDS.items():
+            expect(name in result, f"results[{place}] lacks {name!r}", where)
+            wrong = f"results[{place}].{name} is of the wrong type: {result[name]!r}"
+            expect(
+                isinstance(result[name], kind) and not isinstance(result[name], bool), wrong, (*where, name)
+            )
+        for name, kind in OPTIONAL.items():
+            given = result.get(name)
+            wrong = f"results[{place}].{name} must be a {kind.__name__} of objects"
+            items = given.values() if isinstance(given, dict) else given or ()
+            plain = isinstance(given, (kind, type(None))) and all(isinstance(item, dict) for item in items)
+            expect(plain, wrong, (*where, name))
+        for name, pair in (result.get("curves") or {}).items():
+            wrong = f"results[{place}].curves.{name} must hold lists"
+            expect(all(isinstance(values, list) for values in pair.values()), wrong, (*where, "curves", name))
+        for name, choices in (("step", STEPS), ("verdict", CELLS)):
+            wrong = f"results[{place}].{name} is {result[name]!r}, not one of {', '.join(choices)}"
+            expect(result[name] in choices, wrong, (*where, name))
+
+
+def expect(condition, message, where):
+    if not condition:
+        raise ReportError(message, where)
+
+
+def read(path):
+    """
+    alignment.json as a checked dict.
+
+    Raises:
+        ReportError: no file, not JSON, or not schema 1; the message names the file and the line.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        alignment = json.loads(text)
+        check(alignment)
+    except json.JSONDecodeError as error:
+        raise ReportError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
+    except ReportError as error:
+        raise ReportError(f"{path}, line {line_of(text, error.where)}: {error}", error.where) from None
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ReportError(f"{path}, line {line}: not UTF-8") from error
+    return alignment
+
+
+def line_of(text, where):
+    """The line, from 1, where the value behind the keys `where` starts; of its container if it is missing."""
+    space, position = re.compile(r"[\s,:]*").match, 0
+    decode = json.JSONDecoder().raw_decode
+    position = space(text, 0).end()
+    for wanted in where:
+        inside, place, found = space(text, position + 1).end(), 0, None
+        while text[inside] not in "]}" and found is None:
+            name = place
+            if text[position] == "{":
+                name, inside = decode(text, inside)
+                inside = space(text, inside).end()
+            if name == wanted:
+                found = inside
+            inside = space(text, decode(text, inside)[1]).end()
+            place += 1
+        if found is None:
+            break
+        position = found
+    return text.count("\n", 0, position) + 1
+
+
+def write(alignment_json, folder, badges=None):
+    """
+    Write folder/index.html and, where `badges` names a folder, badges/STEP.json for all eleven steps.
+
+    Nothing is written unless everything could be made; each file then appears whole or not at all.
+
+    Args:
+        alignment_json: what `--align-json` wrote.
+        folder: made if missing.
+        badges: made if missing; None writes no badges.
+
+    Returns:
+        Path of the HTML page.
+
+    Raises:
+        ReportError: the input cannot be used; names file and line.
+    """
+    alignment = read(alignment_json)
+    page = Path(folder) / "index.html"
+    files = {page: render(alignment)}
+    if badges is not None:
+        for step in STEPS:
+            files[Path(badges) / f"{step}.json"] = json.dumps(badge(alignment, step), indent=2) + "\n"
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, text)
+    return page
+
+
+def replace(path, text):
+    """Write beside, then rename: a reader sees the old file or the new one, never half of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        # JSON may smuggle in half a surrogate pair, which UTF-8 cannot hold
+        beside.write_bytes(text.encode("utf-8", errors="replace"))
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def main(argv=None):
+    """The command line. Returns the exit code: 0 written, 2 bad input or no place to write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m splinter.align.report",
+        description="Turn the alignment.json of `pytest --align-json` into an HTML page and badges.",
+        epilog="Exit code 0 says that the report was written, not that all steps passed; 2: input or output unusable.",
+    )
+    parser.add_argument("alignment", type=Path, help="the file that pytest --align-json=FILE wrote")
+    parser.add_argument(
+        "--out", type=Path, default=Path("report"), help="folder for index.html (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--badges", type=Path, help="folder for STEP.json, shields.io endpoints (default: none written)"
+    )
+    args = parser.parse_args(argv)
+    try:
+        page = write(args.alignment, args.out, args.badges)
+        print(matrix(read(args.alignment)), end="")
+    except ReportError as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"report: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    print(f"wrote {page}" + (f" and {len(STEPS)} badges in {args.badges}" if args.badges else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,353 @@
+"""The eleven steps of a port, in order, one function each: Pair -> Alignment.
+
+The checklist is that of Paddle's guide for reproducing NLP papers. Each step starts from freshly loaded
+weights, feeds both sides the same arrays, and isolates what it is about: the loss step injects logits, the
+optimizer step injects gradients, so that one fault turns one badge red and not six.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+
+import numpy as np
+
+from .compare import Alignment
+from .port import Pair, Side
+
+STEPS = (
+    "forward",
+    "dev_data",
+    "metric",
+    "loss",
+    "lr",
+    "optimizer",
+    "regularization",
+    "backward",
+    "train_data",
+    "init",
+    "training",
+)
+ROUNDED = ("forward", "loss", "optimizer", "backward", "training")
+"""Steps with floating-point work, run in float64 and in float32; the others are exact or statistical."""
+
+UPDATES, OPTIMIZER_UPDATES, INIT_SEEDS = 20, 1000, 20
+
+
+def timed(step: Callable[[Pair], Alignment]) -> Callable[[Pair], Alignment]:
+    """Note how long a step took."""
+
+    @wraps(step)
+    def run(pair: Pair) -> Alignment:
+        began = time.perf_counter()
+        alignment = step(pair)
+        alignment.seconds = time.perf_counter() - began
+        return alignment
+
+    return run
+
+
+def _trace(pair: Pair, side: Side, model, batch, paths, names, dtype):
+    """Activations under our names, and the read-out outputs."""
+    seen, outputs = side.driver.trace(model, side.forward, batch, dtype, paths)
+    renamed = {}
+    for path, array in seen.items():
+        base, _, again = path.partition("#")
+        renamed[names[base] + (f"#{again}" if again else "")] = array
+    return renamed, pair.port.readout(outputs, batch)
+
+
+@timed
+def forward(pair: Pair) -> Alignment:
+    """Every module that owns converted weights gives the same output, then the model's outputs agree."""
+    alignment = pair.alignment("forward")
+    theirs, ours = pair.model(pair.theirs), pair.model(pair.ours)
+    referee = pair.model(pair.theirs, "float64") if pair.refereed else None
+    modules = pair.port.weights().modules(pair.our_names)  # our path -> their path
+    to_ours, to_self = {t: o for o, t in modules.items()}, {o: o for o in modules}
+    for name, batch in pair.port.batches(pair.folder, pair.mode).items():
+        run = [(pair.theirs, theirs, modules.values(), to_ours, pair.dtype)]
+        run += [(pair.ours, ours, modules, to_self, pair.dtype)]
+        run += [(pair.theirs, referee, modules.values(), to_ours, "float64")] if referee is not None else []
+        traces = [_trace(pair, side, model, batch, paths, names, dtype) for side, model, paths, names, dtype in run]
+        for part in (0, 1):
+            judged = traces[2][part] if referee is not None else None
+            alignment.add_all(f"{name}/", traces[0][part], traces[1][part], judged)
+    return alignment
+
+
+def _add_hyperparameters(alignment: Alignment, pair: Pair, names: tuple[str, ...]) -> None:
+    """Defaults of both sides, side by side: a port with another default trains another model."""
+    assert pair.theirs.hyperparameters and pair.ours.hyperparameters
+    theirs, ours = pair.theirs.hyperparameters(), pair.ours.hyperparameters()
+    for name in names:
+        alignment.add(f"default {name}", float(theirs[name]), float(ours[name]), exact=True)
+
+
+def _columns(pair: Pair, step: str) -> Alignment:
+    alignment = pair.alignment(step, "exact")
+    for source in pair.port.data_sources(step, pair.mode):
+        assert pair.theirs.data and pair.ours.data
+        alignment.add_all(f"{source}/", pair.theirs.data(source), pair.ours.data(source), exact=True)
+    return alignment
+
+
+@timed
+def dev_data(pair: Pair) -> Alignment:
+    """Whole evaluation files become the same arrays, field by field, row by row."""
+    return _columns(pair, "dev_data")
+
+
+@timed
+def train_data(pair: Pair) -> Alignment:
+    """Whole training files become the same arrays, labels included, in the same order."""
+    return _columns(pair, "train_data")
+
+
+@timed
+def metric(pair: Pair) -> Alignment:
+    """The same predictions get the same scores, and the same logits the same predictions, to the last bit."""
+    alignment = pair.alignment("metric", "exact")
+    for case in pair.port.metric_cases(pair.mode):
+        assert pair.theirs.metric and pair.ours.metric
+        alignment.add_all(f"{case}/", pair.theirs.metric(case), pair.ours.metric(case), exact=True)
+    return alignment
+
+
+@timed
+def loss(pair: Pair) -> Alignment:
+    """Injected logits and labels give the same loss and the same gradient of the logits."""
+    alignment = pair.alignment("loss")
+    models = {side.kind: side.load(pair.folder) for side in (pair.theirs, pair.ours)}
+
+    def run(side: Side, outputs, batch, dtype: str):
+        value, gradients = side.driver.loss_and_gradient(models[side.kind], side.loss, outputs, batch, dtype)
+        return value, {f"grad/{name}": gradient for name, gradient in gradients.items()}
+
+    for name, (outputs, batch) in pair.port.loss_cases(pair.mode).items():
+        outputs = {n: a.astype("float32").astype("float64") for n, a in outputs.items()}  # the same number in both
+        value, gradients = run(pair.theirs, outputs, batch, pair.dtype)
+        our_value, our_gradients = run(pair.ours, outputs, batch, pair.dtype)
+        alignment.add(f"{name}/loss is nan", np.isnan(value), np.isnan(our_value), exact=True)
+        if np.isnan(value):
+            continue  # every label ignored: no gradient is defined
+        judged, judged_gradients = run(pair.theirs, outputs, batch, "float64") if pair.refereed else (None, None)
+        alignment.add(f"{name}/loss", value, our_value, judged)
+        alignment.add_all(f"{name}/", gradients, our_gradients, judged_gradients)
+    return alignment
+
+
+@timed
+def lr(pair: Pair) -> Alignment:
+    """Every update uses the same learning rate, from the warm-up to beyond the end."""
+    alignment = pair.alignment("lr", "exact")
+    _add_hyperparameters(alignment, pair, ("learning_rate", "warmup", "epochs", "min_steps", "batch_size"))
+    for features in pair.port.features:
+        assert pair.theirs.rates and pair.ours.rates
+        theirs, ours = (np.array(s.rates(features, pair.port.recipe())) for s in (pair.theirs, pair.ours))
+        alignment.add(f"{features} features", theirs, ours)
+    return alignment
+
+
+@timed
+def optimizer(pair: Pair) -> Alignment:
+    """1000 updates from injected gradients give the same weights and moments, with and without decay."""
+    alignment = pair.alignment("optimizer")
+    _add_hyperparameters(alignment, pair, ("beta1", "beta2", "epsilon"))
+    rng = np.random.default_rng(0)
+    shapes = {"matrix.weight": (5, 7), "LayerNorm.weight": (7,), "layer.bias": (3,)}
+    initial = {n: rng.normal(size=s).astype("float32") for n, s in shapes.items()}
+    sizes = rng.uniform(-12, 2, size=OPTIMIZER_UPDATES)  # powers of ten: epsilon rules the small ones
+    gradients = [
+        {n: (rng.normal(size=s) * 10.0**e).astype("float32") for n, s in shapes.items()} for e in sizes
+    ]
+    rates = np.where(np.arange(OPTIMIZER_UPDATES) % 50, rng.uniform(0, 1e-3, OPTIMIZER_UPDATES), 0.0)
+
+    def run(side: Side, decay: float, clip: float, dtype: str):
+        driver, history = side.driver, {}
+        named = driver.free_parameters(initial, dtype)
+        assert side.optimizer
+        recipe = replace(pair.port.recipe(), weight_decay=decay, max_norm=clip)
+        optimizer = side.optimizer(named, recipe, ["matrix.weight"])
+        for step, (rate, arrays) in enumerate(zip(rates, gradients, strict=True)):
+            driver.set_gradients(named, arrays, dtype)
+            norm = optimizer.step(float(rate))
+            if step < 5 or step % 37 == 0 or step == OPTIMIZER_UPDATES - 1:
+                for name, parameter in named.items():
+                    first, second = optimizer.moments()[name]
+                    for kind, tensor in (("", parameter), ("moment1/", first), ("moment2/", second)):
+                        history.setdefault(kind + name, []).append(driver.to_numpy(tensor))
+                history.setdefault("norm", []).append(np.asarray(norm, dtype))
+        return {name: np.stack(values) for name, values in history.items()}
+
+    for decay in (0.0, 0.01):
+        for clip in (0.0, 1.0):
+            theirs, ours = (run(side, decay, clip, pair.dtype) for side in (pair.theirs, pair.ours))
+            judged = run(pair.theirs, decay, clip, "float64") if pair.refereed else None
+            alignment.add_all(f"decay {decay}, clip {clip}/", theirs, ours, judged)
+    return alignment
+
+
+@timed
+def regularization(pair: Pair) -> Alignment:
+    """The same parameters decay, by the same factor; dropout stands in the same places at the same rates."""
+    alignment = pair.alignment("regularization", "exact")
+    theirs, ours = pair.model(pair.theirs, "float64"), pair.model(pair.ours, "float64")
+    their_names = list(pair.theirs.driver.parameters(theirs))
+    assert pair.theirs.decayed and pair.ours.decayed and pair.theirs.optimizer and pair.ours.optimizer
+    decayed = pair.theirs.decayed(their_names)
+    translated = sorted(pair.translate({name: np.zeros((1, 1)) for name in decayed}))
+    alignment.add("decayed names", np.array(translated), np.array(sorted(pair.ours.decayed(pair.our_names))), exact=True)
+    _add_hyperparameters(alignment, pair, ("weight_decay", "max_norm"))
+
+    # one update with zero gradients: only decay moves a weight, by the factor 1 - rate * decay
+    recipe = replace(pair.port.recipe(), weight_decay=0.01)
+    moved = {}
+    for side, model, names in ((pair.theirs, theirs, decayed), (pair.ours, ours, pair.ours.decayed(pair.our_names))):
+        named = side.driver.parameters(model)
+        zeros = {name: np.zeros(tuple(p.shape)) for name, p in named.items()}
+        before = side.driver.state(model)
+        side.driver.set_gradients(named, zeros, "float64")
+        side.optimizer(named, recipe, names).step(0.1)
+        moved[side.kind] = {name: after - before[name] for name, after in side.driver.state(model).items()}
+    expected = pair.translate(moved[pair.theirs.kind])
+    for name, array in expected.items():
+        scale = float(np.abs(array).max()) or 1.0
+        alignment.add(f"decay of {name}", array, moved[pair.ours.kind][name], bound=1e-12 * max(scale, 1e-3))
+
+    built = {side.kind: side.build(pair.folder) for side in (pair.theirs, pair.ours)}
+    rates = {side.kind: side.driver.dropout_rates(built[side.kind]) for side in (pair.theirs, pair.ours)}
+    alignment.add("dropout rates", rates[pair.theirs.kind], rates[pair.ours.kind], exact=True)
+    for rate in sorted(set(rates[pair.theirs.kind])):
+        if 0 < rate < 1:
+            count, kept = 200_000, []
+            for side in (pair.theirs, pair.ours):
+                side.driver.seed(1)
+                drawn = side.driver.dropout_of_ones(rate, count)
+                survivors = drawn[drawn != 0]
+                alignment.add(f"dropout {rate} scale/{side.kind}", 1 / (1 - rate), survivors.max(), bound=1e-12)
+                kept.append(len(survivors) / count)
+            five_sigma = 5 * math.sqrt(2 * rate * (1 - rate) / count)  # chance of a false alarm: 6e-7
+            alignment.add(f"dropout {rate} share kept", kept[0], kept[1], bound=five_sigma)
+    return alignment
+
+
+@timed
+def backward(pair: Pair) -> Alignment:
+    """Every parameter gets the same gradient, and 20 updates leave the same weights."""
+    alignment = pair.alignment("backward")
+    batches = pair.port.batches(pair.folder, pair.mode)
+    zero = re.compile(pair.port.zero_gradient)
+    runs = [(pair.theirs, pair.dtype), (pair.ours, pair.dtype)] + [(pair.theirs, "float64")] * pair.refereed
+    models = [pair.model(side, dtype) for side, dtype in runs]
+    for name, batch in batches.items():
+        values, gradients = [], []
+        for (side, dtype), model in zip(runs, models, strict=True):
+            value, found = side.driver.gradients(model, side.forward, side.loss, batch, dtype)
+            values.append(np.asarray(value, dtype))
+            gradients.append(pair.translate(found) if side is pair.theirs else found)
+        alignment.add(f"{name}/loss", values[0], values[1], values[2] if pair.refereed else None)
+        _add_gradients(alignment, f"{name}/grad/", gradients, zero)
+    _add_updates(alignment, pair, runs, zero)
+    return alignment
+
+
+def _global_norm(arrays) -> float:
+    return math.sqrt(sum(float(np.square(a.astype("float64")).sum()) for a in arrays.values()))
+
+
+def _add_gradients(alignment: Alignment, prefix: str, gradients: list[dict], zero: re.Pattern) -> None:
+    theirs, ours = gradients[:2]
+    names = sorted(theirs), sorted(ours)
+    alignment.add(f"{prefix}names", np.array(names[0]), np.array(names[1]), exact=True)
+    norm = _global_norm(theirs)
+    for name in theirs.keys() & ours.keys() if names[0] != names[1] else theirs:
+        referee = gradients[2][name] if len(gradients) > 2 else None
+        # zero by algebra: what is left is rounding of the whole, and a ratio of noise to noise says nothing
+        scale = norm if zero.search(name) else None
+        alignment.add(prefix + name, theirs[name], ours[name], None if scale else referee, scale=scale)
+
+
+def _add_updates(alignment: Alignment, pair: Pair, runs: list[tuple[Side, str]], zero: re.Pattern) -> None:
+    """Twenty updates with the recipe's optimizer; parameters after 1, 2 and 20 (the first has rate 0)."""
+    batches = pair.port.train_batches(pair.folder, pair.mode)
+    recipe = pair.port.recipe()
+    results = []
+    for side, dtype in runs:
+        model = pair.model(side, dtype)
+        named = side.driver.parameters(model)
+        assert side.optimizer and side.decayed and side.rates
+        optimizer = side.optimizer(named, recipe, side.decayed(list(named)))
+        rates = list(side.rates(pair.port.features[0], recipe))[: len(batches)]
+        results.append(
+            side.driver.updates(
+                model, side.forward, side.loss, optimizer, rates, batches, dtype, keep=(1, 2, len(batches))
+            )
+        )
+    dtype, refereed = pair.dtype, len(results) > 2
+    for i, name in enumerate(("losses", "norms")):
+        columns = [np.asarray(result[i], dtype if n < 2 else "float64") for n, result in enumerate(results)]
+        alignment.add(f"updates/{name}", columns[0], columns[1], columns[2] if refereed else None)
+        alignment.curves[name] = {"theirs": columns[0].tolist(), "ours": columns[1].tolist()}
+    drift = recipe.learning_rate * len(batches)
+    for count in results[0][2]:
+        theirs, ours = pair.translate(results[0][2][count]), results[1][2][count]
+        for name in theirs:
+            # Adam turns the noise of a zero gradient into steps of the size of the learning rate
+            bound = 2 * drift if zero.search(name) else None
+            alignment.add(f"after {count} updates/{name}", theirs[name], ours[name], bound=bound)
+
+
+@timed
+def init(pair: Pair) -> Alignment:
+    """Freshly built models follow the same laws: equal constants, indistinguishable distributions."""
+    alignment = pair.alignment("init", "statistics")
+    drawn: dict[str, dict[str, list[np.ndarray]]] = {}
+    for side in (pair.theirs, pair.ours):
+        values: dict[str, list[np.ndarray]] = {}
+        for number in range(INIT_SEEDS):
+            side.driver.seed(1000 + number)
+            arrays = side.driver.state(side.build(pair.folder))
+            for name, array in (pair.translate(arrays) if side is pair.theirs else arrays).items():
+                values.setdefault(name, []).append(array)
+        drawn[side.kind] = values
+    theirs, ours = drawn[pair.theirs.kind], drawn[pair.ours.kind]
+    alignment.add("names", np.array(sorted(theirs)), np.array(sorted(ours)), exact=True)
+    random = [name for name in theirs if np.std(theirs[name]) > 0]
+    alpha = 1e-3 / max(1, len(random))  # Bonferroni: one false alarm in a thousand runs of the whole step
+    for name in theirs.keys() & ours.keys() if theirs.keys() != ours.keys() else theirs:
+        a, b = np.stack(theirs[name]), np.stack(ours[name])
+        if name not in random:
+            alignment.add(f"{name} constant", a, b, exact=True)
+            continue
+        constant_rows = (np.all(a == a[:1], axis=0), np.all(b == b[:1], axis=0))
+        alignment.add(f"{name} fixed entries", constant_rows[0], constant_rows[1], exact=True)
+        distance, critical = kolmogorov_smirnov(a[:, ~constant_rows[0]], b[:, ~constant_rows[1]], alpha)
+        alignment.add(f"{name} law", 0.0, distance, bound=critical)
+        if len(b) > 1:
+            alignment.add(f"{name} new numbers for a new seed", True, not np.array_equal(b[0], b[1]), exact=True)
+    return alignment
+
+
+def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray, alpha: float) -> tuple[float, float]:
+    """Two-sample statistic and its critical value at level alpha (asymptotic: samples of 1000 and more)."""
+    a, b = np.sort(a, axis=None), np.sort(b, axis=None)
+    grid = np.concatenate([a, b])
+    distance = np.abs(np.searchsorted(a, grid, "right") / a.size - np.searchsorted(b, grid, "right") / b.size).max()
+    return float(distance), math.sqrt(-math.log(alpha / 2) / 2 * (a.size + b.size) / (a.size * b.size))
+
+
+@timed
+def training(pair: Pair) -> Alignment:
+    """A whole few-shot run on the same batches gives the same curve, the same answers and the same scores."""
+    alignment = pair.alignment("training")
+    assert pair.theirs.train and pair.ours.train
+    theirs, ours = (side.train(pair.folder, pair.dtype) for side in (pair.theirs, pair.ours))
+    alignment.add_all("", theirs, ours)
+    for name in ("loss", "norm"):
+        alignment.curves[name] = {"theirs": theirs[name].tolist(), "ours": ours[name].tolist()}
+    return alignment

@@ -1,0 +1,200 @@
+"""What the engine needs of torch: arrays in and out, traces, gradients, updates.
+
+`paddle_side.py` has the same functions for Paddle; `steps.py` calls whichever a Side names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class UnsafeFile(ValueError):
+    """A `.bin` file with more in it than tensors."""
+
+
+def read_bin(path: Path) -> dict[str, np.ndarray]:
+    """Tensors of a torch checkpoint, memory-mapped; pickled code is refused.
+
+    Raises:
+        UnsafeFile: the file asks to run code, or is no torch checkpoint.
+    """
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnsafeFile(
+            f"{path} is refused: not a plain file of tensors ({first}); ask its author for a safetensors file"
+        ) from None
+    if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
+        raise UnsafeFile(f"{path} is refused: expected a dict of tensors, got {type(tensors).__name__}")
+    return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+
+
+def environment() -> dict[str, Any]:
+    """Versions and switches that decide what the numbers mean."""
+    cuda = torch.cuda.is_available()
+    return {
+        "version": torch.__version__,
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "threads": torch.get_num_threads(),
+        "tf32": bool(torch.backends.cuda.matmul.allow_tf32) if cuda else False,
+    }
+
+
+def settle() -> None:
+    """Switches for comparing: no TF32, deterministic kernels where there is a choice."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def seed(number: int) -> None:
+    """Seed torch's generators."""
+    torch.manual_seed(number)
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """A copy on the CPU; live tensors change under the comparison otherwise."""
+    return tensor.detach().cpu().numpy().copy()
+
+
+def from_numpy(batch: Mapping[str, np.ndarray], dtype: str, gradient: bool = False) -> dict[str, torch.Tensor]:
+    """Arrays as tensors; floats take `dtype`, integers stay int64."""
+    tensors = {}
+    for name, array in batch.items():
+        tensor = torch.tensor(array)
+        if tensor.is_floating_point():
+            tensor = tensor.to(getattr(torch, dtype))
+            tensor.requires_grad_(gradient)
+        tensors[name] = tensor
+    return tensors
+
+
+def cast(model: torch.nn.Module, dtype: str) -> torch.nn.Module:
+    """The model with its floating-point tensors in `dtype`."""
+    return model.to(getattr(torch, dtype))
+
+
+def parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Named parameters, each once."""
+    return dict(model.named_parameters())
+
+
+def state(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Named parameters as arrays."""
+    return {name: to_numpy(p) for name, p in model.named_parameters()}
+
+
+@contextlib.contextmanager
+def float64_softmax() -> Iterator[None]:
+    """Lift the float32 that transformers forces on attention probabilities.
+
+    transformers 4.57's eager attention calls `softmax(scores, dtype=torch.float32)` even in a float64 model,
+    so a float64 run stalls at 2.5e-8. Inside this context a float64 input keeps its precision.
+    """
+    plain = torch.nn.functional.softmax
+
+    def softmax(scores, dim=None, _stacklevel=3, dtype=None):
+        return plain(scores, dim=dim, dtype=None if scores.dtype == torch.float64 else dtype)
+
+    torch.nn.functional.softmax = softmax
+    try:
+        yield
+    finally:
+        torch.nn.functional.softmax = plain
+
+
+def trace(model: torch.nn.Module, forward: Callable, batch: Mapping[str, np.ndarray], dtype: str, paths) -> dict:
+    """Outputs of the modules at `paths` in the order they ran, then the outputs of `forward`.
+
+    A module that runs more than once gives `path`, `path#1`, `path#2`, ...
+    """
+    seen: dict[str, np.ndarray] = {}
+    hooks = []
+
+    def keep(path):
+        def hook(module, inputs, output):
+            if isinstance(output, torch.Tensor):
+                again = sum(name == path or name.startswith(f"{path}#") for name in seen)
+                seen[f"{path}#{again}" if again else path] = to_numpy(output)
+
+        return hook
+
+    for path in paths:
+        hooks.append(model.get_submodule(path).register_forward_hook(keep(path)))
+    try:
+        model.eval()
+        with torch.no_grad(), float64_softmax():
+            outputs = forward(model, from_numpy(batch, dtype))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen, {name: to_numpy(tensor) for name, tensor in outputs.items()}
+
+
+def gradients(model, forward: Callable, loss: Callable, batch: Mapping[str, np.ndarray], dtype: str):
+    """Loss and the gradient of every parameter that got one, dropout off."""
+    model.eval()
+    model.zero_grad(set_to_none=True)
+    tensors = from_numpy(batch, dtype)
+    with float64_softmax():
+        value = loss(model, forward(model, tensors), tensors)
+        value.backward()
+    return value.item(), {n: to_numpy(p.grad) for n, p in model.named_parameters() if p.grad is not None}
+
+
+def loss_and_gradient(model, loss: Callable, outputs: Mapping[str, np.ndarray], batch, dtype: str):
+    """Loss of injected outputs and its gradient with respect to each of them."""
+    leaves = from_numpy(outputs, dtype, gradient=True)
+    value = loss(model, leaves, from_numpy(batch, dtype))
+    value.backward()
+    return to_numpy(value), {n: to_numpy(t.grad) for n, t in leaves.items() if t.grad is not None}
+
+
+def updates(model, forward: Callable, loss: Callable, optimizer: Any, rates, batches, dtype: str, keep=()):
+    """Train on `batches` with dropout off: losses and norms before each update, parameters after some.
+
+    Args:
+        optimizer: has `step(rate) -> global gradient norm` and clears the gradients itself.
+        rates: learning rate of each update.
+        keep: update numbers, counted from 1, after which all parameters are copied.
+    """
+    model.eval()
+    losses, norms, snapshots = [], [], {}
+    for count, (rate, batch) in enumerate(zip(rates, batches, strict=True), 1):
+        tensors = from_numpy(batch, dtype)
+        with float64_softmax():
+            value = loss(model, forward(model, tensors), tensors)
+            value.backward()
+        losses.append(value.item())
+        norms.append(float(optimizer.step(rate)))
+        if count in keep:
+            snapshots[count] = state(model)
+    return losses, norms, snapshots
+
+
+def free_parameters(arrays: Mapping[str, np.ndarray], dtype: str) -> dict[str, torch.nn.Parameter]:
+    """Parameters outside any model, for feeding an optimizer."""
+    return {name: torch.nn.Parameter(torch.tensor(a, dtype=getattr(torch, dtype))) for name, a in arrays.items()}
+
+
+def set_gradients(named: Mapping[str, torch.nn.Parameter], arrays: Mapping[str, np.ndarray], dtype: str) -> None:
+    """Inject gradients."""
+    for name, parameter in named.items():
+        parameter.grad = torch.tensor(arrays[name], dtype=getattr(torch, dtype))
+
+
+def dropout_rates(model: torch.nn.Module) -> list[float]:
+    """The rate of every dropout module, sorted."""
+    return sorted(m.p for m in model.modules() if isinstance(m, torch.nn.Dropout))
+
+
+def dropout_of_ones(rate: float, count: int) -> np.ndarray:
+    """What training-mode dropout makes of `count` ones."""
+    return torch.nn.functional.dropout(torch.ones(count, dtype=torch.float64), rate, training=True).numpy()

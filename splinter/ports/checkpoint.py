@@ -1,0 +1,171 @@
+"""Checkpoints on disk: where a name leads, what a config.json says, which file holds the tensors.
+
+Framework-free. A checkpoint is a folder in the layout of `transformers`: config.json, model.safetensors (or
+pytorch_model.bin), vocab.txt, tokenizer_config.json. A name with a slash is a hub repository, looked up in
+the local hub cache and fetched only when the caller asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from splinter.align.weights import SafetensorsFile, WeightError, write_whole
+
+WEIGHTS, OLD_WEIGHTS, CONFIG = "model.safetensors", "pytorch_model.bin", "config.json"
+VOCABULARY, TOKENIZER_CONFIG = "vocab.txt", "tokenizer_config.json"
+HUB_FILES = (CONFIG, WEIGHTS, OLD_WEIGHTS, VOCABULARY, TOKENIZER_CONFIG, "special_tokens_map.json")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says which file and what to do."""
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Sizes of an encoder, under the names of `transformers`' config.json."""
+
+    vocab_size: int
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+Config = TypeVar("Config", bound=BertConfig)
+
+
+def config_from_dict(cls: type[Config], values: Mapping[str, Any], source: str) -> Config:
+    """Build a configuration from JSON values; unknown keys belong to other tools and are left alone.
+
+    Raises:
+        CheckpointError: a size is missing or of the wrong kind; names source, key and value.
+    """
+    known: dict[str, Any] = {}
+    for field in fields(cls):
+        if field.name not in values:
+            if field.default is MISSING:
+                raise CheckpointError(f"{source}: key {field.name!r} is missing")
+            continue
+        value = values[field.name]
+        kind = {"int": int, "float": (int, float), "str": str}[str(field.type)]
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise CheckpointError(f"{source}: {field.name} is {value!r}, expected {field.type}")
+        if kind is int and value < 0:
+            raise CheckpointError(f"{source}: {field.name} is {value}, expected a size of 0 or more")
+        known[field.name] = value
+    return cls(**known)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: missing, unreadable or broken file, with the line.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; is {path.parent} a checkpoint folder?") from None
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds a {type(value).__name__}, expected a JSON object")
+    return value
+
+
+def resolve(name_or_folder: str | os.PathLike[str], download: bool = False, cache: str | None = None) -> Path:
+    """The local folder of a checkpoint.
+
+    Args:
+        name_or_folder: an existing folder, or a hub name such as `tau/splinter-base-qass`.
+        download: fetch from the hub what the cache lacks; nothing touches the network otherwise.
+        cache: hub cache folder; None = that of huggingface_hub (HF_HUB_CACHE, HF_HOME).
+
+    Raises:
+        CheckpointError: no such folder, or a hub name that is not in the cache.
+    """
+    folder = Path(name_or_folder)
+    if folder.is_dir():
+        return folder
+    name = os.fspath(name_or_folder)
+    if folder.is_file():
+        raise CheckpointError(f"{name} is a file, expected the checkpoint folder that holds {CONFIG}")
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise CheckpointError(
+            f"{name} is neither a folder nor a hub name such as tau/splinter-base-qass; check the path"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(name, cache_dir=cache, local_files_only=not download, allow_patterns=list(HUB_FILES))
+        )
+    except LocalEntryNotFoundError:
+        way_out = "check the network" if download else "add --download to fetch it, or give a local folder"
+        raise CheckpointError(f"{name} is not in the local hub cache; {way_out}") from None
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise CheckpointError(f"{name}: the hub has no such model ({type(error).__name__})") from None
+
+
+def open_weights(folder: Path) -> Mapping[str, np.ndarray]:
+    """The tensors of a checkpoint folder, read lazily.
+
+    Raises:
+        CheckpointError: no weight file, or a `.bin` that holds anything but tensors.
+        WeightError: a broken safetensors file.
+    """
+    if (folder / WEIGHTS).is_file():
+        return SafetensorsFile(folder / WEIGHTS)
+    if (folder / OLD_WEIGHTS).is_file():
+        try:
+            from splinter.align import torch_side
+        except ImportError:
+            raise CheckpointError(
+                f"{folder / OLD_WEIGHTS} is a torch file and torch is not installed; "
+                "pip install 'splinter[align]', or use a checkpoint with model.safetensors"
+            ) from None
+        try:
+            return torch_side.read_bin(folder / OLD_WEIGHTS)
+        except torch_side.UnsafeFile as error:
+            raise CheckpointError(str(error)) from None
+    raise CheckpointError(f"{folder} holds neither {WEIGHTS} nor {OLD_WEIGHTS}")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write pretty JSON, whole or not at all."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_whole(path, lambda file: file.write(text), "w")
+
+
+__all__ = [
+    "BertConfig",
+    "CheckpointError",
+    "WeightError",
+    "config_from_dict",
+    "open_weights",
+    "read_json",
+    "resolve",
+    "write_json",
+]

@@ -1,0 +1,249 @@
+"""Fine-tuning without a framework: steps, learning rates, order of batches, log, checkpoints, resume.
+
+Both frameworks train through `fit`; what is theirs alone (forward, backward, update) is a `Trainer`
+(train_paddle.py, train_torch.py). Schedule and step rule: oriram/splinter finetuning/run_mrqa.py at 1df4c13.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from splinter.align.weights import SafetensorsFile, save_safetensors
+
+from .checkpoint import CheckpointError, read_json, write_json
+
+LOG, STATE = "log.jsonl", "trainer.json"
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on; names the step and the batch."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides a fine-tuning run. Defaults: Splinter's few-shot recipe (Ram et al. 2021, section 5).
+
+    Units: learning_rate per update at its peak, warmup as a share of all steps, max_norm as global L2 norm.
+    """
+
+    learning_rate: float = 3e-5
+    warmup: float = 0.1
+    epochs: int = 10
+    min_steps: int = 200
+    max_steps: int = 0  # 0 = no limit; cuts a run short without changing its schedule
+    batch_size: int = 12
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    max_norm: float = 1.0
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many updates, and the schedule's two corners, all in updates."""
+
+    per_epoch: int
+    total: int
+    warmup: int
+    updates: int
+
+
+def plan(features: int, recipe: Recipe) -> Plan:
+    """The step rule: `total` = epochs x batches, at least min_steps; whole epochs are run, overshooting it.
+
+    Raises:
+        TrainingError: no features.
+    """
+    if features < 1:
+        raise TrainingError("nothing to train on: the data gave no features")
+    per_epoch = math.ceil(features / recipe.batch_size)
+    total, epochs = recipe.epochs * per_epoch, recipe.epochs
+    if total < recipe.min_steps:
+        total, epochs = recipe.min_steps, recipe.min_steps // per_epoch + 1
+    updates = epochs * per_epoch
+    return Plan(per_epoch, total, int(recipe.warmup * total), min(updates, recipe.max_steps or updates))
+
+
+def rate(plan: Plan, peak: float, update: int) -> float:
+    """Learning rate that update number `update` (from 0) uses: linear warm-up from 0, then linear to 0 at total."""
+    if update < plan.warmup:
+        return peak * (update / max(1, plan.warmup))
+    return peak * max(0.0, (plan.total - update) / max(1, plan.total - plan.warmup))
+
+
+def order(features: int, plan: Plan, recipe: Recipe, start: int = 0) -> Iterator[np.ndarray]:
+    """Row numbers of each batch from update `start` on; each epoch its own permutation, a function of the seed."""
+    for update in range(start, plan.updates):
+        epoch, position = divmod(update, plan.per_epoch)
+        if position == 0 or update == start:
+            rows = np.random.default_rng((recipe.seed, epoch)).permutation(features)
+        yield rows[position * recipe.batch_size : (position + 1) * recipe.batch_size]
+
+
+class Trainer(Protocol):
+    """One framework's half of a training run."""
+
+    def step(self, batch: Mapping[str, np.ndarray], rate: float) -> tuple[float, float]:
+        """Forward, backward, clip, update; returns loss (nats) and the global gradient norm before clipping.
+
+        Raises:
+            FloatingPointError: the loss is not finite; the weights are untouched.
+        """
+
+    def seed(self, *numbers: int) -> None:
+        """Seed the framework's random numbers (dropout)."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Weights and both moments, by name."""
+
+    def load(self, state: Mapping[str, np.ndarray], updates: int) -> None:
+        """Restore what `state` returned, after `updates` updates."""
+
+
+def fit(
+    trainer: Trainer,
+    columns: Mapping[str, np.ndarray],
+    recipe: Recipe,
+    folder: Path | None = None,
+    resume: bool = False,
+    save_every: int = 50,
+    names: Callable[[np.ndarray], list[str]] | None = None,
+    progress: bool = False,
+) -> list[dict[str, float]]:
+    """Train; returns the log, one entry per update.
+
+    The random state is (seed, update): dropout is reseeded before each update and the order of batches is a
+    function of seed and epoch, so a resumed run needs no generator state and ends bit for bit where the
+    uninterrupted one ends.
+
+    Args:
+        columns: model inputs and labels, each (N, ...).
+        folder: where log and checkpoints go; None keeps nothing.
+        resume: go on from the newest whole checkpoint in `folder`.
+        save_every: updates between checkpoints.
+        names: row numbers -> names of the examples, for error messages.
+        progress: a bar on standard error.
+
+    Raises:
+        TrainingError: the loss is not finite; names update and batch.
+        CheckpointError: nothing to resume, or the run in `folder` was another one.
+    """
+    features = len(next(iter(columns.values())))
+    schedule = plan(features, recipe)
+    run = {"recipe": asdict(recipe), "features": features}
+    log: list[dict[str, float]] = []
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if resume:
+            log = _resume(trainer, folder, run)
+        elif latest(folder) is not None:
+            raise CheckpointError(f"{folder} holds an unfinished run; add --resume to go on, or name another folder")
+        write_log(folder / LOG, log)
+    bar = _bar(schedule.updates, len(log), progress)
+    for update, rows in enumerate(order(features, schedule, recipe, len(log)), len(log)):
+        began = time.perf_counter()
+        trainer.seed(recipe.seed, update)
+        now = rate(schedule, recipe.learning_rate, update)
+        try:
+            loss, norm = trainer.step({name: column[rows] for name, column in columns.items()}, now)
+        except FloatingPointError as error:
+            which = ", ".join(names(rows) if names else map(str, rows))
+            raise TrainingError(
+                f"update {update + 1} of {schedule.updates}: {error}; the batch was {which}. "
+                "Lower the learning rate, or look at these examples; the last checkpoint is whole"
+            ) from None
+        entry = {
+            "step": update + 1,
+            "lr": now,
+            "loss": loss,
+            "norm": norm,
+            "seconds": round(time.perf_counter() - began, 4),
+        }
+        log.append(entry)
+        if folder is not None:
+            with open(folder / LOG, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+            if (update + 1) % save_every == 0 and update + 1 < schedule.updates:
+                save(trainer, folder, run, update + 1)
+        bar.set_postfix(loss=f"{loss:.4f}", lr=f"{now:.2e}", refresh=False)
+        bar.update()
+    bar.close()
+    return log
+
+
+def _bar(total: int, done: int, progress: bool):
+    from tqdm import tqdm
+
+    return tqdm(total=total, initial=done, disable=not progress, desc="fine-tuning", unit="step")
+
+
+def write_log(path: Path, log: list[dict[str, float]]) -> None:
+    """Write a whole JSON-lines log (a resumed run drops the entries after its checkpoint)."""
+    from splinter.align.weights import write_whole
+
+    write_whole(path, lambda file: file.writelines(json.dumps(entry) + "\n" for entry in log), "w")
+
+
+def checkpoint_folder(folder: Path, updates: int) -> Path:
+    """Where the training state after `updates` updates lies."""
+    return folder / f"step-{updates:06d}"
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole training state in a run's folder."""
+    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{6,}", path.name)]
+    return max(found, key=lambda path: int(path.name[5:]), default=None)
+
+
+def save(trainer: Trainer, folder: Path, run: Mapping[str, Any], updates: int) -> None:
+    """Write the training state beside the older one, rename it into place, then remove the older one."""
+    older, target = latest(folder), checkpoint_folder(folder, updates)
+    partial = folder / f".{target.name}.{os.getpid()}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        state = trainer.state()
+        shapes = {name: (array.shape, array.dtype.name) for name, array in state.items()}
+        save_safetensors(partial / "state.safetensors", shapes, lambda: iter(state.items()))
+        write_json(partial / STATE, {**run, "updates": updates})
+        os.replace(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if older is not None and older != target:
+        shutil.rmtree(older)
+
+
+def forget(folder: Path) -> None:
+    """Remove the training states of a finished run, whole and partial."""
+    for path in [*folder.glob("step-*"), *folder.glob(".step-*.partial")]:
+        shutil.rmtree(path)
+
+
+def _resume(trainer: Trainer, folder: Path, run: Mapping[str, Any]) -> list[dict[str, float]]:
+    newest = latest(folder)
+    if newest is None:
+        return []  # killed before the first checkpoint: the run starts again, from the same seed
+    stored = read_json(newest / STATE)
+    for key in run:
+        if stored.get(key) != json.loads(json.dumps(run[key])):
+            raise CheckpointError(
+                f"{newest / STATE}: {key} was {stored.get(key)}, now {run[key]}; resume with the same data and "
+                "options, or start in another folder"
+            )
+    trainer.load(SafetensorsFile(newest / "state.safetensors"), stored["updates"])
+    lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines[: stored["updates"]]]

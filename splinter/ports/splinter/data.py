@@ -1,0 +1,730 @@
+"""Questions and contexts to model inputs, for both worlds of Splinter (numpy and the Rust `tokenizers` only).
+
+    examples = read_examples("train_qass.jsonl.gz", "paper", training=True)
+    for kept, rows in features(examples, Tokenizer("vocab.txt", "paper"), "paper", training=True):
+        ...
+
+"paper" is the authors' code: MRQA tokens, a literal ` [MASK].` after the question, the old SQuAD windows, the
+pieces of transformers' Python BertTokenizer. "hf" is transformers' question-answering script: raw text, token
+104 put in after the question, windows and pieces of SplinterTokenizerFast.
+
+Source: Ram et al., ACL 2021; oriram/splinter finetuning/mrqa_processor.py; transformers 4.57.6
+data/processors/squad.py, models/splinter/tokenization_splinter_fast.py and run_qa.py. Spec section 2.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import unicodedata
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from itertools import chain, islice, pairwise
+from pathlib import Path
+
+import numpy as np
+from tokenizers import AddedToken, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as RustTokenizer
+
+MODES = ("paper", "hf")
+MASK_SUFFIX = " [MASK]."
+MASK_ID = 103  # what paper-mode text carries; the model reads it as 104
+QUESTION_ID = 104
+FIRST_UNIQUE_ID = 1_000_000_000
+CACHED_CONTEXTS, CACHED_WORDS = 4096, 500_000  # streaming stays bounded: about 100 MB when both are full
+
+
+class DataError(ValueError):
+    """A data file that cannot be used: one line naming the place, the value and the way out."""
+
+
+class VocabularyError(DataError):
+    """A vocabulary that cannot serve Splinter."""
+
+
+# ------------------------------------------------------------------------------------------ text to examples
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One question on one context. Questions on one context share its lists: do not change them.
+
+    `question` is the file's string, without a trailing ` [MASK].` in mode hf. `answers` are the gold texts of
+    this world (paper on MRQA: tokens joined by spaces; else raw), `raw_answers` the file's `answers`. Filled
+    only when training: `answer_text` at `answer_start` (characters) and, in mode paper, its first and last doc
+    token, inclusive. An `impossible` question (SQuAD 2.0) has none.
+    """
+
+    id: str
+    question: str
+    context: str
+    tokens: list[str]
+    offsets: list[tuple[int, int]]  # of each token in context; characters, end exclusive
+    answers: list[str]
+    raw_answers: list[str]
+    answer_text: str | None = None
+    answer_start: int | None = None
+    start_token: int | None = None
+    end_token: int | None = None
+    impossible: bool = False
+
+
+def question_with_mask(question):
+    """The question as the paper's model reads it: ` [MASK].` at the end, once."""
+    return question if question.endswith(MASK_SUFFIX) else question + MASK_SUFFIX
+
+
+def read_examples(path, mode, training=False) -> Iterator[Example]:
+    """Stream the questions of an MRQA file (JSON lines) or a SQuAD v1.1 or v2.0 file (one JSON object).
+
+    `.gz` is unpacked; the layout is read off the content. MRQA streams line by line, SQuAD is parsed whole.
+
+    Raises:
+        DataError: unreadable file, bad JSON, missing key, empty context, training answer outside its context,
+            question id used twice, or no question at all. All but a missing file are raised on the way.
+    """
+    _check_mode(mode)
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give an MRQA .jsonl or a SQuAD .json file, plain or .gz")
+    return _checked(path, mode, training)
+
+
+def _checked(path, mode, training):
+    """Every example of the file; ids unique, at least one."""
+    seen = set()
+    for where, paragraph, layout in _paragraphs(path):
+        for example in layout(where, paragraph, mode, training):
+            if example.id in seen:
+                raise DataError(f"{where}: question id {example.id!r} was used before; make ids unique")
+            seen.add(example.id)
+            yield example
+    if not seen:
+        raise DataError(f"{path}: no questions; give MRQA lines with 'qas' or SQuAD 'data' with 'paragraphs'")
+
+
+def _paragraphs(path):
+    """(place, context record, reader of its layout) for each context of the file."""
+    try:
+        with _open(path) as file:
+            first = file.readline()
+            head = _parsed(first)
+            if head is None or (isinstance(head, dict) and "data" in head):  # not JSON lines
+                rest = file.read()
+                if (first + rest).strip():
+                    yield from _squad_paragraphs(path, head, first, rest)
+                return
+            for number, line in enumerate(chain([first], file), 1):
+                if line.strip() and not (number == 1 and _is_header(head)):
+                    where = f"{path}, line {number}"
+                    yield where, _record(_json(line, where), where, "a line"), _mrqa_examples
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({error}); expected UTF-8 text, gzipped when named .gz"
+        ) from error
+
+
+def _open(path):
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+
+
+def _parsed(text):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
+
+
+def _is_header(head):
+    """MRQA's first line: a header, bare or in a list, holding a dict or a list."""
+    head = head[0] if isinstance(head, list) and head else head
+    return isinstance(head, dict) and "header" in head
+
+
+def _json(text, where, lines=False):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"{where}, line {error.lineno}" if lines else where
+        near = text[max(error.pos - 20, 0) : error.pos + 20]
+        raise DataError(
+            f"{place}: not JSON ({error.msg} at column {error.colno}, near {near!r}); repair the line"
+        ) from error
+
+
+def _squad_paragraphs(path, head, first, rest):
+    data = _json(first + rest, path, lines=True) if head is None or rest.strip() else head
+    for i, article in enumerate(_get(_record(data, path, "the file"), "data", list, path)):
+        where = f"{path}, data[{i}]"
+        for j, paragraph in enumerate(_get(_record(article, where, "an article"), "paragraphs", list, where)):
+            place = f"{where}.paragraphs[{j}]"
+            yield place, _record(paragraph, place, "a paragraph"), _squad_examples
+
+
+def _record(value, where, name):
+    if not isinstance(value, dict):
+        raise DataError(
+            f"{where}: {name} is {str(value)[:60]!r}, not a JSON object; use MRQA or SQuAD layout"
+        )
+    return value
+
+
+def _get(record, key, kind, where):
+    if key not in record:
+        raise DataError(f"{where}: key {key!r} is missing (found {sorted(record)}); add it")
+    if not isinstance(record[key], kind) or isinstance(record[key], bool):
+        raise DataError(f"{where}: {key!r} is {str(record[key])[:60]!r}, not a {kind.__name__}; correct it")
+    return record[key]
+
+
+def _context(paragraph, where):
+    context = _get(paragraph, "context", str, where)
+    if not context.strip():
+        raise DataError(f"{where}: 'context' is empty ({context!r}); remove the line or give its text")
+    return context
+
+
+def _questions(paragraph, where, id_keys):
+    """(place, record, id, question) of each question on a context."""
+    for i, qa in enumerate(_get(paragraph, "qas", list, where)):
+        place = f"{where}, qas[{i}]"
+        key = next((key for key in id_keys if key in _record(qa, place, "a question")), id_keys[0])
+        yield place, qa, _get(qa, key, str, place), _get(qa, "question", str, place)
+
+
+def _span(answer, key, size, where):
+    """The first (first, last) span of a detected answer, both ends inclusive and inside the context."""
+    spans = _get(_record(answer, where, "a detected answer"), key, list, where)
+    try:
+        first, last = (int(end) for end in spans[0])
+    except (IndexError, TypeError, ValueError):
+        raise DataError(f"{where}: {key!r} is {spans!r}, not [[first, last], ...]; correct it") from None
+    if not 0 <= first <= last < size:
+        what = "characters" if key == "char_spans" else "tokens"
+        raise DataError(f"{where}: {key} {spans[0]} outside the context of {size} {what}; ends are inclusive")
+    return first, last
+
+
+def _mrqa_examples(where, paragraph, mode, training):
+    """Spec 2.2. The spans are the authority: `text` may differ from them by article, punctuation or case."""
+    context = _context(paragraph, where)
+    tokens, offsets = _mrqa_tokens(_get(paragraph, "context_tokens", list, where), where)
+    for place, qa, name, question in _questions(paragraph, where, ("id", "qid")):
+        raw = _get(qa, "answers", list, place)
+        golds, answer = raw, {}
+        if mode == "paper" or training:
+            detected = _get(qa, "detected_answers", list, place)
+            if not detected:
+                raise DataError(f"{place}: 'detected_answers' is empty for {name!r}; remove the question")
+        if mode == "paper":
+            spans = [_span(one, "token_spans", len(tokens), place) for one in detected]
+            golds = [" ".join(tokens[first : last + 1]) for first, last in spans]
+        if training:
+            first, last = _span(detected[0], "char_spans", len(context), place)
+            answer = {"answer_text": context[first : last + 1], "answer_start": first}
+        if training and mode == "paper":
+            if first >= offsets[-1][1]:
+                raise DataError(f"{place}: char_spans start at {first}, after the last token; correct them")
+            # joined text may be longer than raw text, so its end may fall on the next token: improved later
+            ends = (first, first + len(golds[0]) - 1)
+            start, end = (max(0, bisect_right(offsets, char, key=_first) - 1) for char in ends)
+            answer = {"answer_text": golds[0], "answer_start": first, "start_token": start, "end_token": end}
+        yield Example(name, _plain(question, mode), context, tokens, offsets, golds, raw, **answer)
+
+
+def _mrqa_tokens(pairs, where):
+    """Token strings and their offsets, in order and apart."""
+    try:
+        tokens = [token + "" for token, _ in pairs]
+        offsets = [(start, start + len(token)) for token, start in pairs]
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: 'context_tokens' are not [token, character] pairs; correct them") from None
+    if not tokens:
+        raise DataError(f"{where}: 'context_tokens' is empty; remove the line or tokenize its context")
+    for (_, end), (start, _) in pairwise(offsets):
+        if start < end:
+            raise DataError(f"{where}: context tokens overlap at character {start}; put them in order")
+    return tokens, offsets
+
+
+def _squad_examples(where, paragraph, mode, training):
+    """SQuAD layout: doc tokens are the words between the five blanks SquadExample splits at."""
+    context = _context(paragraph, where)
+    offsets = [match.span() for match in re.finditer("[^ \t\r\n\u202f]+", context)]
+    tokens = [context[start:end] for start, end in offsets]
+    for place, qa, name, question in _questions(paragraph, where, ("id",)):
+        impossible = qa.get("is_impossible") is True
+        records = [] if impossible else _get(qa, "answers", list, place)
+        golds = [_get(_record(one, place, "an answer"), "text", str, place) for one in records]
+        answer = {}
+        if training and not impossible:
+            answer = _squad_answer(records, context, place)
+        if answer and mode == "paper":
+            ends = (answer["answer_start"], answer["answer_start"] + len(answer["answer_text"]) - 1)
+            start, end = (bisect_right(offsets, char, key=_first) - 1 for char in ends)
+            answer |= {"start_token": start, "end_token": end}
+        question = _plain(question, mode)
+        yield Example(name, question, context, tokens, offsets, golds, golds, impossible=impossible, **answer)
+
+
+def _squad_answer(records, context, where):
+    if not records:
+        raise DataError(f"{where}: 'answers' is empty; training needs one answer, or \"is_impossible\": true")
+    text, start = records[0]["text"], _get(records[0], "answer_start", int, where)
+    if not text.strip() or start < 0 or context[start : start + len(text)] != text:
+        found = context[max(start, 0) : max(start, 0) + len(text)]
+        raise DataError(f"{where}: answer {text!r} is not at {start} (found {found!r}); correct answer_start")
+    return {"answer_text": text, "answer_start": start}
+
+
+def _plain(question, mode):
+    """Mode hf puts the question token in itself: with a `_qass` file's suffix it would stand there twice."""
+    return question.removesuffix(MASK_SUFFIX) if mode == "hf" else question
+
+
+def _first(pair):
+    return pair[0]
+
+
+def _check_mode(mode):
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; choose one of {MODES}")
+
+
+# -------------------------------------------------------------------------------------------- text to pieces
+
+
+class Tokenizer:
+    """BERT word pieces of one world, without the special tokens around them.
+
+    Mode hf is the Rust tokenizer itself. Mode paper must equal the Python BertTokenizer, which composes
+    characters (NFC) and knows other Unicode categories: printable ASCII, where the two cannot differ, goes
+    through Rust; all other text is cut into words here, and only their pieces come from Rust.
+
+    Args:
+        vocabulary: a vocab.txt, or a folder with one; cased unless a tokenizer_config.json beside it says
+            `do_lower_case`. Mode hf reads [QUESTION] for the `[unused100]` on line 104 of BERT's own file.
+        mode: "paper" or "hf". Literal [QUESTION] in a text is one token only in hf, as in
+            SplinterTokenizerFast (the slow SplinterTokenizer splits it).
+
+    Attributes:
+        pad, unk, cls, sep, mask, question, period: token ids. `question` is 104 in both modes.
+        size: number of vocabulary lines.
+
+    Raises:
+        VocabularyError: no file, a special token is missing, or line 104 cannot be the question token.
+    """
+
+    def __init__(self, vocabulary, mode):
+        _check_mode(mode)
+        os.environ.setdefault(
+            "TOKENIZERS_PARALLELISM", "false"
+        )  # threads gain little here, and warn at every fork
+        self.mode, self.path = mode, Path(vocabulary)
+        if self.path.is_dir():
+            self.path = self.path / "vocab.txt"
+        self.lower_case = _lower_case(self.path.with_name("tokenizer_config.json"))
+        vocab = _vocabulary(self.path, mode)
+        self.size = max(vocab.values()) + 1
+        self.pad, self.unk, self.cls = vocab["[PAD]"], vocab["[UNK]"], vocab["[CLS]"]
+        self.sep, self.mask, self.period = vocab["[SEP]"], vocab["[MASK]"], vocab["."]
+        self.question = QUESTION_ID
+        self.special = ["[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"] + ["[QUESTION]"] * (mode == "hf")
+        self._special = re.compile("(" + "|".join(map(re.escape, self.special)) + ")")
+        self._pieces = {number: piece for piece, number in vocab.items()}
+        self._words = {}  # doc token -> piece ids
+        self._rust = RustTokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
+        self._rust.normalizer = normalizers.BertNormalizer(lowercase=self.lower_case)
+        self._rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self._rust.add_special_tokens(
+            [AddedToken(token, special=True, normalized=False) for token in self.special]
+        )
+
+    def pieces(self, ids):
+        """The vocabulary entries of ids, [UNK] where there is none."""
+        return [self._pieces.get(int(number), "[UNK]") for number in ids]
+
+    def encode(self, texts):
+        """Piece ids of each text: list of str -> list of list of int."""
+        plain = [
+            i for i, text in enumerate(texts) if self.mode == "hf" or (text.isascii() and text.isprintable())
+        ]
+        encoded = self._rust.encode_batch([texts[i] for i in plain], add_special_tokens=False)
+        ids = dict(zip(plain, (one.ids for one in encoded), strict=True))
+        return [ids[i] if i in ids else self._python_ids(text) for i, text in enumerate(texts)]
+
+    def encode_words(self, words):
+        """Piece ids of doc tokens, each alone: list of str -> list of list of int; remembered."""
+        if len(self._words) > CACHED_WORDS:
+            self._words.clear()
+        new = [word for word in dict.fromkeys(words) if word not in self._words]
+        self._words.update(zip(new, self.encode(new), strict=True))
+        return [self._words[word] for word in words]
+
+    def encode_offsets(self, texts):
+        """(ids (n,) int64, offsets (n, 2) int32 in characters, end exclusive) of each text, by Rust."""
+        for one in self._rust.encode_batch(list(texts), add_special_tokens=False):
+            yield np.array(one.ids, np.int64), np.array(one.offsets, np.int32).reshape(-1, 2)
+
+    def _python_ids(self, text):
+        ids = []
+        for part in self._special.split(text):  # odd parts are the special tokens
+            if part in self.special:
+                ids.append(self._rust.token_to_id(part))
+                continue
+            for word in _basic_words(part, self.lower_case, self.special):
+                ids += [piece.id for piece in self._rust.model.tokenize(word)]
+        return ids
+
+
+def _lower_case(config):
+    if not config.is_file():
+        return False
+    settings = _json(config.read_text(encoding="utf-8"), config)
+    return bool(_record(settings, config, "the file").get("do_lower_case", False))
+
+
+def _vocabulary(path, mode):
+    """{piece: line number}, checked; a piece standing twice has its last line, as in transformers."""
+    if not path.is_file():
+        raise VocabularyError(f"{path}: no such file; give a BERT vocab.txt or the folder that holds it")
+    with open(path, encoding="utf-8") as file:
+        lines = [line.rstrip("\n") for line in file]
+    vocab = {piece: number for number, piece in enumerate(lines)}
+    missing = [piece for piece in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".") if piece not in vocab]
+    if missing:
+        raise VocabularyError(
+            f"{path}: lacks {', '.join(missing)}; use the cased BERT vocabulary Splinter was made with"
+        )
+    if mode == "paper" and vocab["[MASK]"] != MASK_ID:
+        raise VocabularyError(
+            f"{path}: [MASK] is on line {vocab['[MASK]']} (from 0), but the paper's model needs it on 103"
+        )
+    there = lines[QUESTION_ID] if len(lines) > QUESTION_ID else "nothing"
+    elsewhere = vocab.get("[QUESTION]", QUESTION_ID) != QUESTION_ID
+    if elsewhere or not re.fullmatch(r"\[QUESTION\]|\[unused\d+\]", there):
+        raise VocabularyError(
+            f"{path}: line 104 (from 0) holds {there!r}, but the question token needs it; "
+            "put [QUESTION] or an [unusedN] entry there and nowhere else"
+        )
+    if mode == "hf":
+        vocab.pop(there)
+        vocab["[QUESTION]"] = QUESTION_ID
+    return vocab
+
+
+# what the Python BertTokenizer calls Chinese characters: the CJK ideograph blocks
+IDEOGRAPH = re.compile(
+    "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002b73f"
+    "\U0002b740-\U0002b81f\U0002b820-\U0002ceaf\U0002f800-\U0002fa1f]"
+)
+
+
+def _basic_words(text, lower_case, special):
+    """The words and punctuation marks that the Python BertTokenizer hands to word pieces."""
+    if lower_case:
+        text = "".join(char.lower() for char in text)  # one by one: a final sigma gets no special form
+    kept = (" " if _is_blank(char) else char for char in text if not _is_dropped(char))
+    spaced = IDEOGRAPH.sub(r" \g<0> ", "".join(kept))
+    for word in unicodedata.normalize("NFC", spaced).split():
+        if word in special:  # appears only once dropped characters are gone
+            yield word
+            continue
+        if lower_case:
+            accented = unicodedata.normalize("NFD", word.lower())
+            word = "".join(char for char in accented if unicodedata.category(char) != "Mn")
+        yield from "".join(f" {char} " if _is_punctuation(char) else char for char in word).split()
+
+
+def _is_blank(char):
+    return char in " \t\n\r" or unicodedata.category(char) == "Zs"
+
+
+def _is_dropped(char):
+    return char == "\ufffd" or (char not in "\t\n\r" and unicodedata.category(char)[0] == "C")
+
+
+def _is_punctuation(char):
+    """ASCII symbols such as $ and ^ count, though Unicode calls them no punctuation."""
+    return unicodedata.category(char)[0] == "P" or ("!" <= char <= "~" and not char.isalnum())
+
+
+# ---------------------------------------------------------------------------------------- pieces to features
+
+
+@dataclass
+class Features:
+    """N windows of T positions, as columns. `len()` is N.
+
+    Columns that only one mode has are None in the other; the two labels are None unless training. In mode
+    paper `input_ids` hold 103 at the question token, as the reference's do: the model replaces it. Labels are
+    row indices, 0 ([CLS]) in a window without the answer. `skipped` holds the ids of examples that mode paper
+    gives no row: the answer is not in its doc tokens, or the context has no piece.
+    """
+
+    input_ids: np.ndarray  # (N, T) int64
+    attention_mask: np.ndarray  # (N, T) int64
+    token_type_ids: np.ndarray  # (N, T) int64; 1 on the window and its [SEP]
+    start_positions: np.ndarray | None  # (N,) int64, the answer's first piece
+    end_positions: np.ndarray | None  # (N,) int64, its last piece, inclusive
+    question_positions: np.ndarray  # (N,) int64 first question token in the row, 0 where lost
+    question_lost: np.ndarray  # (N,) bool; the row holds no question token (its question was cut)
+    example_index: np.ndarray  # (N,) int64, counts the examples that have rows, over all blocks
+    unique_id: np.ndarray  # (N,) int64, from 1_000_000_000 in row order
+    paragraph_len: np.ndarray  # (N,) int64, context pieces in the window
+    token_of_piece: np.ndarray | None = None  # paper: (N, T) int32 doc token of each context piece, else -1
+    max_context: np.ndarray | None = None  # paper: (N, T) bool, this window sees most around the piece
+    offsets: np.ndarray | None = None  # hf: (N, T, 2) int32 characters of each context piece, else -1
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self):
+        return len(self.input_ids)
+
+
+@dataclass(slots=True)
+class _Plan:
+    """One example, ready to be cut into rows."""
+
+    head: list[int]  # [CLS] question ... [SEP]
+    pieces: np.ndarray  # (n,) int64 context
+    track: np.ndarray  # (n,) int32 doc tokens, or (n, 2) int32 offsets
+    starts: range  # first piece of each window
+    capacity: int
+    answer: tuple[int, int] | None  # first and last piece, or first and past-the-last character
+
+
+def features(
+    examples: Iterable[Example],
+    tokenizer: Tokenizer,
+    mode,
+    max_length=384,
+    doc_stride=128,
+    max_query_length=64,
+    training=False,
+    block=256,
+) -> Iterator[tuple[list[Example], Features]]:
+    """Cut examples into windows, `block` examples at a time, in order.
+
+    paper: the question with ` [MASK].` is cut to `max_query_length` pieces, windows *start* every
+    `doc_stride`. hf: the question is never cut, windows *overlap* by `doc_stride`. Labels follow each reference
+    exactly, with hf's flaw: an answer starting on the last piece of a window gets start T - 1 (run_qa.py walks
+    on over [SEP] and padding).
+
+    Yields:
+        (examples that have rows, Features). `example_index` counts those examples from the first block on, so
+        that after `concatenate` it indexes them.
+
+    Raises:
+        DataError: a question leaves no room for its context.
+        ValueError: the tokenizer is of the other mode, or a size is not positive.
+    """
+    _check_mode(mode)
+    if tokenizer.mode != mode:
+        raise ValueError(f"the tokenizer is of mode {tokenizer.mode!r}; build one for {mode!r}")
+    if min(max_length, max_query_length, block) < 1 or doc_stride < (mode == "paper"):
+        raise ValueError(f"not positive: {max_length=}, {doc_stride=}, {max_query_length=} or {block=}")
+    return _blocks(iter(examples), tokenizer, max_length, doc_stride, max_query_length, training, block)
+
+
+def _blocks(examples, tokenizer, max_length, doc_stride, max_query_length, training, block):
+    plan = _paper_plans if tokenizer.mode == "paper" else _hf_plans
+    contexts, example_index, row = {}, 0, 0
+    while chunk := list(islice(examples, block)):
+        if len(contexts) > CACHED_CONTEXTS:
+            contexts.clear()
+        plans = list(plan(chunk, tokenizer, contexts, max_length, doc_stride, max_query_length, training))
+        kept = [example for example, one in zip(chunk, plans, strict=True) if one]
+        rows = _rows([one for one in plans if one], tokenizer, max_length, training)
+        rows.skipped = tuple(example.id for example, one in zip(chunk, plans, strict=True) if not one)
+        rows.example_index += example_index
+        rows.unique_id += FIRST_UNIQUE_ID + row
+        example_index, row = example_index + len(kept), row + len(rows)
+        yield kept, rows
+
+
+def _paper_plans(chunk, tokenizer, contexts, max_length, doc_stride, max_query_length, training):
+    """A plan per example, None for those the old SQuAD code gives no feature (spec 2.3)."""
+    questions = tokenizer.encode([question_with_mask(example.question) for example in chunk])
+    for example, question in zip(chunk, questions, strict=True):
+        known = contexts.get(example.context)
+        if known is None or known[0] != example.tokens:
+            known = contexts[example.context] = (example.tokens, *_word_pieces(example.tokens, tokenizer))
+        _, pieces, owner, first_piece = known
+        labelled = training and not example.impossible
+        if not len(pieces) or (labelled and not _answer_found(example)):
+            yield None
+            continue
+        question = question[:max_query_length]  # may cut [MASK] off: question_lost
+        capacity = max_length - len(question) - 3
+        if capacity < 1:
+            raise _no_room(example, len(question), max_length)
+        answer = _answer_pieces(example, pieces, first_piece, tokenizer) if labelled else None
+        head = [tokenizer.cls, *question, tokenizer.sep]
+        yield _Plan(head, pieces, owner, window_starts(len(pieces), capacity, doc_stride), capacity, answer)
+
+
+def _word_pieces(tokens, tokenizer):
+    """(pieces (n,) int64, doc token of each (n,) int32, first piece of every doc token int64)."""
+    words = tokenizer.encode_words(tokens)
+    counts = np.fromiter(map(len, words), np.int64, len(words))
+    pieces = np.fromiter(chain.from_iterable(words), np.int64, counts.sum())
+    return pieces, np.repeat(np.arange(len(words), dtype=np.int32), counts), np.cumsum(counts) - counts
+
+
+def _answer_found(example):
+    text = " ".join(example.tokens[example.start_token : example.end_token + 1])
+    return " ".join(example.answer_text.split()) in text
+
+
+def _answer_pieces(example, pieces, first_piece, tokenizer):
+    """(first, last) piece: the range of the answer's doc tokens, or its first part that spells the answer."""
+    low = int(first_piece[example.start_token])
+    inner = example.end_token < len(example.tokens) - 1
+    high = int(first_piece[example.end_token + 1]) - 1 if inner else len(pieces) - 1
+    spelled = tokenizer.encode([example.answer_text])[0]
+    span, size = pieces[low : high + 1].tolist(), len(spelled)
+    for start in range(len(span) - size + 1) if size else ():
+        if span[start : start + size] == spelled:
+            return low + start, low + start + size - 1
+    return low, high
+
+
+def _hf_plans(chunk, tokenizer, contexts, max_length, doc_stride, max_query_length, training):
+    """A plan per example: [CLS] question [QUESTION] . [SEP] context [SEP]."""
+    questions = tokenizer.encode([example.question for example in chunk])
+    new = dict.fromkeys(example.context for example in chunk if example.context not in contexts)
+    contexts.update(zip(new, tokenizer.encode_offsets(new), strict=True))
+    for example, question in zip(chunk, questions, strict=True):
+        pieces, offsets = contexts[example.context]
+        capacity = max_length - len(question) - 5
+        if capacity < 1 or (len(pieces) > capacity and capacity <= doc_stride):
+            raise _no_room(example, len(question), max_length)
+        answer = None
+        if training and not example.impossible:
+            answer = (example.answer_start, example.answer_start + len(example.answer_text))
+        head = [tokenizer.cls, *question, tokenizer.question, tokenizer.period, tokenizer.sep]
+        starts = window_starts(len(pieces), capacity, max(capacity - doc_stride, 1))
+        yield _Plan(head, pieces, offsets, starts, capacity, answer)
+
+
+def _no_room(example, size, max_length):
+    return DataError(
+        f"question {example.id!r} has {size} pieces and leaves no room for its context in {max_length} "
+        f"({example.question[:60]!r}); shorten it, raise max_length or lower doc_stride"
+    )
+
+
+def window_starts(length, capacity, step):
+    """First pieces of the windows over `length` pieces: every `step`, until one window reaches the end."""
+    last = max(0, -(-(length - capacity) // step))
+    return range(0, max(length, 1), step)[: last + 1]
+
+
+def best_windows(length, starts, capacity):
+    """The window that sees most around each piece: largest min(left, right) + 0.01 * size, first on ties.
+
+    Args:
+        length: number of pieces, n.
+        starts: range, first piece of each window.
+        capacity: pieces in a full window.
+
+    Returns:
+        (n,) int64 window index; meaningless for a piece that no window holds.
+    """
+    if len(starts) == 1:  # nearly always
+        return np.zeros(length, np.int64)
+    piece = np.arange(length)
+    newest = piece // starts.step
+    reach = -(-capacity // starts.step)  # no more windows than this can share a piece
+    window = newest + np.arange(1 - reach, 1)[:, None]  # (reach, n), oldest first
+    size = np.minimum(capacity, length - window * starts.step)
+    left = piece - window * starts.step
+    right = size - 1 - left
+    held = (window >= 0) & (window < len(starts)) & (right >= 0)
+    score = np.where(held, np.minimum(left, right) + 0.01 * size, -np.inf)
+    return window[score.argmax(0), piece]
+
+
+def _rows(plans, tokenizer, length, training):
+    """Features of the plans; example_index and unique_id count from 0."""
+    paper = tokenizer.mode == "paper"
+    total = sum(len(plan.starts) for plan in plans)
+    ids = np.full((total, length), tokenizer.pad, np.int64)
+    mask, segments = np.zeros_like(ids), np.zeros_like(ids)
+    track = np.full((total, length) if paper else (total, length, 2), -1, np.int32)
+    best = np.zeros((total, length), bool) if paper else None
+    label = _paper_label if paper else _hf_label
+    example_index, sizes, labels = (np.zeros((total, *shape), np.int64) for shape in ((), (), (2,)))
+    row = 0
+    for index, plan in enumerate(plans):
+        first = len(plan.head)
+        if paper:
+            windows = best_windows(len(plan.pieces), plan.starts, plan.capacity)
+        for number, start in enumerate(plan.starts):
+            part = slice(start, start + plan.capacity)
+            window = plan.pieces[part]
+            end = first + len(window)
+            ids[row, :first], ids[row, first:end], ids[row, end] = plan.head, window, tokenizer.sep
+            mask[row, : end + 1] = 1
+            segments[row, first : end + 1] = 1
+            track[row, first:end] = plan.track[part]
+            if paper:
+                best[row, first:end] = windows[part] == number
+            if training and plan.answer:
+                labels[row] = label(plan, part, first, length)
+            example_index[row], sizes[row] = index, len(window)
+            row += 1
+    asked = (ids == tokenizer.mask) | (ids == tokenizer.question) if paper else ids == tokenizer.question
+    return Features(
+        ids,
+        mask,
+        segments,
+        *(labels.T.copy() if training else (None, None)),
+        question_positions=asked.argmax(1),  # 0 where none
+        question_lost=~asked.any(1),
+        example_index=example_index,
+        unique_id=np.arange(total),
+        paragraph_len=sizes,
+        token_of_piece=track if paper else None,
+        max_context=best,
+        offsets=None if paper else track,
+    )
+
+
+def _paper_label(plan, part, first, length):
+    """(start, end) row index of an answer wholly inside the window, else (0, 0)."""
+    start, end = plan.answer
+    last = min(part.stop, len(plan.pieces)) - 1
+    inside = start >= part.start and end <= last
+    return (start - part.start + first, end - part.start + first) if inside else (0, 0)
+
+
+def _hf_label(plan, part, first, length):
+    """(start, end) row index by characters, as in run_qa.py, flaw included; (0, 0) if not wholly inside."""
+    offsets = plan.track[part]
+    start, end = plan.answer
+    if not len(offsets) or offsets[0, 0] > start or offsets[-1, 1] < end:
+        return 0, 0
+    begin = np.searchsorted(offsets[:, 0], start, side="right") - 1
+    stop = np.searchsorted(offsets[:, 1], end)
+    # run_qa.py looks for the next piece that begins later and finds none among [SEP] and padding
+    return length - 1 if begin == len(offsets) - 1 else first + begin, first + stop
+
+
+def concatenate(blocks):
+    """(examples, Features) of the blocks of `features`; example_index then indexes examples."""
+    examples, rows = zip(*blocks, strict=True)
+    columns = {field.name: [getattr(one, field.name) for one in rows] for field in fields(Features)}
+    skipped = tuple(chain.from_iterable(columns.pop("skipped")))
+    joined = {name: None if parts[0] is None else np.concatenate(parts) for name, parts in columns.items()}
+    return list(chain.from_iterable(examples)), Features(**joined, skipped=skipped)
+
+
+def digest(rows, field):
+    """sha256 (hex) of one column: dtype, shape and values."""
+    column = np.ascontiguousarray(getattr(rows, field))
+    head = f"{column.dtype.str} {column.shape} ".encode()
+    return hashlib.sha256(head + column.tobytes()).hexdigest()

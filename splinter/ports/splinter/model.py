@@ -1,0 +1,293 @@
+"""Splinter in PaddlePaddle: encoder, question-aware span selection head, answering and pretraining models.
+
+Ram, Kirstain, Berant, Globerson, Levy: Few-Shot Question Answering by Pretraining Span Selection, ACL 2021.
+Two modes, one code: `hf` gives the outputs of `transformers` 4.57 models/splinter for the published
+checkpoints; `paper` those of the authors' code (oriram/splinter, finetuning/modeling.py at 1df4c13).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from splinter.align.weights import save_safetensors
+from splinter.ports import checkpoint
+from splinter.ports.encoder import Bert, activation, additive_mask, linear
+
+from .port import HEAD_PREFIX, SplinterConfig, read_checkpoint, weight_map, write_companions
+
+
+class SpanTransform(nn.Layer):
+    """Dense, gelu, LayerNorm: states before they are paired. (B, N, D) -> (B, N, D)."""
+
+    def __init__(self, config: SplinterConfig):
+        super().__init__()
+        self.dense = linear(config.hidden_size, config.hidden_size, config.initializer_range)
+        # 1e-5 in fine-tuning, not the encoder's 1e-12: the reference leaves torch's default here
+        self.norm = nn.LayerNorm(config.hidden_size, epsilon=config.head_layer_norm_eps)
+        self.activation = activation(config.hidden_act)
+
+    def forward(self, x):
+        return self.norm(self.activation(self.dense(x)))
+
+
+class QuestionAwareSpanSelection(nn.Layer):
+    """The QASS head: every question token scores every token as start and as end of its answer.
+
+    logits[b, q, t] = (query(x)[b, q] @ M) @ token(x)[b, t], with own transforms and M for start and end.
+    No bias, no dropout, no scaling by sqrt(D): logits of trained models are in the hundreds.
+    """
+
+    def __init__(self, config: SplinterConfig):
+        super().__init__()
+        self.query_start = SpanTransform(config)
+        self.query_end = SpanTransform(config)
+        self.start = SpanTransform(config)
+        self.end = SpanTransform(config)
+        self.start_classifier = linear(config.hidden_size, config.hidden_size, config.initializer_range, bias=False)
+        self.end_classifier = linear(config.hidden_size, config.hidden_size, config.initializer_range, bias=False)
+
+    def forward(self, x, positions):
+        """x (B, T, D), positions (B, Q) indices of question tokens; returns two (B, Q, T)."""
+        index = positions.unsqueeze(-1).expand([-1, -1, x.shape[-1]])  # (B, Q, D)
+        questions = paddle.take_along_axis(x, index, axis=1)  # (B, Q, D)
+        start = self.start_classifier(self.query_start(questions))  # (B, Q, D)
+        end = self.end_classifier(self.query_end(questions))  # (B, Q, D)
+        return (
+            paddle.matmul(start, self.start(x), transpose_y=True),  # (B, Q, T)
+            paddle.matmul(end, self.end(x), transpose_y=True),  # (B, Q, T)
+        )
+
+
+def cross_entropy(logits, labels, ignore: int):
+    """Cross entropy of each row, and which rows count.
+
+    logsumexp(z) - z[y]: Paddle's CPU softmax clamps shifted logits at -64, so its cross_entropy never
+    exceeds 64; QASS logits spread further than that. The row's maximum is taken off first, as inside torch's
+    log_softmax: it costs the digits of logits near 1000 otherwise, and all of them in a row that is all fill.
+
+    Args:
+        logits: (N, T) floats.
+        labels: (N,) integers in [0, T]; `ignore` marks a row that does not count.
+
+    Returns:
+        losses (N,), 0 where ignored, and counted (N,) of the dtype of the logits.
+    """
+    counted = labels != ignore
+    logits = logits - logits.max(axis=-1, keepdim=True).detach()
+    safe = paddle.where(counted, labels, paddle.zeros_like(labels)).unsqueeze(-1)  # (N, 1)
+    picked = paddle.take_along_axis(logits, safe, axis=-1).squeeze(-1)  # (N,)
+    losses = paddle.logsumexp(logits, axis=-1) - picked  # (N,)
+    return paddle.where(counted, losses, paddle.zeros_like(losses)), counted.astype(logits.dtype)
+
+
+def span_loss(start_logits, end_logits, start_positions, end_positions):
+    """The answering loss: mean of the start and the end cross entropy, each over its own counted rows.
+
+    Labels below 0 count as 0 ([CLS]); labels of T and more do not count. No row counted: nan, as in torch.
+
+    Args:
+        start_logits, end_logits: (B, T) floats.
+        start_positions, end_positions: (B,) integers; left as they are (the reference clamps them in place).
+
+    Returns:
+        A scalar, in nats.
+    """
+    tokens = start_logits.shape[1]
+
+    def side(logits, labels):
+        losses, counted = cross_entropy(logits, labels.clip(0, tokens), ignore=tokens)
+        return losses.sum() / counted.sum()
+
+    return (side(start_logits, start_positions) + side(end_logits, end_positions)) / 2
+
+
+class SplinterModel(nn.Layer):
+    """What answering and pretraining share: encoder, head, reading and writing of checkpoints."""
+
+    def __init__(self, config: SplinterConfig):
+        super().__init__()
+        self.config = config
+        self.bert = Bert(config)
+        self.cls = QuestionAwareSpanSelection(config)
+
+    @property
+    def fill(self) -> float:
+        """What is added to a masked score or logit."""
+        return -10000.0 if self.config.mode == "paper" else paddle.finfo(self.bert.dtype).min
+
+    def span_logits(self, input_ids, mask, token_type_ids, question_positions, position_ids=None):
+        """Encode and score; (B, T), (B, T), (B, T) or None, (B, Q) -> two (B, Q, T), padding filled."""
+        states = self.bert(input_ids, mask, token_type_ids, position_ids, self.fill)  # (B, T, D)
+        start, end = self.cls(states, question_positions)  # (B, Q, T)
+        padding = additive_mask(mask, self.fill, states.dtype).unsqueeze(1)  # (B, 1, T)
+        return start + padding, end + padding
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | os.PathLike[str],
+        mode: str | None = None,
+        head: str = "pretrained",
+        download: bool = False,
+        cache: str | None = None,
+        **changes,
+    ):
+        """Load a checkpoint: `transformers` layout, the authors' layout, or one of `save_pretrained`.
+
+        Args:
+            name_or_folder: a folder, or a hub name such as `tau/splinter-base-qass`.
+            mode: "hf" or "paper"; None = what the checkpoint says, else "hf".
+            head: "pretrained" = the head of the checkpoint, an error when it has none; "fresh" = a new random
+                head; "auto" = the checkpoint's when it has one, else fresh. `model.head` tells which it was.
+            download: may fetch from the hub.
+            cache: hub cache folder.
+            changes: configuration fields to change, such as hidden_dropout_prob.
+
+        Raises:
+            CheckpointError, WeightError: with the file, the tensor and the way out.
+        """
+        folder = checkpoint.resolve(name_or_folder, download, cache)
+        config, tensors, layout = read_checkpoint(folder, mode=mode, **changes)
+        model = cls(config)
+        has_head = any(HEAD_PREFIX[layout] in name for name in tensors)
+        model.head = {"auto": "pretrained" if has_head else "fresh"}.get(head, head)
+        if model.head == "pretrained" and not has_head:
+            raise checkpoint.CheckpointError(
+                f"{folder} holds no question-aware span selection head (no tensor under {HEAD_PREFIX[layout]}); "
+                "start from a new one with head='fresh' (--head fresh), or use a checkpoint that has one (-qass)"
+            )
+        fresh = model.head == "fresh"
+        parameters = {n: p for n, p in model.named_parameters() if not (fresh and n.startswith("cls."))}
+        mapping = weight_map(layout, head=not fresh)
+        for name, array in mapping.convert(tensors, {n: tuple(p.shape) for n, p in parameters.items()}, str(folder)):
+            _fill(parameters[name], array)
+        model.folder = folder
+        model.eval()
+        return model
+
+    def to_numpy(self) -> dict[str, np.ndarray]:
+        """Our names -> arrays, views of the live weights where they lie on the CPU."""
+        return {name: _view(parameter) for name, parameter in self.named_parameters()}
+
+    def save_pretrained(self, folder: str | os.PathLike[str], source: Path | None = None) -> Path:
+        """Write config.json, model.safetensors (names and layout of `transformers`), vocabulary, tokenizer settings.
+
+        Args:
+            folder: made when missing; files are replaced one by one, each whole.
+            source: folder to take vocab.txt from; None = where the model was loaded from.
+
+        Returns:
+            The folder.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        mapping, arrays = weight_map("transformers"), self.to_numpy()
+
+        def tensors() -> Iterator[tuple[str, np.ndarray]]:
+            return mapping.revert(arrays)
+
+        shapes = {name: (array.shape, array.dtype.name) for name, array in tensors()}
+        save_safetensors(folder / checkpoint.WEIGHTS, shapes, tensors)
+        write_companions(folder, self.config, source or getattr(self, "folder", None))
+        return folder
+
+
+class SplinterForQuestionAnswering(SplinterModel):
+    """Answers one question per row: the span that its question token points to."""
+
+    def inputs(self, input_ids, attention_mask, token_type_ids):
+        """The encoder's inputs in this mode: ids, mask and segment ids, all (B, T)."""
+        if self.config.mode == "hf":
+            return input_ids, attention_mask, token_type_ids
+        c = self.config
+        mask = attention_mask * (input_ids != c.sep_token_id).astype(attention_mask.dtype)
+        question = paddle.full_like(input_ids, c.question_token_id)
+        return paddle.where(input_ids == c.mask_token_id, question, input_ids), mask, None
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, question_positions=None):
+        """Start and end logits.
+
+        Args:
+            input_ids: (B, T) int64; `paper` mode reads [MASK] as the question token.
+            attention_mask: (B, T) int64, 1 = token; None = no padding.
+            token_type_ids: (B, T) int64; None = all 0; ignored in `paper` mode.
+            question_positions: (B, Q) int64; None = the first question token of each row, 0 when there is none.
+
+        Returns:
+            Two (B, T) tensors, or (B, Q, T) when `question_positions` is given.
+        """
+        if attention_mask is None:
+            attention_mask = paddle.ones_like(input_ids)
+        ids, mask, segments = self.inputs(input_ids, attention_mask, token_type_ids)
+        positions = question_positions
+        if positions is None:
+            found = (ids == self.config.question_token_id).astype("int32")
+            positions = found.argmax(axis=-1).unsqueeze(-1)  # (B, 1); 0 when the token is absent, as the reference
+        start, end = self.span_logits(ids, mask, segments, positions)
+        if question_positions is None:
+            return start.squeeze(1), end.squeeze(1)
+        return start, end
+
+    loss = staticmethod(span_loss)
+
+
+class SplinterForPreTraining(SplinterModel):
+    """Recurring span selection: many question tokens per row, each points to the span it stands for."""
+
+    def forward(self, input_ids, attention_mask, question_positions, token_type_ids=None):
+        """Start and end logits, (B, Q, T) each.
+
+        Args:
+            input_ids: (B, T) int64 with question tokens and holes.
+            attention_mask: (B, T) int64, 0 on padding and on the holes left by masked spans.
+            question_positions: (B, Q) int64, padded with 0.
+            token_type_ids: (B, T) int64, `hf` mode only.
+        """
+        positions = None
+        if self.config.mode == "paper":
+            token_type_ids = None
+            positions = attention_mask.cumsum(axis=-1) - attention_mask  # holes take up no position
+        return self.span_logits(input_ids, attention_mask, token_type_ids, question_positions, positions)
+
+    def loss(self, start_logits, end_logits, start_positions, end_positions, weights=None):
+        """The pretraining loss over all questions of the batch, a scalar in nats.
+
+        `paper`: weighted mean with 1e-5 in the denominator, so a batch without questions gives 0. `hf`: mean
+        over the questions whose label is not 0, start and end each over their own; nan when there is none.
+
+        Args:
+            start_logits, end_logits: (B, Q, T).
+            start_positions, end_positions: (B, Q) int64.
+            weights: (B, Q), 1 for a question, 0 for padding; `paper` mode only.
+        """
+        tokens = start_logits.shape[-1]
+
+        def side(logits, labels):
+            ignore = -1 if self.config.mode == "paper" else self.config.pad_token_id
+            rows = logits.reshape([-1, tokens])  # (B * Q, T)
+            return cross_entropy(rows, labels.reshape([-1]).clip(0, tokens - 1), ignore)
+
+        (start, start_counted), (end, end_counted) = side(start_logits, start_positions), side(end_logits, end_positions)
+        if self.config.mode == "paper":
+            weights = weights.reshape([-1]).astype(start.dtype)
+            return ((start + end) / 2 * weights).sum() / (weights.sum() + 1e-5)
+        return (start.sum() / start_counted.sum() + end.sum() / end_counted.sum()) / 2
+
+
+def _view(parameter) -> np.ndarray:
+    """The parameter as a numpy array that shares its memory on the CPU, a copy elsewhere."""
+    return np.from_dlpack(parameter.detach()) if parameter.place.is_cpu_place() else parameter.numpy()
+
+
+def _fill(parameter, array: np.ndarray) -> None:
+    """Write an array into a parameter without a second copy of the model."""
+    if parameter.place.is_cpu_place():
+        np.copyto(_view(parameter), array)
+    else:
+        parameter.set_value(np.ascontiguousarray(array, dtype=str(parameter.dtype).removeprefix("paddle.")))

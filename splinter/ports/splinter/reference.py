@@ -1,0 +1,340 @@
+"""The PyTorch side of Splinter: `transformers`' classes unmodified, and a twin of the authors' code.
+
+`hf`: SplinterForQuestionAnswering / SplinterForPreTraining of the installed transformers (4.57 or 5).
+`paper`: the authors' model (oriram/splinter finetuning/modeling.py at 1df4c13; pretraining/, TensorFlow)
+written from its description on transformers' BertModel, because the original needs transformers 2.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+from transformers import BertConfig, BertModel, SplinterForPreTraining, SplinterForQuestionAnswering
+from transformers.activations import ACT2FN
+
+from splinter.align.port import Side
+from splinter.ports import recipe as recipes
+from splinter.ports.recipe import Recipe
+from splinter.ports.train_torch import AdamW, TorchTrainer
+
+from . import port
+from .port import SplinterConfig
+
+FILL = -10000.0
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+TASKS = {"answering": SplinterForQuestionAnswering, "pretraining": SplinterForPreTraining}
+
+
+# -- the twin ---------------------------------------------------------------------------------------------
+
+
+class Transform(nn.Module):
+    """Dense, activation, LayerNorm; the epsilon is torch's default in fine-tuning."""
+
+    def __init__(self, width: int, act: str, eps: float):
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.act = ACT2FN[act]
+        self.LayerNorm = nn.LayerNorm(width, eps=eps)
+
+    def forward(self, x):
+        return self.LayerNorm(self.act(self.dense(x)))
+
+
+class Head(nn.Module):
+    """Question-aware span selection; the two matrices are bare parameters used as Q @ M."""
+
+    def __init__(self, config: SplinterConfig):
+        super().__init__()
+        width, std = config.hidden_size, config.initializer_range
+        for part in ("query_start", "query_end", "start", "end"):
+            setattr(self, f"{part}_transform", Transform(width, config.hidden_act, config.head_layer_norm_eps))
+        self.start_classifier = nn.Parameter(torch.empty(width, width))
+        self.end_classifier = nn.Parameter(torch.empty(width, width))
+        for name, parameter in self.named_parameters():
+            if "LayerNorm" not in name and not name.endswith("bias"):
+                nn.init.normal_(parameter, std=std)
+            elif name.endswith("dense.bias"):
+                nn.init.zeros_(parameter)
+
+    def forward(self, x, positions):
+        rows = torch.arange(x.shape[0], device=x.device).unsqueeze(-1)
+        questions = x[rows, positions]  # (B, Q, D)
+        start = self.query_start_transform(questions) @ self.start_classifier  # (B, Q, D)
+        end = self.query_end_transform(questions) @ self.end_classifier
+        return start @ self.start_transform(x).transpose(1, 2), end @ self.end_transform(x).transpose(1, 2)
+
+
+class PaperSplinter(nn.Module):
+    """Encoder, head and the two ways of calling them; names of the authors' checkpoints."""
+
+    def __init__(self, config: SplinterConfig):
+        super().__init__()
+        self.config = config
+        values = {k: v for k, v in config.to_dict().items() if hasattr(BertConfig(), k)}
+        self.bert = BertModel(BertConfig(**values, attn_implementation="eager"), add_pooling_layer=False)
+        self.cls = nn.ModuleDict({"span_predictions": Head(config)})
+
+    def encode(self, ids, mask, positions=None):
+        """States (B, T, D). BertModel's own forward would fill with the dtype's minimum instead of -10000."""
+        x = self.bert.embeddings(input_ids=ids, position_ids=positions)
+        additive = (1.0 - mask.to(x.dtype))[:, None, None, :] * FILL
+        return self.bert.encoder(x, attention_mask=additive).last_hidden_state
+
+    def score(self, states, mask, positions):
+        start, end = self.cls["span_predictions"](states, positions)
+        fill = ((1.0 - mask.to(states.dtype)) * FILL).unsqueeze(1)
+        return start + fill, end + fill
+
+    def answer(self, ids, mask):
+        """Fine-tuning: [SEP] masked, [MASK] read as the question token, the first question token asks."""
+        mask = mask.masked_fill(ids == self.config.sep_token_id, 0)
+        ids = ids.masked_fill(ids == self.config.mask_token_id, self.config.question_token_id)
+        positions = (ids == self.config.question_token_id).int().argmax(-1, keepdim=True)
+        start, end = self.score(self.encode(ids, mask), mask, positions)
+        return start.squeeze(1), end.squeeze(1)
+
+    def pretrain(self, ids, mask, positions):
+        """Pretraining: holes take no position, [SEP] is attended."""
+        return self.score(self.encode(ids, mask, mask.cumsum(-1) - mask), mask, positions)
+
+
+def paper_loss(start, end, start_positions, end_positions):
+    """Cross entropy of fine-tuning; labels clamped to [0, T], T ignored."""
+    ignored = start.size(1)
+    rule = nn.CrossEntropyLoss(ignore_index=ignored)
+    labels = [labels.clamp(0, ignored) for labels in (start_positions, end_positions)]
+    return (rule(start, labels[0]) + rule(end, labels[1])) / 2
+
+
+def paper_pretraining_loss(start, end, start_positions, end_positions, weights):
+    """Weighted mean over all questions of the batch, 1e-5 in the denominator."""
+
+    def each(logits, labels):
+        return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+
+    weights = weights.flatten().to(start.dtype)
+    losses = (each(start, start_positions) + each(end, end_positions)) / 2
+    return (losses * weights).sum() / (weights.sum() + 1e-5)
+
+
+# -- loading and running ----------------------------------------------------------------------------------
+
+
+def load(folder: Path, mode: str, task: str = "answering", dropout: bool = False, fresh: bool = False):
+    """A model in evaluation mode with the weights of a checkpoint in the layout of transformers.
+
+    Args:
+        dropout: keep the rates of the configuration (else 0).
+        fresh: leave the weights as the initialiser makes them.
+    """
+    changes = {} if dropout else NO_DROPOUT
+    config, tensors, _ = port.read_checkpoint(folder, mode=mode, **changes)
+    if mode == "hf":
+        values = {"attn_implementation": "eager", **changes}
+        kind = TASKS[task]
+        if fresh:
+            their_config = kind.config_class.from_pretrained(folder, **values)
+            return kind(their_config).eval()
+        return kind.from_pretrained(folder, **values).eval()
+    model = PaperSplinter(config.for_pretraining() if task == "pretraining" else config)
+    if not fresh:
+        authors, ours = port.weight_map("authors"), port.weight_map("transformers")
+        names = [link.ours for link in map(_link_of(authors), model.state_dict()) if link]
+        arrays = {link.ours: (tensors[link.theirs], link.transpose) for link in ours.links(names)}
+        for name, parameter in model.named_parameters():
+            link = _link_of(authors)(name)
+            array, transposed = arrays[link.ours]
+            with torch.no_grad():
+                parameter.copy_(torch.from_numpy(array.T.copy() if transposed != link.transpose else array))
+    return model.eval()
+
+
+def _link_of(mapping):
+    """Their concrete name -> the link of the map that uses it."""
+    from splinter.align.weights import Rule, WeightMap
+
+    reverse = WeightMap([Rule(rule.ours, rule.theirs, rule.transpose) for rule in mapping.rules])
+
+    def find(name: str):
+        link = reverse.links([name])[0]
+        return replace(link, theirs=link.ours, ours=link.theirs)
+
+    return find
+
+
+def forward(model: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Start and end logits of a batch, with the padding filled."""
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    positions = batch.get("question_positions")
+    if isinstance(model, PaperSplinter):
+        start, end = model.answer(ids, mask) if positions is None else model.pretrain(ids, mask, positions)
+    else:
+        out = model(
+            input_ids=ids, attention_mask=mask, token_type_ids=batch["token_type_ids"], question_positions=positions
+        )
+        start, end = out.start_logits, out.end_logits
+    return {"start_logits": start, "end_logits": end}
+
+
+class _Scores(nn.Module):
+    """Stands in for the head so that transformers' own loss code runs on injected logits."""
+
+    def __init__(self, start, end):
+        super().__init__()
+        self.logits = (start, end)
+
+    def forward(self, states, positions):
+        start, end = self.logits
+        return (start.unsqueeze(1), end.unsqueeze(1)) if start.dim() == 2 else (start, end)
+
+
+class _Nothing(nn.Module):
+    """Stands in for the encoder: the states are never looked at."""
+
+    def forward(self, input_ids, **kwargs):
+        from transformers.modeling_outputs import BaseModelOutput
+
+        return BaseModelOutput(last_hidden_state=input_ids.new_zeros((*input_ids.shape, 1), dtype=torch.float32))
+
+
+def loss(model: Any, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The reference's own loss of given logits; transformers' is reached by putting them in place of the head."""
+    start, end = outputs["start_logits"], outputs["end_logits"]
+    # the reference clamps labels in place: hand it copies, the batch is used again
+    labels = {name: batch[name].clone() for name in ("start_positions", "end_positions")}
+    if isinstance(model, PaperSplinter):
+        if start.dim() == 3:
+            return paper_pretraining_loss(start, end, **labels, weights=batch["weights"])
+        return paper_loss(start, end, **labels)
+    extra = {}
+    if start.dim() == 3:
+        extra["question_positions"] = torch.zeros(start.shape[:2], dtype=torch.long)
+    encoder, head = model.splinter, model.splinter_qass
+    try:
+        model.splinter, model.splinter_qass = _Nothing(), _Scores(start, end)
+        ids = torch.zeros((start.shape[0], start.shape[-1]), dtype=torch.long)
+        return model(input_ids=ids, **labels, **extra).loss
+    finally:
+        model.splinter, model.splinter_qass = encoder, head
+
+
+# -- the recipe -------------------------------------------------------------------------------------------
+
+
+def decayed(names: Iterable[str]) -> list[str]:
+    """The rule of the authors' and transformers' scripts: neither `bias` nor `LayerNorm.weight` in the name."""
+    return [name for name in names if "bias" not in name and "LayerNorm.weight" not in name]
+
+
+def hyperparameters() -> dict[str, float]:
+    """Defaults of the authors' script, restated (run_mrqa.py, argument parser and AdamW of transformers 2.9)."""
+    return {
+        "learning_rate": 3e-5,
+        "warmup": 0.1,
+        "epochs": 10,
+        "min_steps": 200,
+        "batch_size": 12,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "epsilon": 1e-8,
+        "weight_decay": 0.0,
+        "max_norm": 1.0,
+    }
+
+
+def rates(features: int, recipe: Recipe) -> list[float]:
+    """What transformers' linear schedule gives each update, and 25 beyond the last."""
+    per_epoch = -(-features // recipe.batch_size)
+    total, epochs = per_epoch * recipe.epochs, recipe.epochs
+    if total < recipe.min_steps:
+        total, epochs = recipe.min_steps, recipe.min_steps // per_epoch + 1
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, int(total * recipe.warmup), total)
+    used = []
+    for _ in range(epochs * per_epoch + 25):
+        used.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return used
+
+
+def trainer(model: nn.Module, recipe: Recipe) -> TorchTrainer:
+    """A model in training by the recipe."""
+
+    def objective(model, batch):
+        return loss(model, forward(model, batch), batch)
+
+    return TorchTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]))
+
+
+@torch.no_grad()
+def logits(model: nn.Module, columns: Mapping[str, np.ndarray], batch_size: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end logits (N, T) of all rows."""
+    from splinter.align import torch_side
+
+    first = next(model.parameters())
+    dtype = str(first.dtype).removeprefix("torch.")
+    start, end = [], []
+    model.eval()
+    with torch_side.float64_softmax():
+        for begin in range(0, len(columns["input_ids"]), batch_size):
+            rows = {name: column[begin : begin + batch_size] for name, column in columns.items()}
+            tensors = {n: t.to(first.device) for n, t in torch_side.from_numpy(rows, dtype).items()}
+            out = forward(model, tensors)
+            start.append(out["start_logits"].cpu().numpy())
+            end.append(out["end_logits"].cpu().numpy())
+    return np.concatenate(start), np.concatenate(end)
+
+
+@cache
+def side(mode: str, task: str = "answering") -> Side:
+    """The reference as the engine sees it."""
+    twin = mode == "paper"
+    sources: Sequence[str] = (__name__, "transformers.models.bert.modeling_bert") if twin else (
+        "transformers.models.splinter.modeling_splinter",
+    )
+    from . import reference_data, reference_metric
+
+    return Side(
+        framework="torch",
+        sources=tuple(sources),
+        kind="twin" if twin else "transformers",
+        load=lambda folder: load(folder, mode, task),
+        build=lambda folder: load(folder, mode, task, dropout=True, fresh=True),
+        forward=forward,
+        loss=loss,
+        optimizer=AdamW,
+        decayed=decayed,
+        hyperparameters=hyperparameters,
+        rates=rates,
+        data=lambda source: reference_data.columns(source, mode),
+        metric=lambda case: reference_metric.scores(case, mode),
+        train=lambda folder, dtype: train(folder, mode, dtype),
+    )
+
+
+def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
+    """One whole few-shot run on the shipped sample, data and decoding by the reference's own code."""
+    from splinter.align import torch_side
+
+    from . import cases, reference_data, reference_metric
+
+    model = torch_side.cast(load(folder, mode), dtype)
+    columns = reference_data.columns(cases.TRAINING, mode)
+    log = recipes.fit(trainer(model, cases.RECIPE), cases.model_inputs(columns, labels=True), cases.RECIPE)
+    dev = reference_data.columns(cases.EVALUATION, mode)
+    start, end = logits(model, cases.model_inputs(dev))
+    return {
+        "loss": np.array([entry["loss"] for entry in log], dtype),
+        "norm": np.array([entry["norm"] for entry in log], dtype),
+        **reference_metric.run(cases.EVALUATION, mode, folder, start, end),
+    }

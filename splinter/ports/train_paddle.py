@@ -1,0 +1,112 @@
+"""Paddle's half of a training run: the AdamW of the recipes and the trainer, shared by the ports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import paddle
+
+from splinter.align import paddle_side
+
+from .recipe import Recipe
+
+
+class AdamW:
+    """transformers' old AdamW (up to 4.56; optimization.py in 2.9): not paddle.optimizer.AdamW.
+
+    Epsilon is added before bias correction, and decay comes after the step, on the new weights. With
+    c = 1 - beta^t: `w -= rate * sqrt(c2)/c1 * m / (sqrt(v) + eps)`, then `w -= rate * decay * w`.
+
+    Plain tensor operations rather than Paddle's fused Adam kernel (handing it eps / sqrt(c2) gives the same
+    formula): in float32 the kernel forms 1 - beta2 from a rounded beta2, so its second moments are 1.3e-5
+    too small (paddle 3.3.1; tests/alignment/test_witnesses.py tells when that changes).
+
+    Args:
+        named: name -> parameter; those without gradient are left alone.
+        decayed: names that decay.
+    """
+
+    def __init__(self, named: Mapping[str, paddle.Tensor], recipe: Recipe, decayed: Iterable[str] = ()):
+        self.named, self.recipe, self.updates = dict(named), recipe, 0
+        self.decayed = set(decayed)
+        self.memory: dict[str, tuple[paddle.Tensor, paddle.Tensor]] = {}
+
+    @paddle.no_grad()
+    def step(self, rate: float) -> float:
+        """Clip by global norm, update, clear gradients; returns the norm before clipping."""
+        r, parameters = self.recipe, [p for p in self.named.values() if p.grad is not None]
+        # paddle.nn.utils has torch's formula, max / (norm + 1e-6); paddle.nn.ClipGradByGlobalNorm has not
+        norm = paddle.nn.utils.clip_grad_norm_(parameters, r.max_norm or math.inf).item() if parameters else 0.0
+        self.updates += 1
+        correction = math.sqrt(1.0 - r.beta2**self.updates) / (1.0 - r.beta1**self.updates)
+        for name, w in self.named.items():
+            g = w.grad
+            if g is None:
+                continue
+            if name not in self.memory:
+                self.memory[name] = (paddle.zeros_like(w), paddle.zeros_like(w))
+            m, v = self.memory[name]
+            m.scale_(r.beta1).add_(g.scale(1.0 - r.beta1))
+            v.scale_(r.beta2).add_(g.square().scale_(1.0 - r.beta2))
+            w.subtract_((m / v.sqrt().add_(self._epsilon(w.dtype))).scale_(rate * correction))
+            if r.weight_decay and name in self.decayed:
+                w.subtract_(w.scale(rate * r.weight_decay))  # w * (1 - tiny) would round the factor
+            w.clear_gradient(set_to_zero=False)
+        return norm
+
+    def _epsilon(self, dtype) -> paddle.Tensor:
+        return paddle.to_tensor(self.recipe.epsilon, dtype=dtype)  # scale(bias=...) would hold it in float32
+
+    def moments(self) -> dict[str, tuple[paddle.Tensor, paddle.Tensor]]:
+        """Name -> first and second moment, of the parameters that have been updated."""
+        return self.memory
+
+    def load(self, moments: Mapping[str, tuple[np.ndarray, np.ndarray]], updates: int) -> None:
+        """Restore both moments and the count of updates."""
+        self.updates = updates
+        self.memory = {n: (paddle.to_tensor(m), paddle.to_tensor(v)) for n, (m, v) in moments.items()}
+
+
+class PaddleTrainer:
+    """A model in training: see `recipe.Trainer`.
+
+    Args:
+        model: in training mode from here on.
+        loss: (model, batch of tensors) -> scalar.
+        decayed: names that decay.
+        compiled: let Paddle's static graph run the forward pass (same numbers, faster).
+    """
+
+    def __init__(self, model, loss: Callable, recipe: Recipe, decayed: Iterable[str] = (), compiled: bool = False):
+        self.model, self.loss = model, loss
+        self.named = paddle_side.parameters(model)
+        self.optimizer = AdamW(self.named, recipe, decayed)
+        self.dtype = str(next(iter(self.named.values())).dtype).removeprefix("paddle.")
+        if compiled:
+            model.forward = paddle.jit.to_static(model.forward, full_graph=True)
+
+    def step(self, batch: Mapping[str, np.ndarray], rate: float) -> tuple[float, float]:
+        self.model.train()
+        loss = self.loss(self.model, paddle_side.from_numpy(batch, self.dtype))
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value}")
+        loss.backward()
+        return value, self.optimizer.step(rate)
+
+    def seed(self, *numbers: int) -> None:
+        paddle.seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+    def state(self) -> dict[str, np.ndarray]:
+        state = paddle_side.state(self.model)
+        for name, (first, second) in self.optimizer.moments().items():
+            state[f"moment1/{name}"], state[f"moment2/{name}"] = first.numpy(), second.numpy()
+        return state
+
+    def load(self, state: Mapping[str, np.ndarray], updates: int) -> None:
+        for name, parameter in self.named.items():
+            parameter.set_value(state[name])
+        moments = {n: (state[f"moment1/{n}"], state[f"moment2/{n}"]) for n in self.named if f"moment1/{n}" in state}
+        self.optimizer.load(moments, updates)

@@ -1,0 +1,325 @@
+"""report.py: what turns green, what may not, and what happens to bad input."""
+
+import json
+import re
+
+import pytest
+
+from splinter.align import report
+from splinter.align.report import STEPS, ReportError
+
+
+def result(verdict="passed", system="splinter", mode="hf", step="forward", **fields):
+    plain = {
+        "checkpoint": "tiny",
+        "dtype": "float32",
+        "reason": "",
+        "values": 8,
+        "worst": None,
+        "tolerance": None,
+    }
+    plain |= {"headroom": None, "seconds": 0.5, "reference": "transformers"}
+    return {**plain, "system": system, "mode": mode, "step": step, "verdict": verdict, **fields}
+
+
+def alignment(*results, **environment):
+    return {"schema": 1, "environment": environment, "results": list(results)}
+
+
+def tensor(name="encoder.0", error=1e-7, passed=True):
+    sizes = {
+        "max_abs": error,
+        "max_rel": error,
+        "allowed": 2e-5,
+        "theirs_error": error / 2,
+        "ours_error": error,
+    }
+    return {"name": name, "shape": [2, 3], "passed": passed, **sizes}
+
+
+def saved(folder, content):
+    path = folder / "alignment.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content, indent=1), encoding="utf-8")
+    return path
+
+
+PASS, FAIL, SKIP, GAP = (result(name) for name in ("passed", "failed", "skipped", "xfailed"))
+OTHER_SKIP = result("skipped", system="funnel")
+
+
+@pytest.mark.parametrize(
+    "results, color, message",
+    [
+        ([PASS, PASS], "brightgreen", "passed 2"),
+        ([PASS, FAIL, SKIP, GAP], "red", "failed 1, passed 1, xfailed 1, skipped 1"),
+        ([PASS, GAP, GAP], "yellow", "passed 1, xfailed 2"),
+        ([PASS, SKIP], "brightgreen", "passed 1, skipped 1"),
+        ([PASS, OTHER_SKIP], "lightgrey", "passed 1, skipped 1"),
+        ([PASS, result("skipped", mode="paper")], "lightgrey", "passed 1, skipped 1"),
+        ([SKIP, OTHER_SKIP], "lightgrey", "skipped"),
+        ([], "lightgrey", "not run"),
+        ([result(step="loss")], "lightgrey", "not run"),
+        ([result(values=0)], "red", "failed 1"),  # compared nothing
+        ([result(tensors=[tensor(), tensor(passed=False)])], "red", "failed 1"),  # contradicts itself
+    ],
+)
+def test_badge(results, color, message):
+    """
+    A badge is green only when every system and mode of its step is proven, and says what else there was.
+    """
+    expected = {"schemaVersion": 1, "label": "align: forward", "message": message, "color": color}
+    assert report.badge(alignment(*results), "forward") == expected
+
+
+def test_badge_of_no_step():
+    """
+    A misspelt step is an error, not a grey badge.
+    """
+    with pytest.raises(ValueError, match="foward"):
+        report.badge(alignment(), "foward")
+
+
+@pytest.mark.parametrize(
+    "results, state",
+    [
+        ([result(step=step) for step in STEPS], "passed"),
+        ([result(step=step) for step in STEPS[:-1]], "skipped"),
+        ([result(step=step) for step in STEPS[:-1]] + [result("skipped", step="training")], "skipped"),
+        ([result(step=step) for step in STEPS] + [GAP], "xfailed"),
+        ([result(step=step) for step in STEPS] + [GAP, FAIL], "failed"),
+        ([], "skipped"),
+    ],
+)
+def test_headline(results, state):
+    """
+    The headline is as good as the worst badge.
+    """
+    assert f'<h1 class="{state}">' in report.render(alignment(*results))
+
+
+def test_a_skip_is_never_green():
+    """
+    Nothing in a page of skips carries the class of a pass, outside the legend.
+    """
+    page = report.render(alignment(*(result("skipped", step=step, reason="no GPU") for step in STEPS)))
+    body = page[page.index("<body>") : page.index('<h2 id="legend">')]
+    assert "passed" not in body
+    assert body.count('class="cell skipped"') == len(STEPS)
+
+
+def test_everything_is_escaped():
+    """
+    Text from the file stays text wherever it lands.
+    """
+    evil = '<script>alert("x")</script>'
+    strings = {
+        "system": evil,
+        "mode": evil,
+        "checkpoint": evil,
+        "dtype": evil,
+        "reason": evil,
+        "reference": evil,
+    }
+    worst = {
+        "tensor": evil,
+        "index": [evil],
+        "max_abs": evil,
+        "max_rel": evil,
+        "ulp": evil,
+        "referee_ratio": evil,
+    }
+    tolerance = {"atol": evil, "rtol": evil, "ratio": evil, "why": evil}
+    curves = {evil: {"theirs": [1.0, 2.0], "ours": [1.0, None]}}
+    tensors = [tensor(evil, passed=False)]
+    nasty = result("failed", worst=worst, tolerance=tolerance, tensors=tensors, curves=curves) | strings
+    page = report.render(alignment(nasty, **{evil: evil, "date": evil}))
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_worst_sentence():
+    """
+    The worst element is told in one sentence: size, place, ULP, ratio, allowance, headroom.
+    """
+    worst = {"tensor": "encoder.3", "index": [0, 17], "max_abs": 3.1e-6, "max_rel": None, "ulp": 5211}
+    tolerance = {"atol": 2e-5, "rtol": 0.0, "ratio": None, "why": "12 layers"}
+    page = report.render(
+        alignment(result(worst=worst | {"referee_ratio": 0.9}, tolerance=tolerance, headroom=6.4))
+    )
+    assert "Max abs 3.1e-6 at (0, 17) in encoder.3; 5,211 ULP; 0.9x the reference" in page
+    assert "own float64 error; allowed 2e-5, headroom 6.4." in page
+
+
+def test_first_divergence():
+    """
+    The first failed tensor in execution order is named, not the worst one.
+    """
+    tensors = [tensor("a"), tensor("b", 1e-3, passed=False), tensor("c", 9.0, passed=False)]
+    page = report.render(alignment(result("failed", tensors=tensors)))
+    assert "First divergence: b (2, 3), tensor 2 of 3; max abs 0.001, allowed 2e-5." in page
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(3.1e-6, "3.1e-6"), (1e-10, "1e-10"), (2e10, "2e10"), (0.0, "0"), (5211.0, "5,211"), (None, "-")]
+    + [(float("nan"), "nan"), (float("inf"), "∞"), (12, "12")],
+)
+def test_number(value, text):
+    """
+    Numbers are short, and nan and infinity are not hidden.
+    """
+    assert report.number(value) == text
+
+
+def test_plot_places_known_values():
+    """
+    On a log axis a factor of ten is one step up the page, 0 lies at the bottom, nan opens a gap.
+    """
+    drawing = report.plot({"ours": [1e-8, 1e-7, 1e-6, 0.0, float("nan")]}, log=True)
+    heights = [
+        float(spot.split()[1]) for spot in re.findall(r"[ML]([\d.]+ [\d.]+)", drawing["lines"][0]["path"])
+    ]
+    assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2])
+    assert heights[3] == report.HEIGHT - report.BOTTOM
+    assert drawing["lines"][0]["gaps"] == 1
+    assert drawing["y"][0] == (f"{heights[3]:.1f}", "0")
+
+
+def test_plot_of_nothing():
+    """
+    Without a positive finite error there is no plot; a constant or single value still has an axis.
+    """
+    assert report.plot({"ours": [None, float("nan"), 0.0]}, log=True) is None
+    assert report.plot({}, log=True) is None
+    assert len(report.plot({"ours": [5.0]}, log=False)["y"]) >= 2
+    assert len(report.plot({"ours": [1e-6]}, log=True)["y"]) >= 2
+
+
+def test_thinning_keeps_the_peak():
+    """
+    One spike in 100,000 values survives the thinning.
+    """
+    points = report.thin([0.0] * 70_000 + [1.0] + [0.0] * 29_999)
+    assert (70_000, 1.0) in points
+    assert len(points) <= 1200
+
+
+def test_big_page():
+    """
+    3,000 tensors and 100,000 training steps stay below 5 MB and load nothing from outside.
+    """
+    tensors = [tensor(f"encoder.{place}.attention.output", 1e-9 * (place + 1)) for place in range(3000)]
+    curves = {"loss": {"theirs": [1.0 / (i + 1) for i in range(100_000)], "ours": [0.5] * 100_000}}
+    page = report.render(alignment(result(tensors=tensors, curves=curves), source="https://example.org/x"))
+    assert page.count("<tr><td>") == 3000
+    assert len(page.encode()) < 5e6
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//|url\(|@import""", page)
+
+
+def test_links_lead_somewhere():
+    """
+    Every link on the page has its target, and every id is unique.
+    """
+    page = report.render(alignment(*(result(step=step) for step in STEPS), FAIL, SKIP))
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
+
+
+@pytest.mark.parametrize("verdict, word", report.CELLS.items())
+def test_matrix(verdict, word):
+    """
+    The text matrix says one word a step, '-' where nothing ran, and fits in 100 columns even with long names.
+    """
+    full = [result(verdict, step=step) for step in STEPS]
+    text = report.matrix(alignment(*full, result(verdict, system="a-system-with-a-long-name " * 9)))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[1].split() == ["splinter", "hf"] + [word] * 11
+    assert lines[3].split() == [word] + ["-"] * 10
+
+
+def test_matrix_shows_the_gravest():
+    """
+    One failure among passes and skips is what the cell shows.
+    """
+    assert "FAIL" in report.matrix(alignment(PASS, SKIP, GAP, FAIL)).splitlines()[1]
+    assert "ok" not in report.matrix(alignment(PASS, GAP)).splitlines()[1]
+
+
+def test_write(tmp_path):
+    """
+    One page, eleven badges, no temporary file; a second run replaces the first.
+    """
+    source, badges = saved(tmp_path, alignment(PASS)), tmp_path / "out" / "badges"
+    assert report.write(source, tmp_path / "out", badges) == tmp_path / "out" / "index.html"
+    report.write(saved(tmp_path, alignment(FAIL)), tmp_path / "out", badges)
+    written = {
+        str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()
+    }
+    assert written == {"index.html"} | {f"badges/{step}.json" for step in STEPS}
+    assert json.loads((badges / "forward.json").read_text())["color"] == "red"
+
+
+def test_write_cleans_up_when_interrupted(tmp_path, monkeypatch):
+    """
+    If the rename fails the old page stands and nothing lies beside it.
+    """
+    source = saved(tmp_path, alignment(PASS))
+    page = report.write(source, tmp_path / "out")
+    before = page.read_bytes()
+
+    def broken(*paths):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(report.os, "replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        report.write(saved(tmp_path, alignment(FAIL)), tmp_path / "out")
+    assert [path.name for path in page.parent.iterdir()] == ["index.html"]
+    assert page.read_bytes() == before
+
+
+LATER = alignment(PASS, {**PASS, "step": "foward"}, date="x")
+
+
+@pytest.mark.parametrize(
+    "content, line, words",
+    [
+        ('{"schema": 1,\n "results": [}', 2, "not JSON"),
+        ("", 1, "not JSON"),
+        ("[]", 1, "top level"),
+        ('{\n\n"environment": {"schema": 1},\n"schema": 2, "results": []}', 4, "schema is 2"),
+        ('\n{"environment": {}}', 2, "schema is None"),
+        (
+            LATER,
+            json.dumps(LATER, indent=1).splitlines().index('   "step": "foward",') + 1,
+            "'foward', not one of",
+        ),
+        (alignment({"system": "splinter"}), 5, "lacks 'mode'"),
+        (alignment({**PASS, "tensors": [1]}), 19, "tensors must be a list of objects"),
+    ],
+)
+def test_bad_input(tmp_path, capsys, content, line, words):
+    """
+    Broken input names the file, the line and the fault; nothing is written, and the command exits with 2.
+    """
+    source = saved(tmp_path, content)
+    with pytest.raises(ReportError) as caught:
+        report.write(source, tmp_path / "out", tmp_path / "badges")
+    assert str(caught.value).startswith(f"{source}, line {line}: ")
+    assert words in str(caught.value)
+    assert report.main([str(source), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"report: {caught.value}\n"
+    assert sorted(tmp_path.iterdir()) == [source]
+
+
+def test_main(tmp_path, capsys):
+    """
+    The command prints the matrix and where the page is; a missing file is one clear line.
+    """
+    source, out, badges = saved(tmp_path, alignment(PASS)), tmp_path / "out", tmp_path / "badges"
+    assert report.main([str(source), "--out", str(out), "--badges", str(badges)]) == 0
+    assert "splinter hf" in capsys.readouterr().out
+    assert len(list(badges.iterdir())) == 11
+    assert report.main([str(tmp_path / "missing.json")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
