@@ -82,7 +82,7 @@ class Port:
         name: one of the four systems, or that of an outside port.
         modes: each is aligned on its own.
         theirs, ours: (mode) -> Side.
-        weights: () -> WeightMap from their names to ours.
+        weights: (mode) -> WeightMap from their names to ours.
         batches: (folder) -> named input batches for forward and backward, hostile ones included.
         train_batches: (folder) -> the batches of the backward step's updates, in order.
         loss_cases: (mode) -> named (outputs, batch) pairs for the loss step.
@@ -101,7 +101,7 @@ class Port:
     modes: tuple[str, ...]
     theirs: Callable[[str], Side]
     ours: Callable[[str], Side]
-    weights: Callable[[], WeightMap]
+    weights: Callable[[str], WeightMap]
     batches: Callable[[Path, str], Mapping[str, Arrays]]
     train_batches: Callable[[Path, str], Sequence[Arrays]]
     loss_cases: Callable[[str], Mapping[str, tuple[Arrays, Arrays]]]
@@ -154,8 +154,7 @@ class Pair:
 
     def translate(self, theirs: Arrays) -> dict[str, np.ndarray]:
         """Arrays under their parameter names (weights, gradients, moments) under our names and layout."""
-        mapping = self.port.weights()
-        links = {link.theirs: link for link in mapping.links(self.our_names)}
+        links = self.port.weights(self.mode).links_from(theirs)
         translated = {}
         for name, array in theirs.items():
             if name in links:

@@ -18,21 +18,7 @@ from pathlib import Path
 
 import jinja2
 
-# The order is the order of work: each step trusts those before it. steps.py imports this tuple from here, where it
-# costs no framework.
-STEPS = (
-    "forward",
-    "dev_data",
-    "metric",
-    "loss",
-    "lr",
-    "optimizer",
-    "regularization",
-    "backward",
-    "train_data",
-    "init",
-    "training",
-)
+from .steps import STEPS
 
 SCHEMA = 1
 # verdict -> its word in a matrix cell; from the gravest to the mildest, so that a mixed cell shows the first it holds

@@ -67,7 +67,7 @@ def forward(pair: Pair) -> Alignment:
     alignment = pair.alignment("forward")
     theirs, ours = pair.model(pair.theirs), pair.model(pair.ours)
     referee = pair.model(pair.theirs, "float64") if pair.refereed else None
-    modules = pair.port.weights().modules(pair.our_names)  # our path -> their path
+    modules = pair.port.weights(pair.mode).modules(pair.our_names)  # our path -> their path
     to_ours, to_self = {t: o for o, t in modules.items()}, {o: o for o in modules}
     for name, batch in pair.port.batches(pair.folder, pair.mode).items():
         run = [(pair.theirs, theirs, modules.values(), to_ours, pair.dtype)]

@@ -64,6 +64,7 @@ class WeightMap:
         self.rules = tuple(rules)
         self.drop = dict(drop or {})
         self._by_ours = [(_pattern(rule.ours), rule) for rule in self.rules]
+        self._by_theirs = [(_pattern(rule.theirs), rule) for rule in self.rules]
         self._dropped = [_pattern(template) for template in self.drop]
 
     def links(self, ours: Iterable[str]) -> list[Link]:
@@ -79,6 +80,15 @@ class WeightMap:
                 raise WeightError(f"the weight map has {len(matches)} rules for our tensor {name!r}, needs one")
             rule, match = matches[0]
             found.append(Link(_fill(rule.theirs, match.groups()), name, rule.transpose))
+        return found
+
+    def links_from(self, theirs: Iterable[str]) -> dict[str, Link]:
+        """Their tensor name -> its link, for those that a rule takes."""
+        found = {}
+        for name in theirs:
+            for pattern, rule in self._by_theirs:
+                if match := pattern.match(name):
+                    found[name] = Link(name, _fill(rule.ours, match.groups()), rule.transpose)
         return found
 
     def reason_dropped(self, theirs: str) -> str | None:

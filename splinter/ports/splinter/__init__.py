@@ -1,1 +1,1 @@
-
+"""Splinter: few-shot question answering by span selection."""

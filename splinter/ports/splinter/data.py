@@ -54,8 +54,8 @@ class Example:
 
     `question` is the file's string, without a trailing ` [MASK].` in mode hf. `answers` are the gold texts of
     this world (paper on MRQA: tokens joined by spaces; else raw), `raw_answers` the file's `answers`. Filled
-    only when training: `answer_text` at `answer_start` (characters) and, in mode paper, its first and last doc
-    token, inclusive. An `impossible` question (SQuAD 2.0) has none.
+    only when training: `answer_text` at `answer_start` (characters) and, in mode paper, its first and last
+    doc token, inclusive. An `impossible` question (SQuAD 2.0) has none.
     """
 
     id: str
@@ -177,6 +177,8 @@ def _get(record, key, kind, where):
         raise DataError(f"{where}: key {key!r} is missing (found {sorted(record)}); add it")
     if not isinstance(record[key], kind) or isinstance(record[key], bool):
         raise DataError(f"{where}: {key!r} is {str(record[key])[:60]!r}, not a {kind.__name__}; correct it")
+    if kind is str and not record[key].isascii() and re.search("[\ud800-\udfff]", record[key]):
+        raise DataError(f"{where}: {key!r} holds half a character (a lone surrogate); correct it")
     return record[key]
 
 
@@ -509,9 +511,9 @@ def features(
     """Cut examples into windows, `block` examples at a time, in order.
 
     paper: the question with ` [MASK].` is cut to `max_query_length` pieces, windows *start* every
-    `doc_stride`. hf: the question is never cut, windows *overlap* by `doc_stride`. Labels follow each reference
-    exactly, with hf's flaw: an answer starting on the last piece of a window gets start T - 1 (run_qa.py walks
-    on over [SEP] and padding).
+    `doc_stride`. hf: the question is never cut, windows *overlap* by `doc_stride`. Labels follow each
+    reference exactly, with hf's flaw: an answer starting on the last piece of a window gets start T - 1
+    (run_qa.py walks on over [SEP] and padding).
 
     Yields:
         (examples that have rows, Features). `example_index` counts those examples from the first block on, so

@@ -19,7 +19,7 @@ from splinter.align.weights import save_safetensors
 from splinter.ports import checkpoint
 from splinter.ports.encoder import Bert, activation, additive_mask, linear
 
-from .port import HEAD_PREFIX, SplinterConfig, read_checkpoint, weight_map, write_companions
+from .config import HEAD_PREFIX, SplinterConfig, read_checkpoint, weight_map, write_companions
 
 
 class SpanTransform(nn.Layer):

@@ -1,177 +1,73 @@
-"""Splinter described: configuration, weight names, checkpoints. Imports no framework."""
+"""Splinter described to the engine. Imports no framework: builders are named here and imported when called."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
-from splinter.align.weights import Rule, WeightMap
+from splinter.align.port import Port, Side
+from splinter.align.steps import STEPS
+from splinter.align.weights import WeightMap
 from splinter.ports import checkpoint
-from splinter.ports.checkpoint import BertConfig, CheckpointError
 
-MODES = ("hf", "paper")
-
-
-@dataclass(frozen=True)
-class SplinterConfig(BertConfig):
-    """Encoder sizes, the head, and which of the two published behaviours.
-
-    `mode`: `hf` = `transformers`; `paper` = the authors' fine-tuning code ([SEP] masked, segments ignored,
-    fill -10000, [MASK] read as the question token).
-    """
-
-    vocab_size: int = 28996  # transformers' class default of 30522 is wrong for every published checkpoint
-    question_token_id: int = 104
-    mask_token_id: int = 103
-    sep_token_id: int = 102
-    head_layer_norm_eps: float = 1e-5
-    mode: str = "hf"
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise CheckpointError(f"mode {self.mode!r} is not known; use one of {', '.join(MODES)}")
-
-    def for_pretraining(self) -> SplinterConfig:
-        """The pretraining variant: the authors' TensorFlow graph has tanh gelu and epsilon 1e-12 in the head."""
-        if self.mode == "hf":
-            return self
-        return replace(self, hidden_act="gelu_new", head_layer_norm_eps=1e-12)
+from . import cases, config
 
 
-# -- weight names -----------------------------------------------------------------------------------------
+def theirs(mode: str, task: str = "answering") -> Side:
+    """The PyTorch reference."""
+    from .reference import side  # torch only from here on
 
-HEAD_PREFIX = {"transformers": "splinter_qass.", "authors": "cls.span_predictions."}
-
-
-def _encoder_rules(prefix: str) -> list[Rule]:
-    layer, ours = f"{prefix}.encoder.layer.*", "bert.encoder.*"
-    names = {
-        "attention.self.query": "attention.query",
-        "attention.self.key": "attention.key",
-        "attention.self.value": "attention.value",
-        "attention.output.dense": "attention.output",
-        "intermediate.dense": "inner",
-        "output.dense": "outer",
-    }
-    rules = [
-        Rule(f"{prefix}.embeddings.{theirs}_embeddings.weight", f"bert.embeddings.{mine}.weight")
-        for theirs, mine in (("word", "word"), ("position", "position"), ("token_type", "segment"))
-    ]
-    for theirs, mine in names.items():
-        # paddle Linear stores (in, out), torch (out, in)
-        rules.append(Rule(f"{layer}.{theirs}.weight", f"{ours}.{mine}.weight", transpose=True))
-        rules.append(Rule(f"{layer}.{theirs}.bias", f"{ours}.{mine}.bias"))
-    norms = {
-        f"{prefix}.embeddings.LayerNorm": "bert.embeddings.norm",
-        f"{layer}.attention.output.LayerNorm": f"{ours}.attention.norm",
-        f"{layer}.output.LayerNorm": f"{ours}.norm",
-    }
-    rules += [Rule(f"{t}.{leaf}", f"{o}.{leaf}") for t, o in norms.items() for leaf in ("weight", "bias")]
-    return rules
+    return side(mode, task)
 
 
-def _head_rules(prefix: str, classifier: str, transpose: bool) -> list[Rule]:
-    rules = []
-    for part in ("query_start", "query_end", "start", "end"):
-        theirs, ours = f"{prefix}{part}_transform", f"cls.{part}"
-        rules.append(Rule(f"{theirs}.dense.weight", f"{ours}.dense.weight", transpose=True))
-        rules.append(Rule(f"{theirs}.dense.bias", f"{ours}.dense.bias"))
-        rules += [Rule(f"{theirs}.LayerNorm.{leaf}", f"{ours}.norm.{leaf}") for leaf in ("weight", "bias")]
-    for part in ("start", "end"):
-        rules.append(Rule(f"{prefix}{part}_{classifier}", f"cls.{part}_classifier.weight", transpose))
-    return rules
+def ours(mode: str, task: str = "answering") -> Side:
+    """The Paddle port."""
+    from .train import side  # paddle only from here on
+
+    return side(mode, task)
 
 
-def weight_map(layout: str = "transformers", head: bool = True) -> WeightMap:
-    """Their tensor names -> ours.
-
-    Args:
-        layout: "transformers", or "authors" (oriram/splinter; there the two classifier matrices are raw
-            parameters used as Q @ M, already (in, out): no transpose).
-        head: False leaves the head of the checkpoint behind, for a fresh one.
-    """
-    drop: dict[str, str] = {}
-    if layout == "transformers":
-        rules = _encoder_rules("splinter")
-        head_rules = _head_rules("splinter_qass.", "classifier.weight", transpose=True)
-        drop["splinter.embeddings.position_ids"] = "a constant 0..511 that old versions stored"
-    else:
-        rules = _encoder_rules("bert")
-        head_rules = _head_rules("cls.span_predictions.", "classifier", transpose=False)
-        drop["bert.embeddings.position_ids"] = "a constant 0..511 that old versions stored"
-        drop |= {f"bert.pooler.dense.{leaf}": "the pooler is never used" for leaf in ("weight", "bias")}
-        leaves = ("bias", "decoder.weight", "decoder.bias")
-        leaves += tuple(f"transform.{p}.{leaf}" for p in ("dense", "LayerNorm") for leaf in ("weight", "bias"))
-        drop |= {f"cls.predictions.{leaf}": "a masked language model head" for leaf in leaves}
-    if head:
-        return WeightMap(rules + head_rules, drop)
-    return WeightMap(rules, drop | {rule.theirs: "a fresh head was asked for" for rule in head_rules})
+def weights(mode: str) -> WeightMap:
+    """Their parameter names -> ours; the twin has the names of the authors' checkpoints."""
+    return config.weight_map("authors" if mode == "paper" else "transformers")
 
 
-class _Renamed(Mapping[str, np.ndarray]):
-    """The authors' `new_cls.` head under the name `cls.`; only one of the two exists in a file."""
+# zero by algebra: they add one constant to a whole row of scores, which softmax ignores
+ZERO_GRADIENT = r"\.key\.bias$|^cls\.(start|end)\.norm\.bias$"
 
-    def __init__(self, tensors: Mapping[str, np.ndarray]):
-        self.tensors = tensors
-        self.names = {name.replace("new_cls.", "cls.", 1): name for name in tensors}
+PORT = Port(
+    name="splinter",
+    modes=config.MODES,
+    theirs=theirs,
+    ours=ours,
+    weights=weights,
+    batches=cases.batches,
+    train_batches=cases.train_batches,
+    loss_cases=cases.loss_cases,
+    readout=cases.readout,
+    recipe=cases.recipe,
+    features=(17, 34, 65, 133, 258, 1040, 1, 12),
+    data_sources=cases.data_sources,
+    metric_cases=cases.metric_cases,
+    zero_gradient=ZERO_GRADIENT,
+    steps=STEPS,
+    checkpoints={"tiny": cases.tiny, "base": cases.base},
+    fetch=checkpoint.resolve,
+)
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.tensors[self.names[name]]
-
-    def __iter__(self):
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-def read_checkpoint(
-    folder: Path, mode: str | None = None, **changes: Any
-) -> tuple[SplinterConfig, Mapping[str, np.ndarray], str]:
-    """Open a checkpoint folder.
-
-    Returns:
-        The configuration with `changes`, the tensors (lazy), and the layout, "transformers" or "authors".
-
-    Raises:
-        CheckpointError: not a Splinter, or a configuration that cannot be used.
-    """
-    values = checkpoint.read_json(folder / checkpoint.CONFIG)
-    tensors = checkpoint.open_weights(folder)
-    if any(name.startswith("splinter.") for name in tensors):
-        layout = "transformers"
-    elif any(name.startswith("bert.") for name in tensors) and (
-        "StartEndSpanModel" in values.get("architectures", ()) or any("cls.span_predictions" in n for n in tensors)
-    ):
-        layout, tensors = "authors", _Renamed(tensors)
-    else:
-        kind = values.get("model_type", "unknown")
-        first = next(iter(tensors), "none")
-        raise CheckpointError(
-            f"{folder} is a checkpoint of another model (model_type {kind!r}, first tensor {first!r}); "
-            "expected a Splinter such as tau/splinter-base-qass"
-        )
-    source = str(folder / checkpoint.CONFIG)
-    if values.get("position_embedding_type", "absolute") != "absolute":
-        raise CheckpointError(f"{source}: position_embedding_type {values['position_embedding_type']!r}, only 'absolute'")
-    config = checkpoint.config_from_dict(SplinterConfig, values, source)
-    return replace(config, **(changes | ({"mode": mode} if mode else {}))), tensors, layout
-
-
-def write_companions(folder: Path, config: SplinterConfig, source: Path | None) -> None:
-    """Write what lies beside the weights: config.json, tokenizer settings, and the vocabulary of `source`."""
-    values = {"model_type": "splinter", "architectures": ["SplinterForQuestionAnswering"], **config.to_dict()}
-    checkpoint.write_json(folder / checkpoint.CONFIG, values)
-    if source is not None and source.resolve() != folder.resolve():
-        for name in (checkpoint.VOCABULARY, checkpoint.TOKENIZER_CONFIG):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
-    if not (folder / checkpoint.TOKENIZER_CONFIG).is_file():
-        checkpoint.write_json(
-            folder / checkpoint.TOKENIZER_CONFIG, {"tokenizer_class": "SplinterTokenizer", "do_lower_case": False}
-        )
+PRETRAINING = Port(
+    name="splinter-pretraining",
+    modes=config.MODES,
+    theirs=lambda mode: theirs(mode, "pretraining"),
+    ours=lambda mode: ours(mode, "pretraining"),
+    weights=weights,
+    batches=cases.pretraining_batches,
+    train_batches=lambda folder, mode: [cases.pretraining_batches(folder, mode)["questions"]] * 20,
+    loss_cases=cases.pretraining_loss_cases,
+    readout=cases.readout,
+    recipe=cases.recipe,
+    features=(200,),
+    data_sources=lambda step, mode: [],
+    metric_cases=lambda mode: [],
+    zero_gradient=ZERO_GRADIENT,
+    steps=("forward", "loss", "backward"),
+    checkpoints={"tiny": cases.tiny},
+    fetch=checkpoint.resolve,
+)

@@ -8,7 +8,6 @@ written from its description on transformers' BertModel, because the original ne
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ from splinter.ports import recipe as recipes
 from splinter.ports.recipe import Recipe
 from splinter.ports.train_torch import AdamW, TorchTrainer
 
-from . import port
-from .port import SplinterConfig
+from . import config as configs
+from .config import SplinterConfig
 
 FILL = -10000.0
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -137,7 +136,7 @@ def load(folder: Path, mode: str, task: str = "answering", dropout: bool = False
         fresh: leave the weights as the initialiser makes them.
     """
     changes = {} if dropout else NO_DROPOUT
-    config, tensors, _ = port.read_checkpoint(folder, mode=mode, **changes)
+    config, tensors, _ = configs.read_checkpoint(folder, mode=mode, **changes)
     if mode == "hf":
         values = {"attn_implementation": "eager", **changes}
         kind = TASKS[task]
@@ -147,28 +146,14 @@ def load(folder: Path, mode: str, task: str = "answering", dropout: bool = False
         return kind.from_pretrained(folder, **values).eval()
     model = PaperSplinter(config.for_pretraining() if task == "pretraining" else config)
     if not fresh:
-        authors, ours = port.weight_map("authors"), port.weight_map("transformers")
-        names = [link.ours for link in map(_link_of(authors), model.state_dict()) if link]
-        arrays = {link.ours: (tensors[link.theirs], link.transpose) for link in ours.links(names)}
+        links = configs.weight_map("authors").links_from(dict(model.named_parameters()))
+        stored = {link.ours: link for link in configs.weight_map("transformers").links(k.ours for k in links.values())}
         for name, parameter in model.named_parameters():
-            link = _link_of(authors)(name)
-            array, transposed = arrays[link.ours]
+            source = stored[links[name].ours]
+            array = tensors[source.theirs]
             with torch.no_grad():
-                parameter.copy_(torch.from_numpy(array.T.copy() if transposed != link.transpose else array))
+                parameter.copy_(torch.from_numpy(array.T.copy() if links[name].transpose != source.transpose else array))
     return model.eval()
-
-
-def _link_of(mapping):
-    """Their concrete name -> the link of the map that uses it."""
-    from splinter.align.weights import Rule, WeightMap
-
-    reverse = WeightMap([Rule(rule.ours, rule.theirs, rule.transpose) for rule in mapping.rules])
-
-    def find(name: str):
-        link = reverse.links([name])[0]
-        return replace(link, theirs=link.ours, ours=link.theirs)
-
-    return find
 
 
 def forward(model: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -178,6 +163,9 @@ def forward(model: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
     if isinstance(model, PaperSplinter):
         start, end = model.answer(ids, mask) if positions is None else model.pretrain(ids, mask, positions)
     else:
+        # an integer mask times a float gives torch's default dtype: in a float64 model the fill, finfo.min,
+        # would overflow float32 and turn the logits into nan
+        mask = mask.to(model.dtype)
         out = model(
             input_ids=ids, attention_mask=mask, token_type_ids=batch["token_type_ids"], question_positions=positions
         )

@@ -2,8 +2,8 @@
 
 Shares no code with data.py. Columns carry the names and dtypes of `data.Features`, as a dict of numpy arrays.
 
-Source: transformers 4.57 data/processors/squad.py, SplinterTokenizerFast and SplinterTokenizer as installed. The
-MRQA reader re-states oriram/splinter finetuning/mrqa_processor.py, the hf labels transformers' run_qa.py.
+Source: transformers 4.57 data/processors/squad.py, SplinterTokenizerFast and SplinterTokenizer as installed.
+The MRQA reader re-states oriram/splinter finetuning/mrqa_processor.py, the hf labels transformers' run_qa.py.
 """
 
 import gzip

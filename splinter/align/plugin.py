@@ -1,0 +1,231 @@
+"""The pytest plugin: `cases`, the fixtures `pair` and `align`, `--align-json`, `--checkpoint`.
+
+A test of a step is three lines: `@cases(PORTS, TOLERANCES, "forward")`, a sentence, and
+`align(steps.forward(pair), tolerance)`. Results travel as user properties of the test reports, so a run under
+pytest-xdist gives the same single JSON file as a run in one process.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .compare import EXACT, Alignment, Tolerance
+from .port import PRECISIONS, Pair, Port
+from .steps import ROUNDED, STEPS
+from .weights import write_whole
+
+Row = Tolerance | Mapping[str, Tolerance]
+CHECKPOINT_FREE = ("dev_data", "metric", "loss", "lr", "optimizer", "train_data")
+"""Steps that never look at the weights: running them again for another checkpoint would prove nothing."""
+
+_RECORD = pytest.StashKey[dict[str, Any]]()
+
+
+class MissingTolerance(LookupError):
+    """A port without a row in the tolerance table."""
+
+
+def cases(ports: Iterable[Port], tolerances: Mapping[str, Mapping[str, Row]], step: str) -> pytest.MarkDecorator:
+    """Parametrize a test over ports, modes, checkpoints and precisions.
+
+    Args:
+        ports: light descriptions.
+        tolerances: step -> system -> Tolerance, or precision -> Tolerance for steps that round.
+        step: one of the eleven words.
+
+    Raises:
+        MissingTolerance: stops the collection and says which row is missing.
+    """
+    assert step in STEPS, step
+    chosen = [port for port in ports if step in port.steps]
+    for port in chosen:
+        row = tolerances.get(step, {}).get(port.name)
+        wanted = PRECISIONS if step in ROUNDED else ()
+        if row is None or (wanted and (isinstance(row, Tolerance) or set(wanted) - set(row))):
+            raise MissingTolerance(f"no tolerance for step {step!r} of {port.name!r}: add TOLERANCES[{step!r}][{port.name!r}]")
+    return pytest.mark.align_step(step=step, ports=chosen, rows=tolerances[step])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("align", "alignment of ports")
+    group.addoption("--align-json", metavar="FILE", help="write what every alignment found to one JSON file")
+    group.addoption(
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="NAME_OR_FOLDER",
+        help="align this checkpoint too: 'base' for random weights at base size, a folder, or a hub name in the cache",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "align_step(step, ports, rows): one alignment step; use splinter.align.plugin.cases")
+    config.addinivalue_line("markers", "base: at base size, minutes each; runs with --checkpoint base")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(config), "align-recorder")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marker = metafunc.definition.get_closest_marker("align_step")
+    if marker is None:
+        return
+    step, rows = marker.kwargs["step"], marker.kwargs["rows"]
+    asked = metafunc.config.getoption("--checkpoint")
+    parameters = []
+    for port in marker.kwargs["ports"]:
+        names = list(port.checkpoints) + [name for name in asked if name not in port.checkpoints]
+        for mode in port.modes:
+            for checkpoint in names[:1] if step in CHECKPOINT_FREE else names:
+                row = rows[port.name]
+                for dtype in PRECISIONS if step in ROUNDED else ("exact",):
+                    tolerance = row if isinstance(row, Tolerance) else row[dtype]
+                    marks = [pytest.mark.base] if checkpoint != names[0] else []
+                    label = f"{port.name}-{mode}-{Path(checkpoint).name}-{dtype}-{tolerance}"
+                    parameters.append(
+                        pytest.param((port, mode, checkpoint, dtype, step), tolerance, id=label, marks=marks)
+                    )
+    metafunc.parametrize(("pair", "tolerance"), parameters, indirect=["pair"])
+
+
+@pytest.fixture
+def pair(request: pytest.FixtureRequest) -> Pair:
+    """Both sides of one case; skips with the reason when its checkpoint is not to be had."""
+    port, mode, checkpoint, dtype, step = request.param
+    reference = "twin" if mode == "paper" else ""
+    request.node.stash[_RECORD] = {
+        **Alignment(port.name, mode, step, checkpoint, dtype, reference).record(EXACT, "skipped"),
+        "tolerance": None,
+    }
+    if checkpoint in port.checkpoints:
+        if checkpoint != next(iter(port.checkpoints)) and checkpoint not in request.config.getoption("--checkpoint"):
+            pytest.skip(f"checkpoint {checkpoint!r} takes minutes: run with --checkpoint {checkpoint}")
+        folder = port.checkpoints[checkpoint]()
+    else:
+        try:
+            folder = port.fetch(checkpoint)
+        except ValueError as error:
+            pytest.skip(f"checkpoint {checkpoint!r} is not to be had: {error}")
+    made = Pair(port, mode, checkpoint, folder, dtype)
+    request.node.stash[_RECORD]["reference"] = made.theirs.kind
+    return made
+
+
+@pytest.fixture
+def align(request: pytest.FixtureRequest) -> Callable[[Alignment, Tolerance], None]:
+    """Judge an alignment, keep its record for the report, fail with the first divergence."""
+
+    def judge(alignment: Alignment, tolerance: Tolerance) -> None:
+        alignment.judge(tolerance)
+        verdict = "passed" if alignment.passed else "failed"
+        reason = "" if alignment.passed else alignment.message()
+        request.node.stash[_RECORD] = alignment.record(tolerance, verdict, reason)
+        if not alignment.passed:
+            pytest.fail(alignment.message(), pytrace=False)
+
+    return judge
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    outcome = yield
+    report = outcome.get_result()
+    record = item.stash.get(_RECORD, None)
+    if record is None or not (report.when == "call" or (report.when == "setup" and report.outcome != "passed")):
+        return
+    if hasattr(report, "wasxfail"):
+        record = {**record, "verdict": "xfailed" if report.skipped else "failed", "reason": report.wasxfail}
+    elif report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        record = {**record, "verdict": "skipped", "reason": reason.removeprefix("Skipped: ")}
+    elif report.failed and record["verdict"] != "failed":
+        record = {**record, "verdict": "failed", "reason": str(call.excinfo.value) if call.excinfo else "failed"}
+    report.user_properties.append(("alignment", json.dumps(record)))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker sends home what only it knows: the frameworks that it loaded, and the sources that it compared."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["align_environment"] = json.dumps(loaded_environment())
+
+
+def loaded_environment() -> dict[str, Any]:
+    """Versions and switches of the frameworks in this process, and hashes of the references used."""
+    found: dict[str, Any] = {}
+    for name in ("torch", "paddle"):
+        side = sys.modules.get(f"splinter.align.{name}_side")
+        if side is not None:
+            found[name] = side.environment()
+    from splinter import ports, runtime
+
+    found["runtime"] = runtime.applied()
+    if "torch" in found:
+        found["reference_sha256"] = {
+            f"{port.name}/{mode}": port.theirs(mode).source_hash() for port in ports.load_all() for mode in port.modes
+        }
+    return found
+
+
+class Recorder:
+    """Gathers the records of all processes and writes one file at the end."""
+
+    def __init__(self, config: pytest.Config):
+        self.path = config.getoption("--align-json")
+        self.results: list[dict[str, Any]] = []
+        self.environment: dict[str, Any] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.results += [json.loads(value) for key, value in report.user_properties if key == "alignment"]
+        report.user_properties[:] = [pair for pair in report.user_properties if pair[0] != "alignment"]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        sent = getattr(node, "workeroutput", {}).get("align_environment")
+        if sent:
+            self.environment.update(json.loads(sent))
+
+    def pytest_sessionfinish(self) -> None:
+        if not self.path:
+            return
+        order = {step: i for i, step in enumerate(STEPS)}
+        self.results.sort(key=lambda r: (r["system"], r["mode"], r["checkpoint"], order[r["step"]], r["dtype"]))
+        environment = {**common_environment(), **(self.environment or loaded_environment())}
+        document = {"schema": 1, "environment": environment, "results": self.results}
+        path = Path(self.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda file: json.dump(document, file, indent=1, allow_nan=False), "w")
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.results and self.path:
+            from .report import matrix
+
+            terminalreporter.section("alignment")
+            terminalreporter.write_line(matrix({"schema": 1, "environment": {}, "results": self.results}))
+            terminalreporter.write_line(f"written to {self.path}")
+
+
+def common_environment() -> dict[str, Any]:
+    """The machine and the installed versions."""
+    versions = {}
+    for name in ("paddlepaddle", "torch", "transformers", "tokenizers", "numpy", "paddlenlp", "splinter"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "versions": versions,
+    }

@@ -1,0 +1,369 @@
+"""What the eleven steps feed to both sides of Splinter: checkpoints, batches, logits, files. Numpy only."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from splinter import datasets
+from splinter.align.weights import save_safetensors
+from splinter.ports import checkpoint
+from splinter.ports.recipe import Recipe
+from splinter.sample import PATH as SAMPLE
+
+from .config import SplinterConfig, read_checkpoint, shapes, write_companions
+
+Arrays = Mapping[str, np.ndarray]
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+LABELS = ("start_positions", "end_positions")
+
+TINY = SplinterConfig(
+    vocab_size=2048,
+    hidden_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=128,
+    max_position_embeddings=384,
+)
+BASE = SplinterConfig()
+
+
+# -- checkpoints ------------------------------------------------------------------------------------------
+
+
+def write_random(folder: Path, config: SplinterConfig, seed: int, vocabulary: Path | None, logits: float) -> Path:
+    """A checkpoint of random weights in the layout of transformers, from numpy's generator alone.
+
+    Nothing is zero or one as a fresh model would have it: biases, LayerNorm weights and segment rows are all
+    distinct, so that a swapped, dropped or untransposed tensor shows.
+
+    Args:
+        logits: rough size that unmasked logits reach; the two matrices of the head are scaled for it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    width = config.hidden_size
+    sizes = shapes(config)
+
+    def tensors():
+        for name, shape in sizes.items():
+            values = rng.standard_normal(shape, dtype=np.float32)
+            if "LayerNorm.weight" in name:
+                yield name, 1 + 0.1 * values
+            elif name.endswith("bias"):
+                yield name, 0.05 * values
+            elif "embeddings" in name:
+                yield name, 0.1 * values
+            elif "classifier" in name:
+                yield name, values * np.float32(logits / width**1.0 / 1.6)
+            else:
+                yield name, values * np.float32(1.2 / width**0.5)
+
+    save_safetensors(folder / checkpoint.WEIGHTS, {n: (s, "float32") for n, s in sizes.items()}, tensors)
+    write_companions(folder, config, None)
+    if vocabulary is not None:
+        shutil.copyfile(vocabulary, folder / checkpoint.VOCABULARY)
+    return folder
+
+
+@functools.cache
+def tiny() -> Path:
+    """The embedded checkpoint: 2 layers, width 64, the shipped vocabulary, seed 0."""
+    return write_random(_scratch("tiny"), TINY, seed=0, vocabulary=SAMPLE / "vocab.txt", logits=60.0)
+
+
+@functools.cache
+def base() -> Path:
+    """Random weights at base size, scaled so that logits reach 1e3 as those of the published weights do."""
+    try:
+        vocabulary = datasets.find("vocab/bert-base-cased-vocab.txt")
+    except datasets.DataMissing:
+        vocabulary = None
+    return write_random(_scratch("base"), BASE, seed=0, vocabulary=vocabulary, logits=700.0)
+
+
+def _scratch(name: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f"splinter-{name}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder / name
+
+
+# -- batches ----------------------------------------------------------------------------------------------
+
+
+def _rows(rng: np.random.Generator, lengths: list[int], tokens: int, vocabulary: int) -> dict[str, np.ndarray]:
+    """Rows of [CLS] question [QUESTION] . [SEP] context [SEP] padding with random pieces."""
+    ids = np.zeros((len(lengths), tokens), dtype=np.int64)
+    segments, mask = np.zeros_like(ids), np.zeros_like(ids)
+    for row, length in enumerate(lengths):
+        question = int(rng.integers(3, max(4, length // 4)))
+        ids[row, :length] = rng.integers(120, vocabulary, size=length)
+        ids[row, 0] = 101
+        ids[row, question : question + 3] = (104, 119, 102)
+        ids[row, length - 1] = 102
+        segments[row, question + 3 : length] = 1
+        mask[row, :length] = 1
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
+
+
+def _question_of(ids: np.ndarray, mode: str) -> np.ndarray:
+    """In `paper` rows the question token is written as [MASK]."""
+    return np.where(ids == 104, 103, ids) if mode == "paper" else ids
+
+
+def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
+    """Input batches for forward and backward: an ordinary one and hostile ones, labels included.
+
+    `padded` has rows of very different length; `odd` a row without a question token, one with two, one with an
+    extra [SEP] and [MASK], one with id 0 in its text; `single` is a batch of one without padding; `empty` (hf
+    only) holds a row that is nothing but padding. With the fill of -10000 such a row amplifies rounding to
+    1e-3 in both frameworks, and no data path makes one.
+    """
+    config = read_checkpoint(folder)[0]
+    rng = np.random.default_rng(7)
+    tokens = min(config.max_position_embeddings, 48 if config.hidden_size < 256 else 384)
+    vocabulary = config.vocab_size
+    made = {"padded": _rows(rng, [tokens, tokens - 1, tokens // 2, 12], tokens, vocabulary)}
+    odd = _rows(rng, [tokens, tokens - 5, tokens - 9, tokens // 2], tokens, vocabulary)
+    odd["input_ids"][0][odd["input_ids"][0] == 104] = 200
+    odd["input_ids"][1, tokens - 10] = 104
+    odd["input_ids"][2, tokens - 20 : tokens - 18] = (102, 103)
+    odd["input_ids"][3, tokens // 2 - 4] = 0
+    made["odd"] = odd
+    made["single"] = _rows(rng, [33], 33, vocabulary)
+    if mode == "hf":
+        made["empty"] = _rows(rng, [20, 20], 24, vocabulary)
+        made["empty"]["attention_mask"][1] = 0
+    for name, batch in made.items():
+        batch["input_ids"] = _question_of(batch["input_ids"], mode)
+        lengths = batch["attention_mask"].sum(axis=1)
+        start = rng.integers(0, np.maximum(lengths, 1))
+        batch["start_positions"] = start.astype(np.int64)
+        batch["end_positions"] = np.minimum(start + 2, np.maximum(lengths - 1, 0)).astype(np.int64)
+        if name == "odd":
+            batch["start_positions"][0], batch["end_positions"][1] = -1, batch["input_ids"].shape[1]
+    return made
+
+
+def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
+    """Twenty batches for the updates of the backward step (five at base size: each costs seconds)."""
+    config = read_checkpoint(folder)[0]
+    small = config.hidden_size < 256
+    rng = np.random.default_rng(11)
+    tokens = 32 if small else 64
+    made = []
+    for _ in range(20 if small else 5):
+        lengths = rng.integers(12, tokens + 1, size=4).tolist()
+        batch = _rows(rng, lengths, tokens, config.vocab_size)
+        batch["input_ids"] = _question_of(batch["input_ids"], mode)
+        start = rng.integers(0, np.array(lengths) - 3)
+        made.append({**batch, "start_positions": start, "end_positions": start + 2})
+    return made
+
+
+def pretraining_batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
+    """Rows with several question tokens, holes (mask 0 inside the text) and unused question slots."""
+    config = read_checkpoint(folder)[0]
+    rng = np.random.default_rng(13)
+    rows, tokens, questions = 3, 40, 5
+    ids = rng.integers(120, config.vocab_size, size=(rows, tokens))
+    mask = np.ones_like(ids)
+    ids[:, 0], ids[:, -1] = 101, 102
+    positions, start, end, weights = (np.zeros((rows, questions), dtype=np.int64) for _ in range(4))
+    for row, count in enumerate((5, 2, 1)):
+        at = np.sort(rng.choice(np.arange(4, tokens - 4, 3), size=count, replace=False))
+        ids[row, at] = 104
+        ids[row, at + 1], mask[row, at + 1] = 0, 0  # a masked span of two pieces leaves one hole
+        positions[row, :count] = at
+        kept = np.flatnonzero(mask[row, :28] & mask[row, 1:29])[1:]  # a span of two pieces without a hole
+        start[row, :count] = rng.choice(kept, size=count)
+        end[row, :count] = start[row, :count] + 1
+        weights[row, :count] = 1
+    ids[2, 30:], mask[2, 30:] = 0, 0
+    batch = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "token_type_ids": np.zeros_like(ids),
+        "question_positions": positions,
+        "start_positions": start,
+        "end_positions": end,
+        "weights": weights.astype(np.float64),
+    }
+    return {"questions": batch}
+
+
+def readout(outputs: Arrays, batch: Arrays) -> dict[str, np.ndarray]:
+    """The outputs to compare: real positions and filled ones apart, and the predicted positions.
+
+    Filled logits are of size 1e4 or 3.4e38 and would set the scale of everything beside them.
+    """
+    read = {}
+    for name, array in outputs.items():
+        real = np.broadcast_to((batch["attention_mask"] == 1)[(slice(None),) + (None,) * (array.ndim - 2)], array.shape)
+        read[name] = np.where(real, array, 0)
+        read[f"{name} of padding"] = array[~real]
+        read[f"argmax of {name}"] = array.argmax(axis=-1)
+    return read
+
+
+# -- losses -----------------------------------------------------------------------------------------------
+
+
+def loss_cases(mode: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Injected logits and labels: small and large, beyond -64, clamped, ignored, all ignored, batch of one."""
+    rng = np.random.default_rng(3)
+    rows, tokens = 12, 64
+
+    def case(scale, offset=0.0, labels=None, rows=rows):
+        logits = {n: offset + scale * rng.standard_normal((rows, tokens)) for n in ("start_logits", "end_logits")}
+        start = rng.integers(0, tokens, size=rows) if labels is None else np.array(labels)
+        return logits, {"start_positions": start, "end_positions": np.minimum(start + 1, tokens)}
+
+    edges = [-5, -1, 0, tokens - 1, tokens, tokens + 7] * 2
+    return {
+        "small": case(1.0),
+        "trained": case(12.0, offset=785.0),
+        "beyond 64": case(100.0),
+        "edges": case(3.0, labels=edges),
+        "all ignored": case(1.0, labels=[tokens] * rows),
+        "one row": case(5.0, rows=1),
+    }
+
+
+def pretraining_loss_cases(mode: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """As `loss_cases`, with a question axis and unused slots; and a batch without any question."""
+    rng = np.random.default_rng(5)
+    rows, questions, tokens = 3, 6, 40
+
+    def case(scale, used):
+        logits = {n: scale * rng.standard_normal((rows, questions, tokens)) for n in ("start_logits", "end_logits")}
+        weights = (np.arange(questions) < np.array(used)[:, None]).astype(np.float64)
+        start = np.where(weights > 0, rng.integers(1, tokens - 1, size=(rows, questions)), 0)
+        labels = {"start_positions": start, "end_positions": np.where(weights > 0, start + 1, 0), "weights": weights}
+        return logits, labels
+
+    return {"small": case(1.0, [6, 3, 1]), "beyond 64": case(100.0, [6, 3, 1]), "no question": case(1.0, [0, 0, 0])}
+
+
+# -- files ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file as model input: which, for training or evaluation, with which vocabulary."""
+
+    path: Path
+    training: bool
+    vocabulary: Path
+
+
+TRAINING, EVALUATION = "sample/fewshot-train", "sample/fewshot-dev"
+SAMPLES = {
+    "dev_data": ("sample/fewshot-dev", "sample/squad-dev"),
+    "train_data": ("sample/fewshot-train", "sample/squad-train"),
+}
+REAL = {
+    "dev_data": {
+        "hf": ("squad_fewshot/dev_qass_50.jsonl", "squad_v1/dev-v1.1.json"),
+        "paper": ("squad_fewshot/dev_qass_50.jsonl",),
+    },
+    "train_data": dict.fromkeys(
+        ("hf", "paper"),
+        tuple(
+            f"squad_fewshot/squad-train-seed-{seed}-num-examples-{size}_qass.jsonl"
+            for size, seeds in ((16, range(42, 47)), (32, (42,)), (128, (43,)), (1024, (42,)))
+            for seed in seeds
+        ),
+    ),
+}
+
+
+def data_sources(step: str, mode: str) -> list[str]:
+    """The shipped sample always, real files where a data folder is found."""
+    found = list(SAMPLES[step])
+    for name in REAL[step][mode]:
+        try:
+            datasets.find(name)
+            datasets.find("vocab/bert-base-cased-vocab.txt")
+        except datasets.DataMissing:
+            continue
+        found.append(name)
+    return found
+
+
+def source(name: str) -> Source:
+    """What a data source's name stands for."""
+    if name.startswith("sample/"):
+        stem = name.removeprefix("sample/")
+        path = SAMPLE / (f"{stem}.jsonl" if stem.startswith("fewshot") else f"{stem}.json")
+        return Source(path, "train" in stem, SAMPLE / "vocab.txt")
+    return Source(datasets.find(name), "train" in name, datasets.find("vocab/bert-base-cased-vocab.txt"))
+
+
+def model_inputs(columns: Arrays, labels: bool = False) -> dict[str, np.ndarray]:
+    """The columns that a model reads."""
+    return {name: columns[name] for name in INPUTS + (LABELS if labels else ())}
+
+
+# -- training ---------------------------------------------------------------------------------------------
+
+# large enough steps that the tiny model really learns its few examples in a few seconds
+RECIPE = Recipe(learning_rate=1e-3, epochs=8, min_steps=0)
+
+
+def digest(array: np.ndarray) -> str:
+    """sha256 of shape, dtype and bytes, for columns too large to keep."""
+    return hashlib.sha256(repr((array.shape, array.dtype.str)).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def recipe() -> Recipe:
+    """The port's own recipe: all defaults."""
+    return replace(Recipe())
+
+
+# -- metric -----------------------------------------------------------------------------------------------
+
+TEXTS = (
+    "the  Cat", "cat", "a", "an the", "", ".", "!?", "$31.5 billion", "31.5 billion", "billion 31.5 the", "caf\u00e9",
+    "cafe\u0301", "Stra\u00dfe", "STRASSE", "\u0130stanbul", "\uff26ull", "\u201cquoted\u201d", '"quoted"', "\U0001f98a fox", "fox",
+    "no no yes", "no yes yes", "\u6f22\u5b57", "\u6f22", "a\u00a0b", "a b", "x" * 50,
+)  # fmt: skip
+
+
+def metric_cases(mode: str) -> list[str]:
+    """Hostile predictions without and with no-answer odds, then logits through the whole decoding."""
+    decoded = [EVALUATION, "sample/squad-dev"]
+    decoded += [name for name in data_sources("dev_data", mode) if name.startswith("squad_fewshot")]
+    return ["predictions", "odds", *(f"decode {name}" for name in decoded)]
+
+
+def predictions(case: str) -> tuple[dict[str, list[str]], dict[str, str], dict[str, float] | None]:
+    """Gold texts, predicted texts and no-answer odds by question id: every text against every other."""
+    rng = np.random.default_rng(17)
+    golds, predicted = {}, {}
+    for i, gold in enumerate(TEXTS):
+        for j, text in enumerate(TEXTS):
+            golds[f"{i}-{j}"] = [gold] if (i + j) % 3 else [gold, TEXTS[(i * 7 + j) % len(TEXTS)]]
+            predicted[f"{i}-{j}"] = text
+    for name in list(golds)[::11]:
+        golds[name] = []
+    if case != "odds":
+        return golds, predicted, None
+    # few distinct values: thresholds tie
+    return golds, predicted, {name: float(rng.integers(0, 40)) / 40 for name in golds}
+
+
+def injected_logits(columns: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, T) as float32 for a file's features, coarse enough that ties are common."""
+    rng = np.random.default_rng(19)
+    shape = columns["input_ids"].shape
+    start, end = (np.round(rng.normal(0, 4, size=shape), 1).astype(np.float32) for _ in range(2))
+    return start, end

@@ -1,0 +1,130 @@
+"""Splinter's few-shot recipe in Paddle: loss, decayed weights, trainer, logits, and the port's side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from splinter.align import paddle_side
+from splinter.align.port import Side
+from splinter.ports import recipe as recipes
+from splinter.ports.recipe import Recipe
+from splinter.ports.train_paddle import AdamW, PaddleTrainer
+
+from . import cases, data, metric
+from .config import read_checkpoint
+from .model import SplinterForPreTraining, SplinterForQuestionAnswering
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+MODELS = {"answering": SplinterForQuestionAnswering, "pretraining": SplinterForPreTraining}
+
+
+def load(folder: Path, mode: str, task: str = "answering", dropout: bool = False, fresh: bool = False):
+    """A model in evaluation mode.
+
+    Args:
+        dropout: keep the rates of the configuration (else 0).
+        fresh: leave the weights as the initialiser makes them.
+    """
+    changes = {} if dropout else dict(NO_DROPOUT)
+    if task == "pretraining":
+        pretraining = read_checkpoint(folder, mode=mode)[0].for_pretraining()
+        changes |= {name: getattr(pretraining, name) for name in ("hidden_act", "head_layer_norm_eps")}
+    if fresh:
+        model = MODELS[task](read_checkpoint(folder, mode=mode, **changes)[0])
+        model.eval()
+        return model
+    return MODELS[task].from_pretrained(folder, mode=mode, **changes)
+
+
+def forward(model, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
+    """Start and end logits of a batch, with the padding filled."""
+    extra = {"question_positions": batch["question_positions"]} if "question_positions" in batch else {}
+    start, end = model(batch["input_ids"], batch["attention_mask"], token_type_ids=batch["token_type_ids"], **extra)
+    return {"start_logits": start, "end_logits": end}
+
+
+def loss(model, outputs: Mapping[str, paddle.Tensor], batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
+    """The model's loss of given logits."""
+    arguments = [outputs["start_logits"], outputs["end_logits"], batch["start_positions"], batch["end_positions"]]
+    if isinstance(model, SplinterForPreTraining):
+        return model.loss(*arguments, weights=batch.get("weights"))
+    return model.loss(*arguments)
+
+
+def decayed(names: Iterable[str]) -> list[str]:
+    """All matrices: neither biases nor LayerNorm weights decay.
+
+    By structured name. What Paddle hands to `apply_decay_param_fun` is the automatic name (`linear_0.w_0`),
+    on which a rule about names decays everything or nothing.
+    """
+    return [name for name in names if not name.endswith(".bias") and not name.endswith("norm.weight")]
+
+
+def rates(features: int, recipe: Recipe) -> list[float]:
+    """The learning rate of each update, and of 25 beyond the last."""
+    plan = recipes.plan(features, recipe)
+    return [recipes.rate(plan, recipe.learning_rate, k) for k in range(plan.updates + 25)]
+
+
+def trainer(model, recipe: Recipe, compiled: bool = False) -> PaddleTrainer:
+    """A model in training by the recipe."""
+
+    def objective(model, batch):
+        return loss(model, forward(model, batch), batch)
+
+    return PaddleTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]), compiled)
+
+
+@paddle.no_grad()
+def logits(model, columns: Mapping[str, np.ndarray], batch_size: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end logits (N, T) of all rows."""
+    model.eval()
+    dtype = str(model.bert.dtype).removeprefix("paddle.")
+    start, end = [], []
+    for begin in range(0, len(columns["input_ids"]), batch_size):
+        rows = {name: column[begin : begin + batch_size] for name, column in columns.items()}
+        out = forward(model, paddle_side.from_numpy(rows, dtype))
+        start.append(out["start_logits"].numpy())
+        end.append(out["end_logits"].numpy())
+    return np.concatenate(start), np.concatenate(end)
+
+
+@cache
+def side(mode: str, task: str = "answering") -> Side:
+    """The port as the engine sees it."""
+    return Side(
+        framework="paddle",
+        sources=("splinter.ports.splinter.model", "splinter.ports.encoder"),
+        kind="port",
+        load=lambda folder: load(folder, mode, task),
+        build=lambda folder: load(folder, mode, task, dropout=True, fresh=True),
+        forward=forward,
+        loss=loss,
+        optimizer=AdamW,
+        decayed=decayed,
+        hyperparameters=lambda: asdict(Recipe()),
+        rates=rates,
+        data=lambda source: data.columns(source, mode),
+        metric=lambda case: metric.scores(case, mode),
+        train=lambda folder, dtype: train(folder, mode, dtype),
+    )
+
+
+def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
+    """One whole few-shot run on the shipped sample, data and decoding by our own code."""
+    model = paddle_side.cast(load(folder, mode), dtype)
+    columns = data.columns(cases.TRAINING, mode)
+    log = recipes.fit(trainer(model, cases.RECIPE), cases.model_inputs(columns, labels=True), cases.RECIPE)
+    dev = data.columns(cases.EVALUATION, mode)
+    start, end = logits(model, cases.model_inputs(dev))
+    return {
+        "loss": np.array([entry["loss"] for entry in log], dtype),
+        "norm": np.array([entry["norm"] for entry in log], dtype),
+        **metric.run(cases.EVALUATION, mode, start, end),
+    }

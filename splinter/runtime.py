@@ -1,0 +1,82 @@
+"""Settings that make Paddle fast on a CPU, in one place: call `tune` before the first import of paddle.
+
+All are safe for results (the alignment suite runs with them) and off with SPLINTER_TUNE=0:
+
+- MKL_DEBUG_CPU_TYPE: the MKL inside Paddle's wheel takes a slow path on AMD processors; 7 selects the AVX-512
+  path, 5 the AVX2 one. Only where the processor has these instructions; read before MKL's first product.
+- OMP_NUM_THREADS: Paddle starts with one thread; here the physical cores.
+- malloc: freed activations stay with the process instead of going back to the system and being zeroed
+  again; glibc's `mallopt`, since its environment variables count at process start only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
+
+
+def tune() -> dict[str, str]:
+    """Apply the settings once; what the user has set in the environment stays.
+
+    Returns:
+        What was applied, for the log and the report.
+    """
+    return _tune() if os.environ.get("SPLINTER_TUNE", "1") != "0" else {}
+
+
+def applied() -> dict[str, str]:
+    """What `tune` did in this process; empty when it was never called or is switched off."""
+    return _tune() if _tune.cache_info().currsize else {}
+
+
+@cache
+def _tune() -> dict[str, str]:
+    done = {}
+    flags, vendor = _processor()
+    if vendor == "AuthenticAMD" and "avx2" in flags:
+        done["MKL_DEBUG_CPU_TYPE"] = os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "7" if "avx512f" in flags else "5")
+    done["OMP_NUM_THREADS"] = os.environ.setdefault("OMP_NUM_THREADS", str(_cores()))
+    # paddle warns about more than one OpenMP thread unless it was told that this is meant
+    if _keep_freed_memory():
+        done["malloc"] = "freed memory is kept (mallopt)"
+    if "paddle" in sys.modules:
+        done["late"] = "paddle was imported before; its threads are as they were"
+    return done
+
+
+def _processor() -> tuple[frozenset[str], str]:
+    """Instruction flags and vendor of the processor; empty where /proc/cpuinfo is not to be had."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset(), ""
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    return frozenset(fields.get("flags", "").split()), fields.get("vendor_id", "")
+
+
+def _cores() -> int:
+    """Physical cores that this process may use."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    siblings = set()
+    for cpu in allowed:
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            siblings.add(path.read_text(encoding="ascii").strip())
+        except OSError:
+            siblings.add(str(cpu))
+    return max(1, len(siblings))
+
+
+def _keep_freed_memory() -> bool:
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False  # another C library: nothing to set
+    return bool(
+        mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_TOP_PAD, 256 * 2**20)
+    )
