@@ -1,5 +1,6 @@
 """Settings for every test: Paddle tuned before its first import, seeds fixed once, slow tests on request."""
 
+import os
 import random
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 
 from splinter import runtime
 
+# workers that each start a thread per core fight over the cores: four times slower
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, runtime.cores() // workers)))
 runtime.tune()
 
 

@@ -11,9 +11,12 @@ All are safe for results (the alignment suite runs with them) and off with SPLIN
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
 import os
 import sys
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -40,13 +43,24 @@ def _tune() -> dict[str, str]:
     flags, vendor = _processor()
     if vendor == "AuthenticAMD" and "avx2" in flags:
         done["MKL_DEBUG_CPU_TYPE"] = os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "7" if "avx512f" in flags else "5")
-    done["OMP_NUM_THREADS"] = os.environ.setdefault("OMP_NUM_THREADS", str(_cores()))
-    # paddle warns about more than one OpenMP thread unless it was told that this is meant
+    done["OMP_NUM_THREADS"] = os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
     if _keep_freed_memory():
         done["malloc"] = "freed memory is kept (mallopt)"
     if "paddle" in sys.modules:
         done["late"] = "paddle was imported before; its threads are as they were"
     return done
+
+
+def import_paddle() -> None:
+    """Tune, then import paddle without its two notices on standard error.
+
+    paddle 3.3.1 prints that more than one OpenMP thread is unwise (its wheel carries MKL, for which it is not)
+    and warns that ccache is missing (it is wanted only for compiling custom operators).
+    """
+    tune()
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.filterwarnings("ignore", message=".*ccache.*")
+        import paddle  # noqa: F401
 
 
 def _processor() -> tuple[frozenset[str], str]:
@@ -59,7 +73,7 @@ def _processor() -> tuple[frozenset[str], str]:
     return frozenset(fields.get("flags", "").split()), fields.get("vendor_id", "")
 
 
-def _cores() -> int:
+def cores() -> int:
     """Physical cores that this process may use."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     siblings = set()

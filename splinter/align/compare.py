@@ -125,7 +125,9 @@ def compare(item: Item, tolerance: Tolerance) -> Comparison:
     if item.exact or theirs.dtype.kind != "f":
         result.passed = result.max_abs == 0
         return result
-    result.ulp = result.max_abs / float(np.spacing(np.abs(theirs[result.index])))
+    # spacing of the larger one, so that a difference from 0 is not measured in denormals; it overflows at max
+    size = min(max(abs(result.theirs_at), abs(result.ours_at)), float(np.finfo(theirs.dtype).max) / 2)
+    result.ulp = None if item.bound is not None else result.max_abs / float(np.spacing(theirs.dtype.type(size)))
     scale = magnitude if item.scale is None else item.scale
     result.allowed = tolerance.atol + tolerance.rtol * scale if item.bound is None else item.bound
     result.passed = result.max_abs <= result.allowed
@@ -142,7 +144,7 @@ def compare(item: Item, tolerance: Tolerance) -> Comparison:
             result.passed = result.passed and result.referee_ratio <= tolerance.ratio
             if result.referee_ratio:
                 margins.append(tolerance.ratio / result.referee_ratio)
-    result.headroom = min(margins, default=None)
+    result.headroom = min((m for m in margins if math.isfinite(m)), default=None)
     return result
 
 

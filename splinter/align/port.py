@@ -39,7 +39,7 @@ class Side:
         hyperparameters: () -> the recipe's defaults by name.
         rates: (features, recipe) -> learning rate of every update, and some beyond the last.
         data: (name of a data source) -> columns and texts, from raw file to model input.
-        metric: (name of a metric case) -> scores and predictions as arrays.
+        metric: (name of a metric case, columns of its data source or None) -> scores and predictions.
         train: (folder, dtype) -> {"loss": (N,), "norm": (N,), scores...} of one whole run, dropout 0.
     """
 
@@ -55,7 +55,7 @@ class Side:
     hyperparameters: Callable[[], Mapping[str, float]] | None = None
     rates: Callable[[int, Any], Sequence[float]] | None = None
     data: Callable[[str], Arrays] | None = None
-    metric: Callable[[str], Arrays] | None = None
+    metric: Callable[[str, Arrays | None], Arrays] | None = None
     train: Callable[[Path, str], Arrays] | None = None
 
     @property
@@ -90,7 +90,7 @@ class Port:
         recipe: () -> the recipe with decay 0 and one with decay, for optimizer, lr and regularization.
         features: numbers of features for which schedules are compared.
         data_sources: step ("dev_data", "train_data") -> names of data sources that can be read now.
-        metric_cases: names for `Side.metric`.
+        metric_cases: (mode) -> name of a case -> data source whose reference columns both sides get, or None.
         zero_gradient: regular expression of our parameters whose gradient is zero by algebra.
         steps: which of the eleven apply.
         checkpoints: name -> function that returns the folder; the first is the one that is always aligned.
@@ -109,7 +109,7 @@ class Port:
     recipe: Callable[..., Any]
     features: tuple[int, ...]
     data_sources: Callable[[str, str], Sequence[str]]
-    metric_cases: Callable[[str], Sequence[str]]
+    metric_cases: Callable[[str], Mapping[str, str | None]]
     zero_gradient: str
     steps: tuple[str, ...]
     checkpoints: Mapping[str, Callable[[], Path]]

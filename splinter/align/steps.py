@@ -112,9 +112,10 @@ def train_data(pair: Pair) -> Alignment:
 def metric(pair: Pair) -> Alignment:
     """The same predictions get the same scores, and the same logits the same predictions, to the last bit."""
     alignment = pair.alignment("metric", "exact")
-    for case in pair.port.metric_cases(pair.mode):
-        assert pair.theirs.metric and pair.ours.metric
-        alignment.add_all(f"{case}/", pair.theirs.metric(case), pair.ours.metric(case), exact=True)
+    for case, source in pair.port.metric_cases(pair.mode).items():
+        assert pair.theirs.metric and pair.ours.metric and pair.theirs.data
+        columns = pair.theirs.data(source) if source else None  # one input for both: data has steps of its own
+        alignment.add_all(f"{case}/", pair.theirs.metric(case, columns), pair.ours.metric(case, columns), exact=True)
     return alignment
 
 
@@ -213,11 +214,11 @@ def regularization(pair: Pair) -> Alignment:
         before = side.driver.state(model)
         side.driver.set_gradients(named, zeros, "float64")
         side.optimizer(named, recipe, names).step(0.1)
-        moved[side.kind] = {name: after - before[name] for name, after in side.driver.state(model).items()}
-    expected = pair.translate(moved[pair.theirs.kind])
-    for name, array in expected.items():
-        scale = float(np.abs(array).max()) or 1.0
-        alignment.add(f"decay of {name}", array, moved[pair.ours.kind][name], bound=1e-12 * max(scale, 1e-3))
+        after = side.driver.state(model)
+        moved[side.kind] = {name: np.divide(after[name], w, out=np.ones_like(w), where=w != 0) for name, w in before.items()}
+    for name, factor in pair.translate(moved[pair.theirs.kind]).items():
+        # rounding of w - 0.001 w, in units of w
+        alignment.add(f"factor of {name}", factor, moved[pair.ours.kind][name], bound=1e-14)
 
     built = {side.kind: side.build(pair.folder) for side in (pair.theirs, pair.ours)}
     rates = {side.kind: side.driver.dropout_rates(built[side.kind]) for side in (pair.theirs, pair.ours)}
@@ -229,7 +230,8 @@ def regularization(pair: Pair) -> Alignment:
                 side.driver.seed(1)
                 drawn = side.driver.dropout_of_ones(rate, count)
                 survivors = drawn[drawn != 0]
-                alignment.add(f"dropout {rate} scale/{side.kind}", 1 / (1 - rate), survivors.max(), bound=1e-12)
+                # Paddle keeps the rate as float32 whatever the tensor's dtype: 3e-8
+                alignment.add(f"dropout {rate} scale/{side.kind}", 1 / (1 - rate), survivors.max(), bound=1e-7)
                 kept.append(len(survivors) / count)
             five_sigma = 5 * math.sqrt(2 * rate * (1 - rate) / count)  # chance of a false alarm: 6e-7
             alignment.add(f"dropout {rate} share kept", kept[0], kept[1], bound=five_sigma)
@@ -326,6 +328,7 @@ def init(pair: Pair) -> Alignment:
             continue
         constant_rows = (np.all(a == a[:1], axis=0), np.all(b == b[:1], axis=0))
         alignment.add(f"{name} fixed entries", constant_rows[0], constant_rows[1], exact=True)
+        alignment.add(f"{name} fixed values", a[0][constant_rows[0]], b[0][constant_rows[1]], exact=True)
         distance, critical = kolmogorov_smirnov(a[:, ~constant_rows[0]], b[:, ~constant_rows[1]], alpha)
         alignment.add(f"{name} law", 0.0, distance, bound=critical)
         if len(b) > 1:

@@ -122,6 +122,7 @@ def fit(
     save_every: int = 50,
     names: Callable[[np.ndarray], list[str]] | None = None,
     progress: bool = False,
+    prepare: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]] = dict,
 ) -> list[dict[str, float]]:
     """Train; returns the log, one entry per update.
 
@@ -136,6 +137,7 @@ def fit(
         save_every: updates between checkpoints.
         names: row numbers -> names of the examples, for error messages.
         progress: a bar on standard error.
+        prepare: last touch to a batch before it goes in (cutting off padding, say).
 
     Raises:
         TrainingError: the loss is not finite; names update and batch.
@@ -158,7 +160,8 @@ def fit(
         trainer.seed(recipe.seed, update)
         now = rate(schedule, recipe.learning_rate, update)
         try:
-            loss, norm = trainer.step({name: column[rows] for name, column in columns.items()}, now)
+            batch = prepare({name: column[rows] for name, column in columns.items()})
+            loss, norm = trainer.step(batch, now)
         except FloatingPointError as error:
             which = ", ".join(names(rows) if names else map(str, rows))
             raise TrainingError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -319,9 +318,14 @@ def model_inputs(columns: Arrays, labels: bool = False) -> dict[str, np.ndarray]
 RECIPE = Recipe(learning_rate=1e-3, epochs=8, min_steps=0)
 
 
-def digest(array: np.ndarray) -> str:
-    """sha256 of shape, dtype and bytes, for columns too large to keep."""
-    return hashlib.sha256(repr((array.shape, array.dtype.str)).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
+def training_record(log: list[dict[str, float]], decoded: Arrays, dtype: str) -> dict[str, np.ndarray]:
+    """What the training step compares: the curve, the scores, and in float64 every predicted text.
+
+    In float32 two answers that nearly tie may change places; the scores are held to the tolerance instead.
+    """
+    record = {name: np.array([entry[name] for entry in log], dtype) for name in ("loss", "norm")}
+    record |= {name: np.asarray(decoded[name], dtype) for name in ("exact", "f1", "total")}
+    return record | ({"text": decoded["text"]} if dtype == "float64" else {})
 
 
 def recipe() -> Recipe:
@@ -338,11 +342,15 @@ TEXTS = (
 )  # fmt: skip
 
 
-def metric_cases(mode: str) -> list[str]:
-    """Hostile predictions without and with no-answer odds, then logits through the whole decoding."""
+def metric_cases(mode: str) -> dict[str, str | None]:
+    """Hostile predictions without and with no-answer odds, then logits through the whole decoding.
+
+    Returns:
+        Case -> the data source whose columns it works on, None for the first two.
+    """
     decoded = [EVALUATION, "sample/squad-dev"]
     decoded += [name for name in data_sources("dev_data", mode) if name.startswith("squad_fewshot")]
-    return ["predictions", "odds", *(f"decode {name}" for name in decoded)]
+    return {"predictions": None, "odds": None, **{f"decode {name}": name for name in decoded}}
 
 
 def predictions(case: str) -> tuple[dict[str, list[str]], dict[str, str], dict[str, float] | None]:
@@ -367,3 +375,16 @@ def injected_logits(columns: Arrays) -> tuple[np.ndarray, np.ndarray]:
     shape = columns["input_ids"].shape
     start, end = (np.round(rng.normal(0, 4, size=shape), 1).astype(np.float32) for _ in range(2))
     return start, end
+
+
+def rows_by_example(columns: Arrays) -> dict[int, list[int]]:
+    """Example number -> its row numbers, both in order."""
+    found: dict[int, list[int]] = {}
+    for row, example in enumerate(columns["example_index"].tolist()):
+        found.setdefault(example, []).append(row)
+    return found
+
+
+def row(columns: Arrays, number: int) -> dict[str, np.ndarray]:
+    """One row of all columns."""
+    return {name: column[number] for name, column in columns.items() if len(column) > number}

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from itertools import chain, islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
@@ -122,9 +123,7 @@ def _paragraphs(path):
                     where = f"{path}, line {number}"
                     yield where, _record(_json(line, where), where, "a line"), _mrqa_examples
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}); expected UTF-8 text, gzipped when named .gz"
-        ) from error
+        raise DataError(f"{path}: cannot be read ({error}); expected UTF-8 text, gzipped when named .gz") from error
 
 
 def _open(path):
@@ -166,9 +165,7 @@ def _squad_paragraphs(path, head, first, rest):
 
 def _record(value, where, name):
     if not isinstance(value, dict):
-        raise DataError(
-            f"{where}: {name} is {str(value)[:60]!r}, not a JSON object; use MRQA or SQuAD layout"
-        )
+        raise DataError(f"{where}: {name} is {str(value)[:60]!r}, not a JSON object; use MRQA or SQuAD layout")
     return value
 
 
@@ -322,9 +319,7 @@ class Tokenizer:
 
     def __init__(self, vocabulary, mode):
         _check_mode(mode)
-        os.environ.setdefault(
-            "TOKENIZERS_PARALLELISM", "false"
-        )  # threads gain little here, and warn at every fork
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # threads gain little here, and warn at every fork
         self.mode, self.path = mode, Path(vocabulary)
         if self.path.is_dir():
             self.path = self.path / "vocab.txt"
@@ -341,9 +336,7 @@ class Tokenizer:
         self._rust = RustTokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
         self._rust.normalizer = normalizers.BertNormalizer(lowercase=self.lower_case)
         self._rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        self._rust.add_special_tokens(
-            [AddedToken(token, special=True, normalized=False) for token in self.special]
-        )
+        self._rust.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in self.special])
 
     def pieces(self, ids):
         """The vocabulary entries of ids, [UNK] where there is none."""
@@ -351,9 +344,7 @@ class Tokenizer:
 
     def encode(self, texts):
         """Piece ids of each text: list of str -> list of list of int."""
-        plain = [
-            i for i, text in enumerate(texts) if self.mode == "hf" or (text.isascii() and text.isprintable())
-        ]
+        plain = [i for i, text in enumerate(texts) if self.mode == "hf" or (text.isascii() and text.isprintable())]
         encoded = self._rust.encode_batch([texts[i] for i in plain], add_special_tokens=False)
         ids = dict(zip(plain, (one.ids for one in encoded), strict=True))
         return [ids[i] if i in ids else self._python_ids(text) for i, text in enumerate(texts)]
@@ -533,7 +524,8 @@ def features(
 
 def _blocks(examples, tokenizer, max_length, doc_stride, max_query_length, training, block):
     plan = _paper_plans if tokenizer.mode == "paper" else _hf_plans
-    contexts, example_index, row = {}, 0, 0
+    contexts: dict[str, tuple] = {}
+    example_index = row = 0
     while chunk := list(islice(examples, block)):
         if len(contexts) > CACHED_CONTEXTS:
             contexts.clear()
@@ -657,7 +649,7 @@ def _rows(plans, tokenizer, length, training):
     ids = np.full((total, length), tokenizer.pad, np.int64)
     mask, segments = np.zeros_like(ids), np.zeros_like(ids)
     track = np.full((total, length) if paper else (total, length, 2), -1, np.int32)
-    best = np.zeros((total, length), bool) if paper else None
+    best = np.zeros((total, length), bool)
     label = _paper_label if paper else _hf_label
     example_index, sizes, labels = (np.zeros((total, *shape), np.int64) for shape in ((), (), (2,)))
     row = 0
@@ -684,14 +676,15 @@ def _rows(plans, tokenizer, length, training):
         ids,
         mask,
         segments,
-        *(labels.T.copy() if training else (None, None)),
+        start_positions=labels[:, 0].copy() if training else None,
+        end_positions=labels[:, 1].copy() if training else None,
         question_positions=asked.argmax(1),  # 0 where none
         question_lost=~asked.any(1),
         example_index=example_index,
         unique_id=np.arange(total),
         paragraph_len=sizes,
         token_of_piece=track if paper else None,
-        max_context=best,
+        max_context=best if paper else None,
         offsets=None if paper else track,
     )
 
@@ -721,7 +714,9 @@ def concatenate(blocks):
     examples, rows = zip(*blocks, strict=True)
     columns = {field.name: [getattr(one, field.name) for one in rows] for field in fields(Features)}
     skipped = tuple(chain.from_iterable(columns.pop("skipped")))
-    joined = {name: None if parts[0] is None else np.concatenate(parts) for name, parts in columns.items()}
+    joined: dict[str, Any] = {
+        name: None if parts[0] is None else np.concatenate(parts) for name, parts in columns.items()
+    }
     return list(chain.from_iterable(examples)), Features(**joined, skipped=skipped)
 
 

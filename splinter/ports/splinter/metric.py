@@ -102,11 +102,9 @@ def evaluate(golds, predictions, no_answer_odds=None, threshold=1.0):
     odds = dict.fromkeys(predictions, 0.0) if no_answer_odds is None else no_answer_odds
     without_odds = [question for question in answered if question not in odds]
     if without_odds:
-        raise ValueError(
-            f"{len(without_odds)} questions have no no-answer odds, the first is {without_odds[0]!r}"
-        )
+        raise ValueError(f"{len(without_odds)} questions have no no-answer odds, the first is {without_odds[0]!r}")
 
-    raw = {"exact": {}, "f1": {}}
+    raw: dict[str, dict[str, float]] = {"exact": {}, "f1": {}}
     for question in answered:
         texts = [text for text in golds[question] if normalize(text)] or [""]
         raw["exact"][question] = max(exact(predictions[question], text) for text in texts)
@@ -143,7 +141,7 @@ def oracle(golds, nbest, k):
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
-    best = {"exact": {}, "f1": {}}
+    best: dict[str, dict[str, float]] = {"exact": {}, "f1": {}}
     for question in _answered(golds, nbest):
         texts = [text for text in golds[question] if normalize(text)] or [""]
         tried = [getattr(entry, "text", entry) for entry in nbest[question][:k]]
@@ -164,18 +162,13 @@ def _answered(golds, predictions):
     if not answered:
         raise ValueError(f"none of the {missing} questions has a prediction")
     if missing:
-        warnings.warn(
-            f"{missing} of {len(golds)} questions have no prediction and are left out", stacklevel=3
-        )
+        warnings.warn(f"{missing} of {len(golds)} questions have no prediction and are left out", stacklevel=3)
     return answered
 
 
 def _means(scores, questions):
     # `sum` in the order of the golds over ints and floats as they come: the last bit depends on all three
-    means = {
-        name: 100.0 * sum(of[question] for question in questions) / len(questions)
-        for name, of in scores.items()
-    }
+    means = {name: 100.0 * sum(of[question] for question in questions) / len(questions) for name, of in scores.items()}
     return means | {"total": len(questions)}
 
 
@@ -198,9 +191,7 @@ def _best_threshold(scores, golds, predictions, odds):
 # ---- logits to answers, as in the paper --------------------------------------------------------------------
 
 
-def decode_paper(
-    example, rows, start_logits, end_logits, pieces, n_best=20, max_answer_length=10, lower_case=False
-):
+def decode_paper(example, rows, start_logits, end_logits, pieces, n_best=20, max_answer_length=10, lower_case=False):
     """The best answers to one question, as strings of space-joined document tokens.
 
     Args:
@@ -230,10 +221,8 @@ def decode_paper(
         may_start.append(inside[-1] & _column(row, "max_context").astype(bool))
 
     strings = {}  # window -> its pieces, only for windows with a candidate
-    kept = {}  # text -> candidate
-    for window, first, last in _candidates(
-        start_logits, end_logits, may_start, inside, n_best, max_answer_length
-    ):
+    kept: dict[str, tuple] = {}  # text -> logits and characters
+    for window, first, last in _candidates(start_logits, end_logits, may_start, inside, n_best, max_answer_length):
         if len(kept) == n_best:
             break
         row = rows[window]
@@ -381,7 +370,7 @@ def decode_hf(example, rows, start_logits, end_logits, n_best=20, max_answer_len
     start_logits, end_logits = _checked(rows, start_logits, end_logits, n_best, max_answer_length)
     offsets = [_column(row, "offsets") for row in rows]  # (T, 2) each
     inside = [of[:, 0] >= 0 for of in offsets]
-    entries = []
+    entries: list[tuple] = []
     candidates = _candidates(start_logits, end_logits, inside, inside, n_best, max_answer_length)
     for window, first, last in candidates[:n_best]:
         begin, end = int(offsets[window][first, 0]), int(offsets[window][last, 1])
@@ -406,7 +395,8 @@ def _candidates(start_logits, end_logits, may_start, may_end, n_best, max_answer
     """Admissible (window, first piece, last piece), highest sum of logits first, ties as they were found."""
     starts = np.argsort(-start_logits, axis=1, kind="stable")[:, :n_best]  # (R, n)
     ends = np.argsort(-end_logits, axis=1, kind="stable")[:, :n_best]  # (R, n)
-    found, scores = [], []
+    found: list[tuple[int, int, int]] = []
+    scores = []
     for window, (first, last) in enumerate(zip(starts, ends, strict=True)):
         length = last[None, :] - first[:, None] + 1  # (n, n)
         admissible = (length >= 1) & (length <= max_answer_length)
@@ -415,17 +405,16 @@ def _candidates(start_logits, end_logits, may_start, may_end, n_best, max_answer
         first, last = first[row], last[column]  # (C,)
         scores.append(start_logits[window, first] + end_logits[window, last])
         found += zip([window] * len(first), first.tolist(), last.tolist(), strict=True)
-    order = np.argsort(-np.concatenate(scores), kind="stable") if scores else []
-    return [found[index] for index in order]
+    if not scores:
+        return []
+    return [found[index] for index in np.argsort(-np.concatenate(scores), kind="stable")]
 
 
 def _checked(rows, start_logits, end_logits, n_best, max_answer_length, dtype=None):
     if max_answer_length < 1 or n_best < 1:
         raise ValueError(f"max_answer_length ({max_answer_length}) and n_best ({n_best}) must be at least 1")
     start_logits, end_logits = np.asarray(start_logits, dtype), np.asarray(end_logits, dtype)
-    if not (
-        start_logits.ndim == 2 and start_logits.shape == end_logits.shape and len(start_logits) == len(rows)
-    ):
+    if not (start_logits.ndim == 2 and start_logits.shape == end_logits.shape and len(start_logits) == len(rows)):
         raise ValueError(
             f"logits {start_logits.shape} and {end_logits.shape} must both be (R, T), R = {len(rows)} rows"
         )

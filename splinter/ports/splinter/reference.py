@@ -7,6 +7,7 @@ written from its description on transformers' BertModel, because the original ne
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,10 +21,13 @@ from transformers import BertConfig, BertModel, SplinterForPreTraining, Splinter
 from transformers.activations import ACT2FN
 
 from splinter.align.port import Side
+from splinter.align.weights import save_safetensors
 from splinter.ports import recipe as recipes
+from splinter.ports.checkpoint import WEIGHTS, CheckpointError
 from splinter.ports.recipe import Recipe
 from splinter.ports.train_torch import AdamW, TorchTrainer
 
+from . import cases
 from . import config as configs
 from .config import SplinterConfig
 
@@ -128,12 +132,20 @@ def paper_pretraining_loss(start, end, start_positions, end_positions, weights):
 # -- loading and running ----------------------------------------------------------------------------------
 
 
-def load(folder: Path, mode: str, task: str = "answering", dropout: bool = False, fresh: bool = False):
+def load(
+    folder: Path,
+    mode: str,
+    task: str = "answering",
+    dropout: bool = False,
+    fresh: bool = False,
+    head: str = "pretrained",
+):
     """A model in evaluation mode with the weights of a checkpoint in the layout of transformers.
 
     Args:
         dropout: keep the rates of the configuration (else 0).
         fresh: leave the weights as the initialiser makes them.
+        head: "fresh" leaves only the head so.
     """
     changes = {} if dropout else NO_DROPOUT
     config, tensors, _ = configs.read_checkpoint(folder, mode=mode, **changes)
@@ -143,17 +155,59 @@ def load(folder: Path, mode: str, task: str = "answering", dropout: bool = False
         if fresh:
             their_config = kind.config_class.from_pretrained(folder, **values)
             return kind(their_config).eval()
-        return kind.from_pretrained(folder, **values).eval()
+        model = kind.from_pretrained(folder, **values).eval()
+        if head == "fresh":
+            model.splinter_qass.apply(model._init_weights)
+        return model
     model = PaperSplinter(config.for_pretraining() if task == "pretraining" else config)
     if not fresh:
         links = configs.weight_map("authors").links_from(dict(model.named_parameters()))
         stored = {link.ours: link for link in configs.weight_map("transformers").links(k.ours for k in links.values())}
         for name, parameter in model.named_parameters():
+            if head == "fresh" and name.startswith("cls."):
+                continue
             source = stored[links[name].ours]
             array = tensors[source.theirs]
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(array.T.copy() if links[name].transpose != source.transpose else array))
     return model.eval()
+
+
+def open_model(folder: Path, mode: str, head: str, device: str = "auto"):
+    """A model for work, with the dropout of its configuration; on a GPU where there is one.
+
+    Raises:
+        CheckpointError: no head in the checkpoint and `head` is "pretrained".
+    """
+    tensors = configs.read_checkpoint(folder)[1]
+    has_head = any(name.startswith(configs.HEAD_PREFIX["transformers"]) for name in tensors)
+    kind = {"auto": "pretrained" if has_head else "fresh"}.get(head, head)
+    if kind == "pretrained" and not has_head:
+        raise CheckpointError(f"{folder} holds no question-aware span selection head; use --head fresh")
+    model = load(folder, mode, dropout=True, head=kind)
+    model.head = kind
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device.replace("gpu", "cuda"))
+
+
+def save(model: nn.Module, folder: Path, source: Path) -> None:
+    """Write the model in the layout of transformers, with the vocabulary of `source`."""
+    twin = isinstance(model, PaperSplinter)
+    config = model.config if twin else configs.read_checkpoint(source, mode="hf")[0]
+    theirs = configs.weight_map("authors" if twin else "transformers")
+    state = {name: parameter.detach().cpu().numpy() for name, parameter in model.named_parameters()}
+    links = theirs.links_from(state)
+    ours = {links[n].ours: a.T if links[n].transpose else a for n, a in state.items()}
+    arrays = dict(configs.weight_map("transformers").revert(ours))
+    shapes = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
+    save_safetensors(folder / WEIGHTS, shapes, lambda: iter(arrays.items()))
+    configs.write_companions(folder, config, source)
+
+
+def seed(number: int) -> None:
+    """Seed what a fresh head is drawn from."""
+    torch.manual_seed(number)
 
 
 def forward(model: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -284,14 +338,62 @@ def logits(model: nn.Module, columns: Mapping[str, np.ndarray], batch_size: int 
 
 
 @cache
+def columns(name: str, mode: str) -> dict[str, np.ndarray]:
+    """A data source as columns, by transformers' own processing; gold texts as strings."""
+    from . import reference_data
+
+    source = cases.source(name)
+    convert = reference_data.paper_features if mode == "paper" else reference_data.hf_features
+    found = convert(source.path, source.vocabulary, source.training)
+    found.pop("cls_index", None)  # always 0: [CLS] is the first piece
+    if not source.training:
+        golds = reference_data.golds(source.path, mode)
+        found["gold texts"] = np.array([json.dumps([name, texts]) for name, texts in golds.items()])
+    return found
+
+
+def scores(case: str, given: Mapping[str, np.ndarray] | None, mode: str) -> dict[str, np.ndarray]:
+    """transformers' metric on hostile predictions, or its decoding of injected logits."""
+    from . import reference_metric
+
+    if given is None:
+        return {k: np.float64(v) for k, v in reference_metric.evaluate(*cases.predictions(case)).items()}
+    return decode(case.removeprefix("decode "), given, *cases.injected_logits(given), mode)
+
+
+def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) -> dict[str, np.ndarray]:
+    """n-best lists of a data source from logits (N, T), flattened, and the scores of the best."""
+    from . import reference_data, reference_metric
+
+    source, grouped = cases.source(name), cases.rows_by_example(given)
+    windows = [[cases.row(given, row) for row in rows] for rows in grouped.values()]
+    starts, ends = ([logits[rows] for rows in grouped.values()] for logits in (start, end))
+    examples = reference_data.decoding_examples(source.path, mode)
+    if mode == "paper":
+        found = reference_metric.decode(examples, windows, starts, ends, source.vocabulary)
+        spans = [found[example.id] for example in examples]
+    else:
+        spans = [
+            reference_metric.decode_offsets(examples[number], *rest)
+            for number, *rest in zip(grouped, windows, starts, ends, strict=True)
+        ]
+    best = {examples[number].id: found[0]["text"] for number, found in zip(grouped, spans, strict=True)}
+    flat = [span for found in spans for span in found]
+    return {
+        "candidates": np.array([len(found) for found in spans]),
+        "text": np.array([span["text"] for span in flat]),
+        **{k: np.array([span[k] for span in flat]) for k in ("probability", "start_logit", "end_logit")},
+        **{k: np.float64(v) for k, v in reference_metric.evaluate(reference_data.golds(source.path, mode), best).items()},
+    }
+
+
+@cache
 def side(mode: str, task: str = "answering") -> Side:
     """The reference as the engine sees it."""
     twin = mode == "paper"
     sources: Sequence[str] = (__name__, "transformers.models.bert.modeling_bert") if twin else (
         "transformers.models.splinter.modeling_splinter",
     )
-    from . import reference_data, reference_metric
-
     return Side(
         framework="torch",
         sources=tuple(sources),
@@ -304,8 +406,8 @@ def side(mode: str, task: str = "answering") -> Side:
         decayed=decayed,
         hyperparameters=hyperparameters,
         rates=rates,
-        data=lambda source: reference_data.columns(source, mode),
-        metric=lambda case: reference_metric.scores(case, mode),
+        data=lambda source: columns(source, mode),
+        metric=lambda case, given: scores(case, given, mode),
         train=lambda folder, dtype: train(folder, mode, dtype),
     )
 
@@ -314,15 +416,8 @@ def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
     """One whole few-shot run on the shipped sample, data and decoding by the reference's own code."""
     from splinter.align import torch_side
 
-    from . import cases, reference_data, reference_metric
-
     model = torch_side.cast(load(folder, mode), dtype)
-    columns = reference_data.columns(cases.TRAINING, mode)
-    log = recipes.fit(trainer(model, cases.RECIPE), cases.model_inputs(columns, labels=True), cases.RECIPE)
-    dev = reference_data.columns(cases.EVALUATION, mode)
-    start, end = logits(model, cases.model_inputs(dev))
-    return {
-        "loss": np.array([entry["loss"] for entry in log], dtype),
-        "norm": np.array([entry["norm"] for entry in log], dtype),
-        **reference_metric.run(cases.EVALUATION, mode, folder, start, end),
-    }
+    inputs = cases.model_inputs(columns(cases.TRAINING, mode), labels=True)
+    log = recipes.fit(trainer(model, cases.RECIPE), inputs, cases.RECIPE)
+    dev = columns(cases.EVALUATION, mode)
+    return cases.training_record(log, decode(cases.EVALUATION, dev, *logits(model, cases.model_inputs(dev)), mode), dtype)

@@ -12,6 +12,7 @@ import tempfile
 from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -57,12 +58,8 @@ def paper_features(path, vocabulary, training, limit=None, **sizes):
             tqdm_enabled=False,
         )
     columns = {name: _column([getattr(row, name) for row in rows]) for name in _SAME_NAME}
-    columns["token_of_piece"] = _scatter(
-        [row.token_to_orig_map for row in rows], sizes["max_length"], -1, np.int32
-    )
-    columns["max_context"] = _scatter(
-        [row.token_is_max_context for row in rows], sizes["max_length"], False, bool
-    )
+    columns["token_of_piece"] = _scatter([row.token_to_orig_map for row in rows], sizes["max_length"], -1, np.int32)
+    columns["max_context"] = _scatter([row.token_is_max_context for row in rows], sizes["max_length"], False, bool)
     if training:
         columns["start_positions"] = _column([row.start_position for row in rows])
         columns["end_positions"] = _column([row.end_position for row in rows])
@@ -89,9 +86,7 @@ def hf_features(path, vocabulary, training, limit=None, witness=100, **sizes):
         slow = SplinterTokenizer(file, do_lower_case=False)
     questions = [one["question"].removesuffix(" [MASK].").lstrip() for one in examples]
     parts = []
-    for first in range(
-        0, len(examples), 1000
-    ):  # as datasets.map does: all at once would hold gigabytes of lists
+    for first in range(0, len(examples), 1000):  # as datasets.map does: all at once would hold gigabytes of lists
         some = slice(first, first + 1000)
         encoded = fast(
             questions[some],
@@ -120,8 +115,7 @@ def _hf_columns(encoded, examples, first, cls, training):
     columns["example_index"] = _column(sample) + first
     if training:
         ends = [
-            _run_qa_label(encoded["offset_mapping"][row], context[row], examples[sample[row]])
-            or [ids.index(cls)] * 2
+            _run_qa_label(encoded["offset_mapping"][row], context[row], examples[sample[row]]) or [ids.index(cls)] * 2
             for row, ids in enumerate(encoded["input_ids"])
         ]
         columns["start_positions"], columns["end_positions"] = _column(ends).T.copy()
@@ -154,9 +148,7 @@ def _check_witness(slow, questions, examples, columns, length, witness):
                 "input_ids"
             ]
             row = columns["input_ids"][firsts[i]][: len(theirs)].tolist()
-            assert theirs == row, (
-                f"SplinterTokenizer and SplinterTokenizerFast differ on {examples[i]['id']!r}"
-            )
+            assert theirs == row, f"SplinterTokenizer and SplinterTokenizerFast differ on {examples[i]['id']!r}"
 
 
 def golds(path, mode):
@@ -164,6 +156,13 @@ def golds(path, mode):
     if mode == "paper":
         return {one.qas_id: [answer["text"] for answer in one.answers] for one in squad_examples(path, False)}
     return {one["id"]: one["golds"] for one in _raw_examples(path, False)}
+
+
+def decoding_examples(path, mode):
+    """What decoding needs of each question, in order: id, doc tokens (mode paper) or context (mode hf)."""
+    if mode == "paper":
+        return [SimpleNamespace(id=one.qas_id, tokens=one.doc_tokens) for one in squad_examples(path, False)]
+    return [SimpleNamespace(id=one["id"], context=one["context"]) for one in _raw_examples(path, False)]
 
 
 def squad_examples(path, training):

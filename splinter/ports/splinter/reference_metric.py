@@ -51,7 +51,8 @@ def decode(
     from transformers import BertTokenizer
 
     tokenizer = BertTokenizer(str(vocab_file), do_lower_case=lower_case)
-    features, results = [], []
+    features: list[SimpleNamespace] = []
+    results: list[SimpleNamespace] = []
     for index, windows in enumerate(rows):
         for row, start, end in zip(windows, start_logits[index], end_logits[index], strict=True):
             unique_id = 1_000_000_000 + len(features)
@@ -98,14 +99,14 @@ def decode_offsets(example, rows, start_logits, end_logits, n_best=20, max_answe
                     continue
                 if j < i or j - i + 1 > max_answer_length:
                     continue
-                entry = dict(start_logit=start[i], end_logit=end[j], score=start[i] + end[j])
-                found.append(entry | dict(start_char=int(offsets[i][0]), end_char=int(offsets[j][1])))
+                entry = {"start_logit": start[i], "end_logit": end[j], "score": start[i] + end[j]}
+                found.append(entry | {"start_char": int(offsets[i][0]), "end_char": int(offsets[j][1])})
     found = sorted(found, key=lambda entry: entry["score"], reverse=True)[:n_best]
     for entry in found:
         entry["text"] = example.context[entry["start_char"] : entry["end_char"]]
     if len(found) == 0 or (len(found) == 1 and found[0]["text"] == ""):
-        nonce = dict(text="empty", start_logit=0.0, end_logit=0.0, score=0.0, start_char=None, end_char=None)
-        found.insert(0, nonce)
+        nonce = {"text": "empty", "start_logit": 0.0, "end_logit": 0.0, "score": 0.0}
+        found.insert(0, nonce | {"start_char": None, "end_char": None})
 
     scores = np.array([entry["score"] for entry in found])  # an array, for the same exp and the same sum
     exponentials = np.exp(scores - np.max(scores))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +41,27 @@ def load(folder: Path, mode: str, task: str = "answering", dropout: bool = False
         model.eval()
         return model
     return MODELS[task].from_pretrained(folder, mode=mode, **changes)
+
+
+def open_model(folder: Path, mode: str, head: str, device: str = "auto"):
+    """A model for work, with the dropout of its configuration.
+
+    Raises:
+        ValueError: the device is not to be had.
+    """
+    if device != "auto":
+        paddle.set_device(device)
+    return SplinterForQuestionAnswering.from_pretrained(folder, mode=mode, head=head)
+
+
+def save(model, folder: Path, source: Path) -> None:
+    """Write the model with the vocabulary of `source`."""
+    model.save_pretrained(folder, source)
+
+
+def seed(number: int) -> None:
+    """Seed what a fresh head is drawn from."""
+    paddle.seed(number)
 
 
 def forward(model, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
@@ -96,6 +118,48 @@ def logits(model, columns: Mapping[str, np.ndarray], batch_size: int = 16) -> tu
 
 
 @cache
+def columns(name: str, mode: str) -> dict[str, np.ndarray]:
+    """A data source as columns, by our own reading; gold texts as strings."""
+    source = cases.source(name)
+    examples = data.read_examples(source.path, mode, source.training)
+    blocks = data.features(examples, data.Tokenizer(source.vocabulary, mode), mode, training=source.training)
+    kept, rows = data.concatenate(blocks)
+    found = {f.name: getattr(rows, f.name) for f in fields(rows) if isinstance(getattr(rows, f.name), np.ndarray)}
+    if not source.training:
+        found["gold texts"] = np.array([json.dumps([e.id, e.answers]) for e in kept])
+    return found
+
+
+def scores(case: str, given: Mapping[str, np.ndarray] | None, mode: str) -> dict[str, np.ndarray]:
+    """Our metric on hostile predictions, or our decoding of injected logits."""
+    if given is None:
+        return {k: np.float64(v) for k, v in metric.evaluate(*cases.predictions(case)).items()}
+    return decode(case.removeprefix("decode "), given, *cases.injected_logits(given), mode)
+
+
+def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) -> dict[str, np.ndarray]:
+    """n-best lists of a data source from logits (N, T), flattened, and the scores of the best."""
+    source = cases.source(name)
+    tokenizer = data.Tokenizer(source.vocabulary, mode)
+    examples = list(data.read_examples(source.path, mode))
+    spans = []
+    for number, rows in cases.rows_by_example(given).items():
+        windows = [cases.row(given, row) for row in rows]
+        if mode == "paper":
+            spans.append(metric.decode_paper(examples[number], windows, start[rows], end[rows], tokenizer.pieces))
+        else:
+            spans.append(metric.decode_hf(examples[number], windows, start[rows], end[rows]))
+    best = {examples[n].id: found[0].text for n, found in zip(cases.rows_by_example(given), spans, strict=True)}
+    flat = [span for found in spans for span in found]
+    return {
+        "candidates": np.array([len(found) for found in spans]),
+        "text": np.array([span.text for span in flat]),
+        **{k: np.array([getattr(s, k) for s in flat]) for k in ("probability", "start_logit", "end_logit")},
+        **{k: np.float64(v) for k, v in metric.evaluate({e.id: e.answers for e in examples}, best).items()},
+    }
+
+
+@cache
 def side(mode: str, task: str = "answering") -> Side:
     """The port as the engine sees it."""
     return Side(
@@ -110,8 +174,8 @@ def side(mode: str, task: str = "answering") -> Side:
         decayed=decayed,
         hyperparameters=lambda: asdict(Recipe()),
         rates=rates,
-        data=lambda source: data.columns(source, mode),
-        metric=lambda case: metric.scores(case, mode),
+        data=lambda source: columns(source, mode),
+        metric=lambda case, given: scores(case, given, mode),
         train=lambda folder, dtype: train(folder, mode, dtype),
     )
 
@@ -119,12 +183,7 @@ def side(mode: str, task: str = "answering") -> Side:
 def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
     """One whole few-shot run on the shipped sample, data and decoding by our own code."""
     model = paddle_side.cast(load(folder, mode), dtype)
-    columns = data.columns(cases.TRAINING, mode)
-    log = recipes.fit(trainer(model, cases.RECIPE), cases.model_inputs(columns, labels=True), cases.RECIPE)
-    dev = data.columns(cases.EVALUATION, mode)
-    start, end = logits(model, cases.model_inputs(dev))
-    return {
-        "loss": np.array([entry["loss"] for entry in log], dtype),
-        "norm": np.array([entry["norm"] for entry in log], dtype),
-        **metric.run(cases.EVALUATION, mode, start, end),
-    }
+    inputs = cases.model_inputs(columns(cases.TRAINING, mode), labels=True)
+    log = recipes.fit(trainer(model, cases.RECIPE), inputs, cases.RECIPE)
+    dev = columns(cases.EVALUATION, mode)
+    return cases.training_record(log, decode(cases.EVALUATION, dev, *logits(model, cases.model_inputs(dev)), mode), dtype)

@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""The whole path on the embedded default: build the tiny checkpoint, fine-tune it in Paddle, score it, ask it.
+
+The tiny model starts from random weights and learns 48 questions by heart; it shows that every part works, not
+how well Splinter answers. Give another --model for that.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from splinter import cli
+from splinter.ports.splinter import cases
+from splinter.sample import PATH
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="checkpoint folder or hub name; default: the tiny random one")
+    parser.add_argument("--steps", type=int, default=240, help="updates (240)")
+    options = parser.parse_args()
+    train = PATH / "fewshot-train.jsonl"
+    lines = train.read_text(encoding="utf-8").splitlines()
+    asked = json.loads(lines[1])
+    with tempfile.TemporaryDirectory() as folder:
+        model, tuned = options.model or str(cases.tiny()), str(Path(folder) / "tuned")
+        rate = "3e-5" if options.model else "2e-3"
+        steps = ["--min-steps", str(options.steps), "--epochs", "1", "--learning-rate", rate]
+        for command in (
+            ["finetune", "--model", model, "--train", str(train), "--output", tuned, *steps],
+            ["evaluate", "--model", tuned, "--data", str(PATH / "fewshot-dev.jsonl")],
+            ["predict", "--model", tuned, "--question", asked["qas"][0]["question"], "--context", asked["context"]],
+        ):
+            print("$ splinter " + " ".join(a if len(a) < 60 else repr(a[:57] + "...") for a in command), flush=True)
+            if code := cli.main(command):
+                return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

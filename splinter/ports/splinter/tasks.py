@@ -1,0 +1,373 @@
+"""What the command line does with Splinter: fine-tune, evaluate, predict, convert, in either framework.
+
+Imports no framework; `backend` picks train.py (Paddle) or reference.py (torch), which share four names:
+`open_model`, `trainer`, `logits`, `save`.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splinter import runtime
+from splinter.align.weights import write_whole
+from splinter.ports import checkpoint, recipe
+from splinter.ports.checkpoint import CheckpointError
+
+from . import data, metric
+from .config import SplinterConfig, read_checkpoint
+
+FRAMEWORKS = ("paddle", "torch")
+MAX_ANSWER = {"paper": 10, "hf": 30}
+"""Longest answer: pieces in `paper` mode, as in the paper; tokens in `hf` mode, as in transformers' script."""
+
+
+class UsageError(ValueError):
+    """Something asked for that cannot be done; the message says what to do instead."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How text is cut into windows, in word pieces."""
+
+    max_length: int = 384
+    doc_stride: int = 128
+    max_query_length: int = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every task shares."""
+
+    model: str
+    framework: str = "paddle"
+    mode: str | None = None
+    device: str = "auto"
+    download: bool = False
+    sizes: Sizes = field(default_factory=Sizes)
+    batch_size: int = 16
+    progress: bool = False
+
+
+def backend(framework: str) -> Any:
+    """The module that runs a framework.
+
+    Raises:
+        UsageError: the framework is not installed.
+    """
+    try:
+        if framework == "paddle":
+            runtime.import_paddle()
+            from . import train
+
+            return train
+        from . import reference
+
+        return reference
+    except ImportError as error:
+        raise UsageError(
+            f"--framework {framework} needs {error.name or error}, which is not installed; "
+            "pip install 'splinter[align]' for torch, 'splinter' for Paddle"
+        ) from None
+
+
+# -- reading ----------------------------------------------------------------------------------------------
+
+
+def open_tokenizer(folder: Path, config: SplinterConfig) -> data.Tokenizer:
+    """The vocabulary of a checkpoint.
+
+    Raises:
+        VocabularyError: none there, or it has more pieces than the embedding has rows.
+    """
+    tokenizer = data.Tokenizer(folder, config.mode)
+    if tokenizer.size > config.vocab_size:
+        raise data.VocabularyError(
+            f"{folder / checkpoint.VOCABULARY} has {tokenizer.size} pieces, the model only {config.vocab_size} rows; "
+            "take the vocab.txt that came with the checkpoint"
+        )
+    return tokenizer
+
+
+def check_sizes(sizes: Sizes, config: SplinterConfig) -> Sizes:
+    """Windows no longer than the model's positions.
+
+    Raises:
+        UsageError: the model has fewer positions than asked for.
+    """
+    if sizes.max_length > config.max_position_embeddings:
+        raise UsageError(
+            f"--max-length {sizes.max_length} is more than the {config.max_position_embeddings} positions of the model"
+        )
+    return sizes
+
+
+def refuse_lost_questions(examples: list[data.Example], rows: data.Features, sizes: Sizes, offset: int = 0) -> None:
+    """A row without its question token would let [CLS] ask; the references do so silently.
+
+    Raises:
+        DataError: names the question and its length limit.
+    """
+    if rows.question_lost.any():
+        example = examples[int(rows.example_index[int(rows.question_lost.argmax())]) - offset]
+        raise data.DataError(
+            f"question {example.id!r} lost its [QUESTION] token: it is longer than --max-query-length "
+            f"{sizes.max_query_length} pieces; shorten it ({example.question[:40]!r}...) or raise the limit"
+        )
+
+
+def trim(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A batch cut to its longest row (rounded up to 8): padding adds exactly nothing, and costs time."""
+    longest = int(batch["attention_mask"].sum(axis=1).max())
+    tokens = min(batch["attention_mask"].shape[1], -(-longest // 8) * 8)
+    return {name: a[:, :tokens] if a.ndim == 2 else a for name, a in batch.items()}
+
+
+# -- tasks ------------------------------------------------------------------------------------------------
+
+
+def finetune(
+    settings: Settings,
+    train_file: Path,
+    output: Path,
+    hyper: recipe.Recipe,
+    head: str = "auto",
+    resume: bool = False,
+    save_every: int = 50,
+    say=print,
+) -> dict[str, Any]:
+    """Fine-tune on a few-shot file and save the model.
+
+    Args:
+        train_file: MRQA JSON lines or SQuAD JSON, plain or `_qass`.
+        output: folder for the model, the log and the checkpoints.
+        hyper: hyperparameters and seed.
+        head: "pretrained", "fresh", or "auto" (the checkpoint's when it has one).
+        resume: go on after an interruption.
+
+    Returns:
+        What training.json holds: data, steps, final loss, seconds, versions.
+
+    Raises:
+        DataError, CheckpointError, WeightError, UsageError, TrainingError.
+    """
+    if (output / checkpoint.WEIGHTS).exists():
+        if resume:
+            say(f"{output} is finished already; nothing to resume")
+            return checkpoint.read_json(output / "training.json")
+        raise UsageError(f"{output} holds a finished model; name another --output, or remove it")
+    began = time.perf_counter()
+    folder = checkpoint.resolve(settings.model, settings.download)
+    config = replace(read_checkpoint(folder)[0], mode=settings.mode or "paper")
+    tokenizer, sizes = open_tokenizer(folder, config), check_sizes(settings.sizes, config)
+    blocks = data.features(
+        data.read_examples(train_file, config.mode, training=True),
+        tokenizer,
+        config.mode,
+        training=True,
+        **asdict(sizes),
+    )
+    examples, rows = data.concatenate(blocks)
+    refuse_lost_questions(examples, rows, sizes)
+    side = backend(settings.framework)
+    if head != "pretrained":
+        side.seed(hyper.seed)  # a fresh head is part of the run
+    model = side.open_model(folder, config.mode, head, settings.device)
+    steps = recipe.plan(len(rows), hyper)
+    say(
+        f"{len(examples)} examples, {len(rows)} windows, {steps.updates} updates; mode {config.mode}, "
+        f"{model.head} head, {settings.framework}" + (f"; {len(rows.skipped)} examples skipped" if rows.skipped else "")
+    )
+    names = ("input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions")
+    log = recipe.fit(
+        side.trainer(model, hyper),
+        {name: getattr(rows, name) for name in names},
+        hyper,
+        output,
+        resume,
+        save_every,
+        names=lambda numbers: [examples[i].id for i in rows.example_index[numbers]],
+        progress=settings.progress,
+        prepare=trim,
+    )
+    side.save(model, output, folder)
+    record = {
+        "task": "finetune",
+        "model": settings.model,
+        "mode": config.mode,
+        "head": model.head,
+        "framework": settings.framework,
+        "train_file": str(train_file),
+        "examples": len(examples),
+        "windows": len(rows),
+        "updates": len(log),
+        "recipe": asdict(hyper),
+        "final_loss": log[-1]["loss"],
+        "seconds": round(time.perf_counter() - began, 1),
+        "environment": environment(),
+    }
+    checkpoint.write_json(output / "training.json", record)
+    recipe.forget(output)
+    return record
+
+
+@dataclass
+class Answerer:
+    """A loaded model that answers examples in batches."""
+
+    settings: Settings
+    side: Any
+    model: Any
+    config: SplinterConfig
+    tokenizer: data.Tokenizer
+    max_answer: int
+    n_best: int
+
+    def answers(
+        self, examples: Iterable[data.Example], stream: bool = False
+    ) -> Iterator[tuple[data.Example, list[metric.Span]]]:
+        """n-best answers of each example, in order.
+
+        Args:
+            stream: answer each question as it comes, for input that is typed or piped; blocks are faster.
+
+        Raises:
+            DataError: a question lost its question token, or leaves no room for its context.
+        """
+        sizes, done = self.settings.sizes, 0
+        for kept, rows in data.features(examples, self.tokenizer, self.config.mode, block=1 if stream else 128, **asdict(sizes)):
+            refuse_lost_questions(kept, rows, sizes, done)
+            start, end = self.logits(rows)
+            for number, example in enumerate(kept, done):
+                mine = np.flatnonzero(rows.example_index == number)
+                windows = [_Window(rows, i) for i in mine]
+                limits = {"n_best": self.n_best, "max_answer_length": self.max_answer}
+                if self.config.mode == "paper":
+                    pieces = self.tokenizer.pieces
+                    yield example, metric.decode_paper(example, windows, start[mine], end[mine], pieces, **limits)
+                else:
+                    yield example, metric.decode_hf(example, windows, start[mine], end[mine], **limits)
+            done += len(kept)
+
+    def logits(self, rows: data.Features) -> tuple[np.ndarray, np.ndarray]:
+        """Start and end logits (N, T); rows are batched by length, and padding positions get the lowest number."""
+        columns = {name: getattr(rows, name) for name in ("input_ids", "attention_mask", "token_type_ids")}
+        order = np.argsort(columns["attention_mask"].sum(axis=1), kind="stable")
+        shape = columns["input_ids"].shape
+        start, end = (np.full(shape, np.finfo(np.float32).min, np.float32) for _ in range(2))
+        for begin in range(0, len(order), self.settings.batch_size):
+            mine = order[begin : begin + self.settings.batch_size]
+            batch = trim({name: column[mine] for name, column in columns.items()})
+            got = self.side.logits(self.model, batch, len(mine))
+            tokens = got[0].shape[1]
+            start[mine, :tokens], end[mine, :tokens] = got
+        return start, end
+
+
+class _Window:
+    """One row of Features, read in place."""
+
+    def __init__(self, rows: data.Features, number: int):
+        self.rows, self.number = rows, number
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        return getattr(self.rows, name)[self.number]
+
+
+def open_answerer(settings: Settings, max_answer: int | None = None, n_best: int = 20) -> Answerer:
+    """Load a model for answering.
+
+    Raises:
+        CheckpointError, WeightError, VocabularyError, UsageError.
+    """
+    folder = checkpoint.resolve(settings.model, settings.download)
+    stored = read_checkpoint(folder)[0]
+    config = replace(stored, mode=settings.mode or stored.mode)
+    tokenizer = open_tokenizer(folder, config)
+    check_sizes(settings.sizes, config)
+    side = backend(settings.framework)
+    model = side.open_model(folder, config.mode, "pretrained", settings.device)
+    return Answerer(settings, side, model, config, tokenizer, max_answer or MAX_ANSWER[config.mode], n_best)
+
+
+def evaluate(
+    settings: Settings,
+    file: Path,
+    predictions: Path | None = None,
+    max_answer: int | None = None,
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Score a model on a file of questions.
+
+    Args:
+        predictions: also write question id -> text to this JSON file.
+        limit: only the first questions.
+
+    Returns:
+        Scores in points 0-100, `seconds`, and what was evaluated.
+    """
+    answerer = open_answerer(settings, max_answer)
+    examples = data.read_examples(file, answerer.config.mode)
+    golds, predicted, began = {}, {}, time.perf_counter()
+    for example, spans in bar(answerer.answers(islice(examples, limit)), settings.progress, "questions"):
+        golds[example.id], predicted[example.id] = example.answers, spans[0].text
+    if predictions is not None:
+        write_whole(predictions, lambda f: json.dump(predicted, f, ensure_ascii=False, indent=1), "w")
+    return {
+        **metric.evaluate(golds, predicted),
+        "file": str(file),
+        "model": settings.model,
+        "mode": answerer.config.mode,
+        "framework": settings.framework,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def convert(source: str, output: Path, mode: str | None = None, head: str = "pretrained", download: bool = False) -> str:
+    """Read a checkpoint of any layout into the Paddle model and write it in ours.
+
+    Returns:
+        One line on what was written.
+    """
+    if (output / checkpoint.WEIGHTS).exists():
+        raise UsageError(f"{output} holds a checkpoint already; name another folder, or remove it")
+    runtime.import_paddle()
+    from .model import SplinterForQuestionAnswering
+
+    folder = checkpoint.resolve(source, download)
+    if not (folder / checkpoint.VOCABULARY).is_file():
+        raise CheckpointError(f"{folder} has no {checkpoint.VOCABULARY}; a converted model could not read text")
+    model = SplinterForQuestionAnswering.from_pretrained(folder, mode=mode, head=head)
+    open_tokenizer(folder, model.config)
+    model.save_pretrained(output)
+    numbers = sum(int(np.prod(p.shape)) for p in model.parameters())
+    count = len(list(model.parameters()))
+    return f"{output}: {count} tensors, {numbers:,} numbers, mode {model.config.mode}, {model.head} head"
+
+
+def bar(items: Iterable, progress: bool, unit: str, total: int | None = None):
+    """A progress bar on standard error."""
+    from tqdm import tqdm
+
+    return tqdm(items, disable=not progress, unit=f" {unit}", total=total)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and settings that belong to a result."""
+    versions = {"python": platform.python_version()}
+    for name in ("splinter", "paddlepaddle", "torch", "transformers", "tokenizers", "numpy"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {"versions": versions, "runtime": runtime.applied(), "command": " ".join(sys.argv)}
