@@ -8,10 +8,15 @@ import pytest
 
 from splinter import runtime
 
-# workers that each start a thread per core fight over the cores: four times slower
-workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, runtime.cores() // workers)))
-runtime.tune()
+
+def pytest_configure(config):
+    worker = getattr(config, "workerinput", None)
+    if worker is None and config.getoption("numprocesses", None):
+        return  # the controller of pytest-xdist computes nothing, and its environment is the workers'
+    # workers that each start a thread per core fight over the cores: ten times slower
+    threads = max(1, runtime.cores() // (worker["workercount"] if worker else 1))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    runtime.tune()
 
 
 def pytest_addoption(parser):

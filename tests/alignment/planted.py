@@ -657,18 +657,15 @@ def _(patch):
     plain = recipe.order
 
     def planted(features, plan, r, start=0):
-        for rows in plain(features, plan, r, start):
-            yield np.sort(rows)[::-1] if _calls_paddle() else rows
+        for update, rows in enumerate(plain(features, plan, r, start), start):
+            first = update % plan.per_epoch * r.batch_size
+            yield np.arange(first, first + len(rows)) if _training_ours[0] else rows
 
     patch.setattr(recipe, "order", planted)
     _only_ours(patch)
 
 
 _training_ours = [False]
-
-
-def _calls_paddle() -> bool:
-    return _training_ours[0]
 
 
 def _only_ours(patch) -> None:

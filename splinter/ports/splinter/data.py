@@ -94,6 +94,32 @@ def read_examples(path, mode, training=False) -> Iterator[Example]:
     return _checked(path, mode, training)
 
 
+def example(name, question, context, mode, where):
+    """One question that is in no file, as an example without answers.
+
+    Args:
+        where: what to call its place in an error.
+
+    Raises:
+        DataError: the context or the question is empty.
+    """
+    if not question.strip():
+        raise DataError(f"{where}: the question is empty; ask something")
+    paragraph = {"context": context, "qas": [{"id": name, "question": question, "answers": []}]}
+    return next(iter(_squad_examples(where, paragraph, mode, False)))
+
+
+def example_from_json(line, mode, where):
+    """One line {"question": ..., "context": ..., "id": optional} as an example.
+
+    Raises:
+        DataError: not such a line.
+    """
+    record = _record(_json(line, where), where, "a line")
+    name = str(record.get("id", where.rpartition(" ")[2]))
+    return example(name, _get(record, "question", str, where), _get(record, "context", str, where), mode, where)
+
+
 def _checked(path, mode, training):
     """Every example of the file; ids unique, at least one."""
     seen = set()

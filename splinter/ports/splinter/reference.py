@@ -344,7 +344,7 @@ def columns(name: str, mode: str) -> dict[str, np.ndarray]:
 
     source = cases.source(name)
     convert = reference_data.paper_features if mode == "paper" else reference_data.hf_features
-    found = convert(source.path, source.vocabulary, source.training)
+    found = convert(source.path, source.vocabulary, source.training, **source.sizes)
     found.pop("cls_index", None)  # always 0: [CLS] is the first piece
     if not source.training:
         golds = reference_data.golds(source.path, mode)
@@ -418,6 +418,6 @@ def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
 
     model = torch_side.cast(load(folder, mode), dtype)
     inputs = cases.model_inputs(columns(cases.TRAINING, mode), labels=True)
-    log = recipes.fit(trainer(model, cases.RECIPE), inputs, cases.RECIPE)
+    log = recipes.fit(trainer(model, cases.RECIPE), inputs, cases.RECIPE, prepare=recipes.trim)
     dev = columns(cases.EVALUATION, mode)
     return cases.training_record(log, decode(cases.EVALUATION, dev, *logits(model, cases.model_inputs(dev)), mode), dtype)

@@ -28,6 +28,7 @@ from . import data, metric
 from .config import SplinterConfig, read_checkpoint
 
 FRAMEWORKS = ("paddle", "torch")
+SEP = 102
 MAX_ANSWER = {"paper": 10, "hf": 30}
 """Longest answer: pieces in `paper` mode, as in the paper; tokens in `hf` mode, as in transformers' script."""
 
@@ -113,24 +114,21 @@ def check_sizes(sizes: Sizes, config: SplinterConfig) -> Sizes:
 
 
 def refuse_lost_questions(examples: list[data.Example], rows: data.Features, sizes: Sizes, offset: int = 0) -> None:
-    """A row without its question token would let [CLS] ask; the references do so silently.
+    """A row whose question has lost its token would let [CLS], or a [MASK] of the context, ask.
+
+    The references do so silently.
 
     Raises:
         DataError: names the question and its length limit.
     """
-    if rows.question_lost.any():
-        example = examples[int(rows.example_index[int(rows.question_lost.argmax())]) - offset]
+    separator = (rows.input_ids == SEP).argmax(axis=1)  # the first [SEP] ends the question
+    lost = rows.question_lost | (rows.question_positions > separator)
+    if lost.any():
+        example = examples[int(rows.example_index[int(lost.argmax())]) - offset]
         raise data.DataError(
             f"question {example.id!r} lost its [QUESTION] token: it is longer than --max-query-length "
             f"{sizes.max_query_length} pieces; shorten it ({example.question[:40]!r}...) or raise the limit"
         )
-
-
-def trim(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A batch cut to its longest row (rounded up to 8): padding adds exactly nothing, and costs time."""
-    longest = int(batch["attention_mask"].sum(axis=1).max())
-    tokens = min(batch["attention_mask"].shape[1], -(-longest // 8) * 8)
-    return {name: a[:, :tokens] if a.ndim == 2 else a for name, a in batch.items()}
 
 
 # -- tasks ------------------------------------------------------------------------------------------------
@@ -198,7 +196,7 @@ def finetune(
         save_every,
         names=lambda numbers: [examples[i].id for i in rows.example_index[numbers]],
         progress=settings.progress,
-        prepare=trim,
+        prepare=recipe.trim,
     )
     side.save(model, output, folder)
     record = {
@@ -267,7 +265,7 @@ class Answerer:
         start, end = (np.full(shape, np.finfo(np.float32).min, np.float32) for _ in range(2))
         for begin in range(0, len(order), self.settings.batch_size):
             mine = order[begin : begin + self.settings.batch_size]
-            batch = trim({name: column[mine] for name, column in columns.items()})
+            batch = recipe.trim({name: column[mine] for name, column in columns.items()})
             got = self.side.logits(self.model, batch, len(mine))
             tokens = got[0].shape[1]
             start[mine, :tokens], end[mine, :tokens] = got

@@ -122,7 +122,8 @@ def columns(name: str, mode: str) -> dict[str, np.ndarray]:
     """A data source as columns, by our own reading; gold texts as strings."""
     source = cases.source(name)
     examples = data.read_examples(source.path, mode, source.training)
-    blocks = data.features(examples, data.Tokenizer(source.vocabulary, mode), mode, training=source.training)
+    tokenizer = data.Tokenizer(source.vocabulary, mode)
+    blocks = data.features(examples, tokenizer, mode, training=source.training, **source.sizes)
     kept, rows = data.concatenate(blocks)
     found = {f.name: getattr(rows, f.name) for f in fields(rows) if isinstance(getattr(rows, f.name), np.ndarray)}
     if not source.training:
@@ -184,6 +185,6 @@ def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
     """One whole few-shot run on the shipped sample, data and decoding by our own code."""
     model = paddle_side.cast(load(folder, mode), dtype)
     inputs = cases.model_inputs(columns(cases.TRAINING, mode), labels=True)
-    log = recipes.fit(trainer(model, cases.RECIPE), inputs, cases.RECIPE)
+    log = recipes.fit(trainer(model, cases.RECIPE), inputs, cases.RECIPE, prepare=recipes.trim)
     dev = columns(cases.EVALUATION, mode)
     return cases.training_record(log, decode(cases.EVALUATION, dev, *logits(model, cases.model_inputs(dev)), mode), dtype)
