@@ -39,6 +39,8 @@ class Tolerance:
             raise ValueError("a tolerance needs its reason")
         if not all(math.isfinite(x) and x >= 0 for x in (self.atol, self.rtol)):
             raise ValueError(f"atol={self.atol}, rtol={self.rtol}: both must be finite and not negative")
+        if self.ratio is not None and not (math.isfinite(self.ratio) and self.ratio > 0):
+            raise ValueError(f"ratio={self.ratio}: must be finite and positive, or None")
 
     def __str__(self) -> str:
         return "exact" if self.atol == self.rtol == 0 else f"atol={self.atol:g},rtol={self.rtol:g}"
@@ -67,6 +69,11 @@ class Comparison:
     passed: bool = False
     problem: str = ""
     headroom: float | None = None
+    scale: float | None = None  # what rounding is relative to; None = exact
+    bound: float | None = None  # an absolute limit of its own
+    ratio_counts: bool = True
+    varied: bool = False  # whether theirs holds more than one number
+    first: Any = None
 
     def sentence(self) -> str:
         """The finding in one line, complete enough to start debugging from."""
@@ -83,67 +90,80 @@ class Comparison:
         return "; ".join([", ".join(parts), f"allowed {self.allowed:.3g}"])
 
 
-@dataclass
-class Item:
-    """Two arrays of one name waiting to be judged."""
-
-    name: str
-    theirs: np.ndarray
-    ours: np.ndarray
-    referee: np.ndarray | None = None
-    exact: bool = False
-    scale: float | None = None
-    bound: float | None = None
-
-
-def compare(item: Item, tolerance: Tolerance) -> Comparison:
-    """Judge one tensor; see the module's docstring for the rule."""
-    theirs, ours = item.theirs, item.ours
-    result = Comparison(item.name, tuple(theirs.shape), values=int(theirs.size))
+def measure(
+    name: str,
+    theirs: np.ndarray,
+    ours: np.ndarray,
+    referee: np.ndarray | None = None,
+    exact: bool = False,
+    scale: float | None = None,
+    bound: float | None = None,
+) -> Comparison:
+    """Compare two arrays and keep the figures; `judge` applies a tolerance to them. See `Alignment.add`."""
+    result = Comparison(name, tuple(theirs.shape), values=int(theirs.size), bound=bound)
     if theirs is ours or (theirs.size and np.shares_memory(theirs, ours)):
         return _failed(result, "compared with itself")
     if theirs.shape != ours.shape:
         return _failed(result, f"shapes differ, theirs {theirs.shape}, ours {ours.shape}")
     if theirs.dtype.kind != ours.dtype.kind or (theirs.dtype.kind == "f" and theirs.dtype != ours.dtype):
         return _failed(result, f"dtypes differ, theirs {theirs.dtype}, ours {ours.dtype}")
+    if referee is not None and referee.shape != theirs.shape:
+        return _failed(result, f"the referee has shape {referee.shape}")
+    if referee is not None and not np.isfinite(referee).all():
+        return _failed(result, "the referee holds NaN or infinity")
     if theirs.size == 0:
-        result.passed = True  # an empty tensor adds no value; an alignment without values fails as a whole
-        return result
+        return result  # adds no value; an alignment without values fails as a whole
+    result.varied = bool((theirs != theirs.flat[0]).any())
+    result.first = theirs.item(0)
     if theirs.dtype.kind not in "fiub":
-        return _judge_exact(result, theirs, ours)
+        unequal = np.argwhere(theirs != ours)
+        result.max_abs = float(len(unequal))  # strings and the like: how many differ
+        if len(unequal):
+            _keep_worst(result, theirs, ours, unequal[0])
+        return result
     a, b = theirs.astype(np.float64), ours.astype(np.float64)
     for side, x in (("theirs", a), ("ours", b)):
         if not np.isfinite(x).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
             return _failed(result, f"{side} holds {x[where]} at {where}")
     difference = np.abs(a - b)
-    result.index = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
+    if theirs.dtype.kind in "iu":
+        difference = np.maximum(difference, theirs != ours)  # float64 rounds integers beyond 2**53
+    _keep_worst(result, theirs, ours, np.unravel_index(int(difference.argmax()), difference.shape))
     result.max_abs = float(difference[result.index])
-    result.theirs_at, result.ours_at = theirs[result.index].item(), ours[result.index].item()
     magnitude = float(np.abs(a).max())
-    result.max_rel = result.max_abs / magnitude if magnitude else result.max_abs
-    if item.exact or theirs.dtype.kind != "f":
-        result.passed = result.max_abs == 0
+    size = magnitude if scale is None else scale
+    result.max_rel = result.max_abs / size if size else result.max_abs
+    if exact or theirs.dtype.kind != "f":
         return result
-    # spacing of the larger one, so that a difference from 0 is not measured in denormals; it overflows at max
-    size = min(max(abs(result.theirs_at), abs(result.ours_at)), float(np.finfo(theirs.dtype).max) / 2)
-    result.ulp = None if item.bound is not None else result.max_abs / float(np.spacing(theirs.dtype.type(size)))
-    scale = magnitude if item.scale is None else item.scale
-    result.allowed = tolerance.atol + tolerance.rtol * scale if item.bound is None else item.bound
+    result.scale, result.ratio_counts = size, scale is None
+    if bound is None:
+        # spacing of the larger one, so that a difference from 0 is not measured in denormals; it overflows at max
+        larger = min(max(abs(result.theirs_at), abs(result.ours_at)), float(np.finfo(theirs.dtype).max) / 2)
+        result.ulp = result.max_abs / float(np.spacing(theirs.dtype.type(larger)))
+    if referee is not None:
+        result.theirs_error = float(np.abs(a - referee).max())
+        result.ours_error = float(np.abs(b - referee).max())
+        # a reference that happens to be exact must not demand the impossible: one rounding of the scale
+        own = max(result.theirs_error, float(np.finfo(theirs.dtype).eps) * size)
+        result.referee_ratio = result.ours_error / own if own else None  # all zero: atol alone judges
+    return result
+
+
+def judge(result: Comparison, tolerance: Tolerance) -> Comparison:
+    """Decide whether a measured comparison passes; sets `passed`, `allowed` and `headroom`."""
+    if result.problem:
+        return result
+    if result.scale is None and result.bound is None:
+        result.passed = result.max_abs == 0  # exact
+        return result
+    result.allowed = tolerance.atol + tolerance.rtol * (result.scale or 0.0) if result.bound is None else result.bound
     result.passed = result.max_abs <= result.allowed
     margins = [result.allowed / result.max_abs] if result.max_abs else []
-    if item.referee is not None:
-        if item.referee.shape != theirs.shape:
-            return _failed(result, f"the referee has shape {item.referee.shape}")
-        result.theirs_error = float(np.abs(a - item.referee).max())
-        result.ours_error = float(np.abs(b - item.referee).max())
-        # a reference that happens to be exact must not demand the impossible: one rounding of the scale
-        own = max(result.theirs_error, float(np.finfo(theirs.dtype).eps) * scale)
-        result.referee_ratio = result.ours_error / own if own else 0.0
-        if tolerance.ratio is not None and item.scale is None:
-            result.passed = result.passed and result.referee_ratio <= tolerance.ratio
-            if result.referee_ratio:
-                margins.append(tolerance.ratio / result.referee_ratio)
+    if tolerance.ratio is not None and result.referee_ratio is not None and result.ratio_counts:
+        result.passed = result.passed and result.referee_ratio <= tolerance.ratio
+        if result.referee_ratio:
+            margins.append(tolerance.ratio / result.referee_ratio)
     result.headroom = min((m for m in margins if math.isfinite(m)), default=None)
     return result
 
@@ -153,20 +173,18 @@ def _failed(result: Comparison, problem: str) -> Comparison:
     return result
 
 
-def _judge_exact(result: Comparison, theirs: np.ndarray, ours: np.ndarray) -> Comparison:
-    """Strings and the like: equal or not; the 'difference' counts the unequal entries."""
-    unequal = np.argwhere(theirs != ours)
-    result.passed = len(unequal) == 0
-    result.max_abs = float(len(unequal))
-    if len(unequal):
-        result.index = tuple(int(i) for i in unequal[0])
-        result.theirs_at, result.ours_at = theirs[result.index], ours[result.index]
-    return result
+def _keep_worst(result: Comparison, theirs: np.ndarray, ours: np.ndarray, index) -> None:
+    result.index = tuple(int(i) for i in index)
+    result.theirs_at, result.ours_at = theirs.item(result.index), ours.item(result.index)
 
 
 @dataclass
 class Alignment:
-    """One step of one pair: what was computed on both sides, then how it was judged."""
+    """One step of one pair: what was computed on both sides, then how it was judged.
+
+    Arrays are measured as they are added and then let go: at base size the gradients and weights of three
+    runs would fill any machine.
+    """
 
     system: str
     mode: str
@@ -174,7 +192,6 @@ class Alignment:
     checkpoint: str
     dtype: str
     reference: str = ""
-    items: list[Item] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     comparisons: list[Comparison] = field(default_factory=list)
@@ -199,7 +216,7 @@ class Alignment:
             bound: an absolute limit of its own, derived by the step (a critical value of a test).
         """
         referee = None if referee is None else np.asarray(referee)
-        self.items.append(Item(name, np.asarray(theirs), np.asarray(ours), referee, exact, scale, bound))
+        self.comparisons.append(measure(name, np.asarray(theirs), np.asarray(ours), referee, exact, scale, bound))
 
     def add_all(
         self,
@@ -209,7 +226,9 @@ class Alignment:
         referee: Mapping[str, Any] | None = None,
         exact: bool = False,
     ) -> None:
-        """Pair two dicts by name, in the order of theirs; a name on one side only is a failure."""
+        """Pair two dicts by name, in the order of theirs; a name on one side only is a failure, and so is none."""
+        if not theirs and not ours:
+            self.problems.append(f"{prefix}nothing on either side")
         for side, lonely in (("theirs", theirs.keys() - ours.keys()), ("ours", ours.keys() - theirs.keys())):
             if lonely:
                 self.problems.append(f"{prefix}only {side} has {', '.join(sorted(lonely)[:4])}")
@@ -218,14 +237,20 @@ class Alignment:
                 self.add(prefix + name, array, ours[name], None if referee is None else referee[name], exact)
 
     def judge(self, tolerance: Tolerance) -> Alignment:
-        """Compare everything that was added and let go of the arrays."""
-        self.comparisons = [compare(item, tolerance) for item in self.items]
+        """Apply the tolerance to everything that was added."""
+        for comparison in self.comparisons:
+            judge(comparison, tolerance)
         if self.values == 0:
             self.problems.append("nothing was compared")
-        elif not _varied(self.items):
+        elif not self._varied():
             self.problems.append("every compared number is the same one; that proves nothing")
-        self.items = []
         return self
+
+    def _varied(self) -> bool:
+        """Whether the reference's numbers are more than one number repeated (test statistics have no such need)."""
+        if any(c.varied or c.bound is not None for c in self.comparisons):
+            return True
+        return len({c.first for c in self.comparisons if c.values}) > 1
 
     @property
     def values(self) -> int:
@@ -285,10 +310,10 @@ class Alignment:
             else {
                 "tensor": worst.name,
                 "index": list(worst.index),
-                "max_abs": worst.max_abs,
-                "max_rel": worst.max_rel,
-                "ulp": worst.ulp,
-                "referee_ratio": worst.referee_ratio,
+                "max_abs": _finite(worst.max_abs),
+                "max_rel": _finite(worst.max_rel),
+                "ulp": _finite(worst.ulp),
+                "referee_ratio": _finite(worst.referee_ratio),
             },
             "tolerance": {
                 "atol": tolerance.atol,
@@ -302,26 +327,22 @@ class Alignment:
                 {
                     "name": c.name,
                     "shape": list(c.shape),
-                    "max_abs": c.max_abs,
-                    "max_rel": c.max_rel,
-                    "allowed": c.allowed,
-                    "theirs_error": c.theirs_error,
-                    "ours_error": c.ours_error,
+                    "max_abs": _finite(c.max_abs),
+                    "max_rel": _finite(c.max_rel),
+                    "allowed": _finite(c.allowed),
+                    "theirs_error": _finite(c.theirs_error),
+                    "ours_error": _finite(c.ours_error),
                     "passed": c.passed,
                 }
                 for c in self.comparisons
             ],
-            "curves": self.curves,
+            "curves": {
+                name: {side: [_finite(value) for value in values] for side, values in curve.items()}
+                for name, curve in self.curves.items()
+            },
         }
 
 
-def _varied(items: list[Item]) -> bool:
-    """Whether the reference's numbers are more than one number repeated."""
-    seen: set[Any] = set()
-    for item in items:
-        if item.bound is not None:
-            return True  # a test statistic against its critical value
-        seen.update(np.unique(item.theirs.ravel()[:1000]).tolist())
-        if len(seen) > 1:
-            return True
-    return False
+def _finite(number: float | None) -> float | None:
+    """A number that JSON can hold: the difference of two huge float64 overflows."""
+    return number if number is not None and math.isfinite(number) else None

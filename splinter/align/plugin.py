@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from splinter import runtime
+
 from .compare import EXACT, Alignment, Tolerance
 from .port import PRECISIONS, Pair, Port
 from .steps import ROUNDED, STEPS
@@ -29,6 +31,7 @@ CHECKPOINT_FREE = ("dev_data", "metric", "loss", "lr", "optimizer", "train_data"
 """Steps that never look at the weights: running them again for another checkpoint would prove nothing."""
 
 _RECORD = pytest.StashKey[dict[str, Any]]()
+_HASHES = pytest.StashKey[dict[str, str]]()
 
 
 class MissingTolerance(LookupError):
@@ -71,6 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "align_step(step, ports, rows): one alignment step; use splinter.align.plugin.cases")
     config.addinivalue_line("markers", "base: at base size, minutes each; runs with --checkpoint base")
+    config.stash[_HASHES] = {}
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(config), "align-recorder")
 
@@ -97,15 +101,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(("pair", "tolerance"), parameters, indirect=["pair"])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Whatever becomes of a step, a skip by a mark included, leaves a record; no verdict but a skip is there yet."""
+    if item.get_closest_marker("align_step") and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        port, mode, checkpoint, dtype, step = item.callspec.params["pair"]
+        reference = "twin" if mode == "paper" else ""
+        record = Alignment(port.name, mode, step, checkpoint, dtype, reference).record(EXACT, "skipped")
+        item.stash[_RECORD] = {**record, "tolerance": None}
+
+
 @pytest.fixture
 def pair(request: pytest.FixtureRequest) -> Pair:
     """Both sides of one case; skips with the reason when its checkpoint is not to be had."""
-    port, mode, checkpoint, dtype, step = request.param
-    reference = "twin" if mode == "paper" else ""
-    request.node.stash[_RECORD] = {
-        **Alignment(port.name, mode, step, checkpoint, dtype, reference).record(EXACT, "skipped"),
-        "tolerance": None,
-    }
+    port, mode, checkpoint, dtype, _ = request.param
     if checkpoint in port.checkpoints:
         if checkpoint != next(iter(port.checkpoints)) and checkpoint not in request.config.getoption("--checkpoint"):
             pytest.skip(f"checkpoint {checkpoint!r} takes minutes: run with --checkpoint {checkpoint}")
@@ -117,6 +126,7 @@ def pair(request: pytest.FixtureRequest) -> Pair:
             pytest.skip(f"checkpoint {checkpoint!r} is not to be had: {error}")
     made = Pair(port, mode, checkpoint, folder, dtype)
     request.node.stash[_RECORD]["reference"] = made.theirs.kind
+    request.config.stash[_HASHES][f"{port.name}/{mode}"] = made.theirs.source_hash()
     return made
 
 
@@ -148,7 +158,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         record = {**record, "verdict": "skipped", "reason": reason.removeprefix("Skipped: ")}
     elif report.failed and record["verdict"] != "failed":
-        record = {**record, "verdict": "failed", "reason": str(call.excinfo.value) if call.excinfo else "failed"}
+        # without an exception: a strict xfail that passes
+        reason = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
+        record = {**record, "verdict": "failed", "reason": reason}
     report.user_properties.append(("alignment", json.dumps(record)))
 
 
@@ -156,23 +168,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker sends home what only it knows: the frameworks that it loaded, and the sources that it compared."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["align_environment"] = json.dumps(loaded_environment())
+        output["align_environment"] = json.dumps(loaded_environment(session.config))
 
 
-def loaded_environment() -> dict[str, Any]:
+def loaded_environment(config: pytest.Config) -> dict[str, Any]:
     """Versions and switches of the frameworks in this process, and hashes of the references used."""
     found: dict[str, Any] = {}
     for name in ("torch", "paddle"):
         side = sys.modules.get(f"splinter.align.{name}_side")
         if side is not None:
             found[name] = side.environment()
-    from splinter import ports, runtime
-
     found["runtime"] = runtime.applied()
-    if "torch" in found:
-        found["reference_sha256"] = {
-            f"{port.name}/{mode}": port.theirs(mode).source_hash() for port in ports.load_all() for mode in port.modes
-        }
+    found["reference_sha256"] = dict(sorted(config.stash[_HASHES].items()))
     return found
 
 
@@ -180,7 +187,7 @@ class Recorder:
     """Gathers the records of all processes and writes one file at the end."""
 
     def __init__(self, config: pytest.Config):
-        self.path = config.getoption("--align-json")
+        self.config, self.path = config, config.getoption("--align-json")
         self.results: list[dict[str, Any]] = []
         self.environment: dict[str, Any] = {}
 
@@ -192,14 +199,16 @@ class Recorder:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         sent = getattr(node, "workeroutput", {}).get("align_environment")
         if sent:
-            self.environment.update(json.loads(sent))
+            sent = json.loads(sent)
+            hashes = {**self.environment.get("reference_sha256", {}), **sent["reference_sha256"]}
+            self.environment.update({**sent, "reference_sha256": dict(sorted(hashes.items()))})
 
     def pytest_sessionfinish(self) -> None:
         if not self.path:
             return
         order = {step: i for i, step in enumerate(STEPS)}
         self.results.sort(key=lambda r: (r["system"], r["mode"], r["checkpoint"], order[r["step"]], r["dtype"]))
-        environment = {**common_environment(), **(self.environment or loaded_environment())}
+        environment = {**common_environment(), **(self.environment or loaded_environment(self.config))}
         document = {"schema": 1, "environment": environment, "results": self.results}
         path = Path(self.path)
         path.parent.mkdir(parents=True, exist_ok=True)

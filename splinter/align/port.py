@@ -27,7 +27,8 @@ class Side:
     A step asks only for the functions it needs; a side without one leaves it None, and the step says so.
 
     Args:
-        framework: "torch" or "paddle"; picks the driver (torch_side.py, paddle_side.py).
+        framework: "torch" or "paddle"; picks the driver (torch_side.py, paddle_side.py). An outside port may
+            bring its own: a dotted module name with the functions of torch_side.py that its steps need.
         sources: the modules that are this implementation; two sides with the same sources are not a pair.
         kind: for the report: "transformers", "twin" (written here from the paper) or "port".
         load: (folder) -> model in evaluation mode, dropout 0, with the weights of the checkpoint.
@@ -61,7 +62,8 @@ class Side:
     @property
     def driver(self) -> ModuleType:
         """The module that speaks the framework."""
-        return importlib.import_module(f"splinter.align.{self.framework}_side")
+        own = "." in self.framework
+        return importlib.import_module(self.framework if own else f"splinter.align.{self.framework}_side")
 
     def source_hash(self) -> str:
         """sha256 of the source files, so that a report shows that the reference was not edited."""

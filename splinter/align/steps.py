@@ -254,6 +254,7 @@ def backward(pair: Pair) -> Alignment:
             gradients.append(pair.translate(found) if side is pair.theirs else found)
         alignment.add(f"{name}/loss", values[0], values[1], values[2] if pair.refereed else None)
         _add_gradients(alignment, f"{name}/grad/", gradients, zero)
+    del models, gradients, found, model  # at base size they are gigabytes
     _add_updates(alignment, pair, runs, zero)
     return alignment
 
@@ -285,11 +286,11 @@ def _add_updates(alignment: Alignment, pair: Pair, runs: list[tuple[Side, str]],
         assert side.optimizer and side.decayed and side.rates
         optimizer = side.optimizer(named, recipe, side.decayed(list(named)))
         rates = list(side.rates(pair.port.features[0], recipe))[: len(batches)]
+        keep = (1, 2, len(batches)) if len(results) < 2 else ()  # weights are compared directly, not refereed
         results.append(
-            side.driver.updates(
-                model, side.forward, side.loss, optimizer, rates, batches, dtype, keep=(1, 2, len(batches))
-            )
+            side.driver.updates(model, side.forward, side.loss, optimizer, rates, batches, dtype, keep)
         )
+        del model, named, optimizer
     dtype, refereed = pair.dtype, len(results) > 2
     for i, name in enumerate(("losses", "norms")):
         columns = [np.asarray(result[i], dtype if n < 2 else "float64") for n, result in enumerate(results)]
@@ -308,10 +309,13 @@ def _add_updates(alignment: Alignment, pair: Pair, runs: list[tuple[Side, str]],
 def init(pair: Pair) -> Alignment:
     """Freshly built models follow the same laws: equal constants, indistinguishable distributions."""
     alignment = pair.alignment("init", "statistics")
+    # a large model has numbers enough after two draws, and twenty of it would not fit in memory
+    small = sum(a.size for a in pair.ours.driver.state(pair.ours.load(pair.folder)).values()) < 10_000_000
+    seeds = INIT_SEEDS if small else 2
     drawn: dict[str, dict[str, list[np.ndarray]]] = {}
     for side in (pair.theirs, pair.ours):
         values: dict[str, list[np.ndarray]] = {}
-        for number in range(INIT_SEEDS):
+        for number in range(seeds):
             side.driver.seed(1000 + number)
             arrays = side.driver.state(side.build(pair.folder))
             for name, array in (pair.translate(arrays) if side is pair.theirs else arrays).items():

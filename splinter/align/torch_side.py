@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 
 
 class UnsafeFile(ValueError):
-    """A `.bin` file with more in it than tensors."""
+    """A `.bin` file with more in it than tensors that numpy can hold."""
 
 
 def read_bin(path: Path) -> dict[str, np.ndarray]:
@@ -26,7 +27,8 @@ def read_bin(path: Path) -> dict[str, np.ndarray]:
         UnsafeFile: the file asks to run code, or is no torch checkpoint.
     """
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # files older than torch 1.6 are no zip archives and cannot be mapped
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsafeFile(
@@ -34,7 +36,10 @@ def read_bin(path: Path) -> dict[str, np.ndarray]:
         ) from None
     if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
         raise UnsafeFile(f"{path} is refused: expected a dict of tensors, got {type(tensors).__name__}")
-    return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+    try:
+        return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+    except TypeError as error:  # bfloat16 and the like
+        raise UnsafeFile(f"{path} is refused: numpy cannot hold its tensors ({error}); convert it to float32") from None
 
 
 def environment() -> dict[str, Any]:

@@ -200,7 +200,12 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         if name not in self._names:
             raise KeyError(name)
         with self._open() as file:
-            return file.get_tensor(name)
+            try:
+                return file.get_tensor(name)
+            except TypeError as error:
+                raise WeightError(
+                    f"{self.path}: tensor {name!r} cannot be read into numpy ({error}); convert it to float32"
+                ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -246,7 +251,7 @@ def save_safetensors(
     def body(file) -> None:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, array in tensors():
-            wanted, (shape, dtype) = next(expected)
+            wanted, (shape, dtype) = next(expected, ("nothing more", ((), "")))
             if name != wanted or array.shape != tuple(shape) or array.dtype.name != dtype:
                 raise WeightError(f"writing {path}: got {name} {array.shape} {array.dtype}, announced {wanted} {shape}")
             file.write(np.ascontiguousarray(array).data)

@@ -169,6 +169,8 @@ def fit(
         try:
             batch = prepare({name: column[rows] for name, column in columns.items()})
             loss, norm = trainer.step(batch, now)
+            if not math.isfinite(norm):  # clipped by it, every weight is NaN now: no checkpoint may be written
+                raise FloatingPointError(f"the gradient norm is {norm}")
         except FloatingPointError as error:
             which = ", ".join(names(rows) if names else map(str, rows))
             raise TrainingError(
@@ -255,5 +257,10 @@ def _resume(trainer: Trainer, folder: Path, run: Mapping[str, Any]) -> list[dict
                 "options, or start in another folder"
             )
     trainer.load(SafetensorsFile(newest / "state.safetensors"), stored["updates"])
-    lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
+    lines = (folder / LOG).read_text(encoding="utf-8").splitlines() if (folder / LOG).is_file() else []
+    if len(lines) < stored["updates"]:
+        raise CheckpointError(
+            f"{folder / LOG} has {len(lines)} entries, {newest.name} comes after {stored['updates']}; "
+            "start in another folder"
+        )
     return [json.loads(line) for line in lines[: stored["updates"]]]

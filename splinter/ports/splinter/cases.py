@@ -316,8 +316,11 @@ def model_inputs(columns: Arrays, labels: bool = False) -> dict[str, np.ndarray]
 
 # -- training ---------------------------------------------------------------------------------------------
 
-# large enough steps that the tiny model really learns its few examples in a few seconds
-RECIPE = Recipe(learning_rate=1e-3, epochs=4, min_steps=0)
+
+def training_recipe(folder: Path) -> Recipe:
+    """A short few-shot run; steps large enough that the tiny model really learns in them."""
+    small = read_checkpoint(folder)[0].hidden_size < 256
+    return Recipe(learning_rate=1e-3, epochs=4, min_steps=0) if small else Recipe(epochs=1, min_steps=0)
 
 
 def training_record(log: list[dict[str, float]], decoded: Arrays, dtype: str) -> dict[str, np.ndarray]:

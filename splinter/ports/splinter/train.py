@@ -185,6 +185,7 @@ def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
     """One whole few-shot run on the shipped sample, data and decoding by our own code."""
     model = paddle_side.cast(load(folder, mode), dtype)
     inputs = cases.model_inputs(columns(cases.TRAINING, mode), labels=True)
-    log = recipes.fit(trainer(model, cases.RECIPE), inputs, cases.RECIPE, prepare=recipes.trim)
+    hyper = cases.training_recipe(folder)
+    log = recipes.fit(trainer(model, hyper), inputs, hyper, prepare=recipes.trim)
     dev = columns(cases.EVALUATION, mode)
     return cases.training_record(log, decode(cases.EVALUATION, dev, *logits(model, cases.model_inputs(dev)), mode), dtype)

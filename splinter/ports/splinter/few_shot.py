@@ -1,0 +1,75 @@
+"""The few-shot experiment: one run per sampling seed, every run reported, mean with its 95 % interval.
+
+Protocol of Ram et al. 2021, section 5: the training seed is fixed, the five training sets differ; each is
+fine-tuned once and evaluated once. No run is repeated, none is left out.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from splinter.ports.recipe import Recipe
+
+from . import tasks
+
+SAMPLING_SEEDS = (42, 43, 44, 45, 46)
+PUBLISHED = {16: 54.6, 128: 72.7, 1024: 82.8}
+"""F1 in points on SQuAD, Splinter-base, mean of five samples (paper, table 1)."""
+
+T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""Number of runs -> two-sided 95 % quantile of Student's t with one degree of freedom less."""
+
+
+def summary(scores: list[float]) -> dict[str, float]:
+    """Mean, sample deviation and half width of the 95 % interval, in points.
+
+    Raises:
+        ValueError: fewer than 2 or more than 10 runs.
+    """
+    if len(scores) not in T95:
+        raise ValueError(f"{len(scores)} runs: an interval needs 2 to 10")
+    deviation = statistics.stdev(scores)
+    return {
+        "mean": statistics.mean(scores),
+        "deviation": deviation,
+        "interval": T95[len(scores)] * deviation / len(scores) ** 0.5,
+    }
+
+
+def run(
+    settings: tasks.Settings,
+    train_files: Mapping[int, Path],
+    dev_file: Path,
+    folder: Path,
+    hyper: Recipe | None = None,
+    head: str = "auto",
+    limit: int | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Fine-tune and evaluate once per training file; a run that is already in `folder` is finished, not repeated.
+
+    Args:
+        settings: the checkpoint to start from, framework, device.
+        train_files: sampling seed -> training file.
+        dev_file: questions to evaluate on.
+        folder: one subfolder per seed; interrupted runs resume.
+        hyper: the recipe; None = the paper's.
+        limit: only the first questions of `dev_file`.
+
+    Returns:
+        {"runs": [{"seed", "f1", "exact", "total", "seconds"}], "f1": summary, "exact": summary}.
+    """
+    runs = []
+    for seed, train_file in train_files.items():
+        output = folder / f"seed-{seed}"
+        record = tasks.finetune(settings, train_file, output, hyper or Recipe(), head, resume=True, say=say)
+        scores = tasks.evaluate(replace(settings, model=str(output), mode=None), dev_file, limit=limit)
+        found = {"seed": seed, **{name: scores[name] for name in ("f1", "exact", "total")}}
+        runs.append({**found, "seconds": record["seconds"] + scores["seconds"]})
+        say(f"{train_file.name}: F1 {found['f1']:.2f}, exact {found['exact']:.2f}")
+    both = {name: summary([one[name] for one in runs]) for name in ("f1", "exact")}
+    return {"runs": runs, **both}

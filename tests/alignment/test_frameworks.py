@@ -1,0 +1,129 @@
+"""What the port works around in its dependencies, pinned: a test that fails here says that a workaround can go.
+
+Versions: paddle 3.3.1, transformers 4.57.6, torch 2.13.
+"""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+import torch
+
+from splinter.align import torch_side
+from splinter.ports.splinter import model
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.skipif(paddle.device.get_device() != "cpu", reason="the clamp is one of Paddle's CPU kernels")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_paddle_softmax_still_clamps_at_64(dtype):
+    """Paddle's cross_entropy cannot exceed 64; that is why the loss is logsumexp minus the picked logit."""
+    logits = paddle.to_tensor([[0.0, 200.0]], dtype=dtype)
+    label = paddle.to_tensor([0])
+    assert F.cross_entropy(logits, label).item() == pytest.approx(64.0)
+    assert model.cross_entropy(logits, label, ignore=2)[0].item() == pytest.approx(200.0)
+
+
+def test_paddle_padding_idx_still_returns_zeros():
+    """Paddle's padding_idx ignores the loaded row; torch's returns it. That is why the encoder sets none."""
+    rows = np.ones((3, 2), "float32")
+    ours = paddle.nn.Embedding(3, 2, padding_idx=0)
+    ours.weight.set_value(rows)
+    theirs = torch.nn.Embedding.from_pretrained(torch.tensor(rows), padding_idx=0)
+    assert ours(paddle.to_tensor([0])).numpy().tolist() == [[0, 0]]
+    assert theirs(torch.tensor([0])).tolist() == [[1, 1]]
+
+
+def test_torch_padding_idx_still_blocks_the_gradient():
+    """torch gives the padding row no gradient, so neither does the encoder."""
+    layer = torch.nn.Embedding(3, 2, padding_idx=0)
+    layer(torch.tensor([0, 1])).sum().backward()
+    assert layer.weight.grad.tolist() == [[0, 0], [1, 1], [0, 0]]
+
+
+def test_paddle_adam_still_rounds_beta2_in_float32():
+    """The fused kernel forms 1 - beta2 in float32: its second moment is 1.3e-5 off after one update."""
+    weight = paddle.create_parameter([1], "float32")
+    adam = paddle.optimizer.Adam(1e-3, beta2=0.999, parameters=[weight])
+    weight.grad = paddle.ones([1])
+    adam.step()
+    moment = adam._accumulators["moment2"][weight.name].item()
+    assert 5e-6 < abs(moment / (1 - 0.999) - 1) < 5e-5
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_optimizer_paddle_adamw_equals_torch_adamw(decay):
+    """paddle.optimizer.AdamW is torch.optim.AdamW to rounding in float64: neither is the recipe's variant."""
+    start = RNG.normal(size=(4, 3))
+    ours = paddle.create_parameter([4, 3], "float64", default_initializer=paddle.nn.initializer.Assign(start))
+    theirs = torch.nn.Parameter(torch.tensor(start))
+    left = paddle.optimizer.AdamW(1e-3, parameters=[ours], weight_decay=decay)
+    right = torch.optim.AdamW([theirs], 1e-3, weight_decay=decay)
+    for size in np.logspace(-10, 2, 200):
+        gradient = RNG.normal(size=(4, 3)) * size
+        ours.grad, theirs.grad = paddle.to_tensor(gradient), torch.tensor(gradient)
+        left.step(), right.step()
+    # Paddle holds the decay as float32: 2e-8 of it, over 200 updates of 1e-5
+    np.testing.assert_allclose(ours.numpy(), theirs.detach().numpy(), rtol=1e-10 if decay else 1e-12, atol=0)
+
+
+def test_paddle_global_norm_clipping_still_lacks_the_epsilon():
+    """ClipGradByGlobalNorm divides by the norm, torch and paddle.nn.utils by the norm + 1e-6."""
+    weight = paddle.create_parameter([1], "float32")
+    clipped = paddle.nn.ClipGradByGlobalNorm(1e-3 / 2)([(weight, paddle.full([1], 1e-3))])[0][1].item()
+    weight.grad = paddle.full([1], 1e-3)
+    paddle.nn.utils.clip_grad_norm_([weight], 1e-3 / 2)
+    assert clipped == pytest.approx(5e-4, rel=1e-6)
+    assert weight.grad.item() == pytest.approx(5e-4 / (1 + 1e-3), rel=1e-5)
+
+
+def test_transformers_still_forces_float32_softmax():
+    """Eager attention rounds its probabilities to float32 in a float64 model; the referee lifts that."""
+    from transformers.models.splinter.modeling_splinter import eager_attention_forward
+
+    q, k, v = (torch.tensor(RNG.normal(size=(1, 1, 4, 8))) for _ in range(3))
+    exact = torch.softmax(q @ k.transpose(2, 3), dim=-1) @ v
+    module = torch.nn.Identity().eval()
+
+    def error():
+        return (eager_attention_forward(module, q, k, v, None, 1.0)[0].transpose(1, 2) - exact).abs().max().item()
+
+    assert error() > 1e-9
+    with torch_side.float64_softmax():
+        assert error() < 1e-15
+
+
+def test_float64_softmax_leaves_float32_models_alone():
+    """What is lifted for the referee is not lifted for the reference: float32 scores, float32 probabilities."""
+    scores = torch.tensor(RNG.normal(size=(3, 5)), dtype=torch.float32)
+    plain = torch.nn.functional.softmax(scores, dim=-1, dtype=torch.float32)
+    with torch_side.float64_softmax():
+        assert torch.equal(torch.nn.functional.softmax(scores, dim=-1, dtype=torch.float32), plain)
+    assert torch.nn.functional.softmax(scores, dim=-1, dtype=torch.float64).dtype == torch.float64
+
+
+def test_layer_norm_epsilon_is_still_float32_in_paddle():
+    """Paddle holds epsilon as float32 in a float64 layer: a relative 2.6e-8 of 1e-5, the floor of forward."""
+    x = RNG.normal(size=(3, 8)) * 1e-3
+    ours = F.layer_norm(paddle.to_tensor(x), [8], epsilon=1e-5).numpy()
+    variance = x.var(axis=1, keepdims=True)
+    given, rounded = ((x - x.mean(axis=1, keepdims=True)) / np.sqrt(variance + e) for e in (1e-5, float(np.float32(1e-5))))
+    assert np.abs(ours - rounded).max() < 1e-13 < np.abs(ours - given).max()
+
+
+def test_forward_products_of_one_layout_are_bit_equal():
+    """`matmul loses precision`, the verdict of a 2021 port, is layout: same layout, same bits; else bounded.
+
+    Bound: |fl(AB) - AB| <= 16 eps |A||B| per element, the criterion of the reference BLAS tests.
+    """
+    a, b = RNG.normal(size=(12, 768)).astype("float32"), RNG.normal(size=(384, 768)).astype("float32")
+    theirs = (torch.tensor(a) @ torch.tensor(b).T).numpy()
+    same = paddle.matmul(paddle.to_tensor(a), paddle.to_tensor(b), transpose_y=True).numpy()
+    copied = paddle.matmul(paddle.to_tensor(a), paddle.to_tensor(np.ascontiguousarray(b.T))).numpy()
+    exact = a.astype("float64") @ b.T.astype("float64")
+    gauge = np.finfo("float32").eps * (np.abs(a).astype("float64") @ np.abs(b.T).astype("float64"))
+    for product in (theirs, same, copied):
+        assert (np.abs(product - exact) / gauge).max() < 16
+    rounded = ((a.view("uint32") + 0x1000) & 0xFFFFE000).view("float32")  # TF32 operands
+    assert (np.abs(rounded.astype("float64") @ b.T.astype("float64") - exact) / gauge).max() > 16
