@@ -44,6 +44,7 @@ def _tune() -> dict[str, str]:
     if vendor == "AuthenticAMD" and "avx2" in flags:
         done["MKL_DEBUG_CPU_TYPE"] = os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "7" if "avx512f" in flags else "5")
     done["OMP_NUM_THREADS"] = os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
+    os.environ.setdefault("GLOG_minloglevel", "2")  # the executor's notes are not for users
     if _keep_freed_memory():
         done["malloc"] = "freed memory is kept (mallopt)"
     if "paddle" in sys.modules:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -30,12 +31,16 @@ def read_bin(path: Path) -> dict[str, np.ndarray]:
         # files older than torch 1.6 are no zip archives and cannot be mapped
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        code = re.search(r"GLOBAL (\S+)", str(error))  # the rest of torch's text tells how to run it after all
+        reason = f"it asks to run {code[1]}" if code else "damaged, or not saved by torch"
         raise UnsafeFile(
-            f"{path} is refused: not a plain file of tensors ({first}); ask its author for a safetensors file"
+            f"{path} is refused: not a plain file of tensors ({reason}); ask its author for a safetensors file"
         ) from None
-    if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
-        raise UnsafeFile(f"{path} is refused: expected a dict of tensors, got {type(tensors).__name__}")
+    if not isinstance(tensors, dict):
+        raise UnsafeFile(f"{path} is refused: expected a dict of tensors, got a {type(tensors).__name__}")
+    for name, value in tensors.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise UnsafeFile(f"{path} is refused: {name!r} holds a {type(value).__name__}, expected a tensor")
     try:
         return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
     except TypeError as error:  # bfloat16 and the like

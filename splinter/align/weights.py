@@ -8,6 +8,7 @@ that would stay random is an error, never a warning: Paddle's `set_state_dict` o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -176,6 +177,9 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
     The file is reopened for each tensor: a mapping that stays open keeps every page it has touched
     resident, and a conversion would need twice the memory of the checkpoint.
 
+    Attributes:
+        headers: name -> (shape, numpy dtype name, or the file's own for what numpy lacks); nothing is read for it.
+
     Raises:
         WeightError: the file is not safetensors.
     """
@@ -187,6 +191,11 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         try:
             with self._open() as file:
                 self._names = list(file.keys())
+                slices = ((name, file.get_slice(name)) for name in self._names)
+                self.headers = {
+                    name: (tuple(one.get_shape()), _NUMPY_DTYPE.get(one.get_dtype(), one.get_dtype()))
+                    for name, one in slices
+                }
                 self.metadata = file.metadata() or {}
         except SafetensorError as error:
             raise WeightError(f"{path} is not a whole safetensors file ({error}); fetch or convert it again") from error
@@ -215,6 +224,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
 
 
 _SAFETENSORS_DTYPE = {"float16": "F16", "float32": "F32", "float64": "F64", "int64": "I64", "int32": "I32"}
+_NUMPY_DTYPE = {theirs: ours for ours, theirs in _SAFETENSORS_DTYPE.items()}
 
 
 def save_safetensors(
@@ -280,6 +290,9 @@ def write_whole(path: Path, body: Callable, mode: str = "wb") -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # the name that the user knows
         raise

@@ -8,6 +8,7 @@ the local hub cache and fetched only when the caller asks for it.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -21,6 +22,9 @@ from splinter.align.weights import SafetensorsFile, WeightError, write_whole
 WEIGHTS, OLD_WEIGHTS, CONFIG = "model.safetensors", "pytorch_model.bin", "config.json"
 VOCABULARY, TOKENIZER_CONFIG = "vocab.txt", "tokenizer_config.json"
 HUB_FILES = (CONFIG, WEIGHTS, OLD_WEIGHTS, VOCABULARY, TOKENIZER_CONFIG, "special_tokens_map.json")
+
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
 
 
 class CheckpointError(ValueError):
@@ -45,6 +49,24 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            least = 0 if name.endswith("_id") else 1
+            if field.type == "int" and value < least:
+                raise CheckpointError(f"{name} is {value}, expected {least} or more")
+            most = 1e-3 if name.endswith("eps") else 1.0  # beyond 1e-3 Paddle's LayerNorm refuses
+            if field.type == "float" and not (0 <= value <= most and math.isfinite(value)):
+                raise CheckpointError(f"{name} is {value}, expected a number from 0 to {most:g}")
+            if name.endswith("_token_id") and value >= self.vocab_size:
+                raise CheckpointError(f"{name} is {value}, the vocabulary ends at {self.vocab_size - 1}")
+        if self.hidden_size % self.num_attention_heads:
+            raise CheckpointError(
+                f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}"
+            )
+        if self.hidden_act not in ACTIVATIONS:
+            raise CheckpointError(f"hidden_act {self.hidden_act!r} is not known; one of {', '.join(ACTIVATIONS)} is")
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return asdict(self)
@@ -57,7 +79,7 @@ def config_from_dict(cls: type[Config], values: Mapping[str, Any], source: str) 
     """Build a configuration from JSON values; unknown keys belong to other tools and are left alone.
 
     Raises:
-        CheckpointError: a size is missing or of the wrong kind; names source, key and value.
+        CheckpointError: a value is missing, of the wrong kind or out of range; names source, key and value.
     """
     known: dict[str, Any] = {}
     for field in fields(cls):
@@ -69,10 +91,11 @@ def config_from_dict(cls: type[Config], values: Mapping[str, Any], source: str) 
         kind = {"int": int, "float": (int, float), "str": str}[str(field.type)]
         if isinstance(value, bool) or not isinstance(value, kind):
             raise CheckpointError(f"{source}: {field.name} is {value!r}, expected {field.type}")
-        if kind is int and value < 0:
-            raise CheckpointError(f"{source}: {field.name} is {value}, expected a size of 0 or more")
         known[field.name] = value
-    return cls(**known)
+    try:
+        return cls(**known)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -82,12 +105,12 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: missing, unreadable or broken file, with the line.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; is {path.parent} a checkpoint folder?") from None
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path}, line {error.lineno}: {error.msg}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a {type(value).__name__}, expected a JSON object")

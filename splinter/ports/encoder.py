@@ -92,15 +92,15 @@ class BertAttention(nn.Layer):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def _split(self, x):
-        batch, tokens, width = x.shape
-        return x.reshape([batch, tokens, self.heads, width // self.heads]).transpose([0, 2, 1, 3])  # (B, H, T, D/H)
+        # 0 keeps an axis: sizes stay symbolic when Paddle compiles the model for any batch
+        return x.reshape([0, 0, self.heads, x.shape[2] // self.heads]).transpose([0, 2, 1, 3])  # (B, H, T, D/H)
 
     def forward(self, x, mask):
         """x (B, T, D), mask (B, 1, 1, T) additive; returns (B, T, D)."""
         q, k, v = self._split(self.query(x)), self._split(self.key(x)), self._split(self.value(x))
         scores = paddle.matmul(q, k, transpose_y=True) * self.scale + mask  # (B, H, T, T)
         probs = self.dropout_probs(F.softmax(scores, axis=-1))
-        context = paddle.matmul(probs, v).transpose([0, 2, 1, 3]).reshape(x.shape)  # (B, T, D)
+        context = paddle.matmul(probs, v).transpose([0, 2, 1, 3]).reshape([0, 0, x.shape[2]])  # (B, T, D)
         return self.norm(self.dropout(self.output(context)) + x)
 
 

@@ -76,16 +76,13 @@ class PaddleTrainer:
         model: in training mode from here on.
         loss: (model, batch of tensors) -> scalar.
         decayed: names that decay.
-        compiled: let Paddle's static graph run the forward pass (same numbers, faster).
     """
 
-    def __init__(self, model, loss: Callable, recipe: Recipe, decayed: Iterable[str] = (), compiled: bool = False):
+    def __init__(self, model, loss: Callable, recipe: Recipe, decayed: Iterable[str] = ()):
         self.model, self.loss = model, loss
         self.named = paddle_side.parameters(model)
         self.optimizer = AdamW(self.named, recipe, decayed)
         self.dtype = str(next(iter(self.named.values())).dtype).removeprefix("paddle.")
-        if compiled:
-            model.forward = paddle.jit.to_static(model.forward, full_graph=True)
 
     def step(self, batch: Mapping[str, np.ndarray], rate: float) -> tuple[float, float]:
         self.model.train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from splinter.align.weights import Rule, WeightMap
+from splinter.align.weights import FLOATING, Rule, WeightError, WeightMap
 from splinter.ports import checkpoint
 from splinter.ports.checkpoint import BertConfig, CheckpointError
 
@@ -33,6 +34,7 @@ class SplinterConfig(BertConfig):
     mode: str = "hf"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.mode not in MODES:
             raise CheckpointError(f"mode {self.mode!r} is not known; use one of {', '.join(MODES)}")
 
@@ -119,6 +121,7 @@ class _Renamed(Mapping[str, np.ndarray]):
     def __init__(self, tensors: Mapping[str, np.ndarray]):
         self.tensors = tensors
         self.names = {name.replace("new_cls.", "cls.", 1): name for name in tensors}
+        self.headers = {name: _headers(tensors)[theirs] for name, theirs in self.names.items()}
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.tensors[self.names[name]]
@@ -140,13 +143,14 @@ def read_checkpoint(
 
     Raises:
         CheckpointError: not a Splinter, or a configuration that cannot be used.
+        WeightError: the tensors do not fit the configuration.
     """
     values = checkpoint.read_json(folder / checkpoint.CONFIG)
     tensors = checkpoint.open_weights(folder)
     if any(name.startswith("splinter.") for name in tensors):
         layout = "transformers"
     elif any(name.startswith("bert.") for name in tensors) and (
-        "StartEndSpanModel" in values.get("architectures", ()) or any("cls.span_predictions" in n for n in tensors)
+        "StartEndSpanModel" in str(values.get("architectures")) or any("cls.span_predictions" in n for n in tensors)
     ):
         layout, tensors = "authors", _Renamed(tensors)
     else:
@@ -160,7 +164,43 @@ def read_checkpoint(
     if values.get("position_embedding_type", "absolute") != "absolute":
         raise CheckpointError(f"{source}: position_embedding_type {values['position_embedding_type']!r}, only 'absolute'")
     config = checkpoint.config_from_dict(SplinterConfig, values, source)
+    _refuse_misfits(config, tensors, layout, str(folder))
     return replace(config, **(changes | ({"mode": mode} if mode else {}))), tensors, layout
+
+
+def _headers(tensors: Mapping[str, np.ndarray]) -> Mapping[str, tuple[tuple[int, ...], str]]:
+    """Name -> (shape, dtype), without reading a file that is lazy."""
+    return getattr(tensors, "headers", None) or {n: (a.shape, a.dtype.name) for n, a in tensors.items()}
+
+
+def _refuse_misfits(config: SplinterConfig, tensors: Mapping[str, np.ndarray], layout: str, source: str) -> None:
+    """Every tensor against the configuration, before either framework builds a model of these sizes.
+
+    transformers' own loader only warns of a missing tensor, and leaves it random.
+
+    Raises:
+        WeightError: a tensor missing, surplus, of another shape or not floating; a head that is there is whole.
+    """
+    layers = len({match[1] for name in tensors if (match := re.search(r"encoder\.layer\.(\d+)\.", name))})
+    if layers != config.num_hidden_layers:
+        raise WeightError(f"{source}: num_hidden_layers is {config.num_hidden_layers}, the tensors have {layers}")
+    head = any(HEAD_PREFIX[layout] in name for name in tensors)
+    sizes, headers = shapes(config), _headers(tensors)
+    expected = {
+        link.ours: sizes[name][::-1] if link.transpose else sizes[name]
+        for name, link in weight_map("transformers").links_from(sizes).items()
+        if head or not link.ours.startswith("cls.")
+    }
+    for link in weight_map(layout, head).plan(tensors, expected, source):
+        (shape, dtype), wanted = headers[link.theirs], expected[link.ours]
+        wanted = wanted[::-1] if link.transpose else wanted
+        if shape != wanted:
+            raise WeightError(f"{source}: tensor {link.theirs!r} has shape {shape}, the configuration asks for {wanted}")
+        if dtype not in FLOATING:
+            raise WeightError(
+                f"{source}: tensor {link.theirs!r} has dtype {dtype}, expected one of {', '.join(FLOATING)}; "
+                "save the checkpoint in one of these"
+            )
 
 
 def write_companions(folder: Path, config: SplinterConfig, source: Path | None) -> None:

@@ -12,16 +12,20 @@ Source: Ram et al., ACL 2021; oriram/splinter finetuning/mrqa_processor.py; tran
 data/processors/squad.py, models/splinter/tokenization_splinter_fast.py and run_qa.py. Spec section 2.
 """
 
+import contextlib
 import gzip
 import hashlib
+import io
 import json
+import operator
 import os
 import re
+import sys
 import unicodedata
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -56,7 +60,7 @@ class Example:
     `question` is the file's string, without a trailing ` [MASK].` in mode hf. `answers` are the gold texts of
     this world (paper on MRQA: tokens joined by spaces; else raw), `raw_answers` the file's `answers`. Filled
     only when training: `answer_text` at `answer_start` (characters) and, in mode paper, its first and last
-    doc token, inclusive. An `impossible` question (SQuAD 2.0) has none.
+    doc token, inclusive. An `impossible` question (SQuAD 2.0) has none. `where` is its place, for errors.
     """
 
     id: str
@@ -71,6 +75,7 @@ class Example:
     start_token: int | None = None
     end_token: int | None = None
     impossible: bool = False
+    where: str = field(default="", compare=False)
 
 
 def question_with_mask(question):
@@ -88,10 +93,50 @@ def read_examples(path, mode, training=False) -> Iterator[Example]:
             question id used twice, or no question at all. All but a missing file are raised on the way.
     """
     _check_mode(mode)
+    return _checked(existing(path, "an MRQA .jsonl or a SQuAD .json file"), mode, training)
+
+
+def read_questions(path, mode) -> Iterator[Example]:
+    """Stream lines {"question": ..., "context": ..., "id": optional} of a file, `-` for standard input, one by one.
+
+    Raises:
+        DataError: no such file, a line that is not so, or no line at all.
+    """
+    _check_mode(mode)
+    name = "standard input" if str(path) == "-" else existing(path, "a file of JSON lines")
+    with _bytes(path) as lines:
+        asked = False
+        for number, line in enumerate(lines, 1):
+            where = f"{name}, line {number}"
+            if text := _text(line, where).strip():
+                asked = True
+                yield _question(_record(_json(text, where), where, "a line"), mode, where, str(number))
+        if not asked:
+            raise DataError(f'{name}: no questions; give lines such as {{"question": "Who?", "context": "Ann did."}}')
+
+
+def read_context(path) -> str:
+    """The text of a file, `-` for standard input.
+
+    Raises:
+        DataError: no such file, or not UTF-8.
+    """
+    name = "standard input" if str(path) == "-" else existing(path, "a text file")
+    with _bytes(path) as file:
+        return _text(file.read(), name)
+
+
+def existing(path, expected):
+    """The path of a file or a pipe that is there.
+
+    Raises:
+        DataError: it is not, or it is a folder; says what was `expected`.
+    """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give an MRQA .jsonl or a SQuAD .json file, plain or .gz")
-    return _checked(path, mode, training)
+    if path.is_dir() or not path.exists():
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise DataError(f"{path}: {what}; give {expected}, plain or .gz")
+    return path
 
 
 def example(name, question, context, mode, where):
@@ -103,21 +148,19 @@ def example(name, question, context, mode, where):
     Raises:
         DataError: the context or the question is empty.
     """
-    if not question.strip():
-        raise DataError(f"{where}: the question is empty; ask something")
+    for what, text in (("question", question), ("context", context)):
+        if all(_is_blank(char) or _is_dropped(char) for char in text):
+            raise DataError(f"{where}: the {what} is empty ({text[:40]!r}); give its text")
     paragraph = {"context": context, "qas": [{"id": name, "question": question, "answers": []}]}
     return next(iter(_squad_examples(where, paragraph, mode, False)))
 
 
-def example_from_json(line, mode, where):
-    """One line {"question": ..., "context": ..., "id": optional} as an example.
-
-    Raises:
-        DataError: not such a line.
-    """
-    record = _record(_json(line, where), where, "a line")
-    name = str(record.get("id", where.rpartition(" ")[2]))
-    return example(name, _get(record, "question", str, where), _get(record, "context", str, where), mode, where)
+def _question(record, mode, where, number):
+    name = record.get("id")
+    if not isinstance(name, str | int | None) or isinstance(name, bool):
+        raise DataError(f"{where}: 'id' is {str(name)[:60]!r}, not a string or a number; correct it")
+    texts = (_get(record, key, str, where) for key in ("question", "context"))
+    return example(number if name is None else str(name), *texts, mode, where)
 
 
 def _checked(path, mode, training):
@@ -153,13 +196,34 @@ def _paragraphs(path):
 
 
 def _open(path):
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+    """As text; a byte order mark at the start, which Windows writes, is passed over."""
+    return gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else open(path, encoding="utf-8-sig")
+
+
+@contextlib.contextmanager
+def _bytes(path):
+    """A file or standard input as lines of bytes, each as soon as it is there."""
+    if str(path) == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        with gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb") as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({error}); expected UTF-8 text, gzipped when named .gz") from error
+
+
+def _text(line, where):
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not UTF-8 text ({error}); save it as UTF-8") from error
 
 
 def _parsed(text):
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # said by _json, when it turns out to matter
         return None
 
 
@@ -178,6 +242,8 @@ def _json(text, where, lines=False):
         raise DataError(
             f"{place}: not JSON ({error.msg} at column {error.colno}, near {near!r}); repair the line"
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets
+        raise DataError(f"{where}: JSON that cannot be read ({error}); repair the line") from error
 
 
 def _squad_paragraphs(path, head, first, rest):
@@ -225,7 +291,7 @@ def _span(answer, key, size, where):
     spans = _get(_record(answer, where, "a detected answer"), key, list, where)
     try:
         first, last = (int(end) for end in spans[0])
-    except (IndexError, TypeError, ValueError):
+    except (IndexError, TypeError, ValueError, OverflowError):
         raise DataError(f"{where}: {key!r} is {spans!r}, not [[first, last], ...]; correct it") from None
     if not 0 <= first <= last < size:
         what = "characters" if key == "char_spans" else "tokens"
@@ -239,6 +305,8 @@ def _mrqa_examples(where, paragraph, mode, training):
     tokens, offsets = _mrqa_tokens(_get(paragraph, "context_tokens", list, where), where)
     for place, qa, name, question in _questions(paragraph, where, ("id", "qid")):
         raw = _get(qa, "answers", list, place)
+        if not all(isinstance(text, str) for text in raw):
+            raise DataError(f"{place}: 'answers' is {str(raw)[:60]!r}, not a list of texts; correct it")
         golds, answer = raw, {}
         if mode == "paper" or training:
             detected = _get(qa, "detected_answers", list, place)
@@ -257,14 +325,14 @@ def _mrqa_examples(where, paragraph, mode, training):
             ends = (first, first + len(golds[0]) - 1)
             start, end = (max(0, bisect_right(offsets, char, key=_first) - 1) for char in ends)
             answer = {"answer_text": golds[0], "answer_start": first, "start_token": start, "end_token": end}
-        yield Example(name, _plain(question, mode), context, tokens, offsets, golds, raw, **answer)
+        yield Example(name, _plain(question, mode), context, tokens, offsets, golds, raw, **answer, where=place)
 
 
 def _mrqa_tokens(pairs, where):
     """Token strings and their offsets, in order and apart."""
     try:
         tokens = [token + "" for token, _ in pairs]
-        offsets = [(start, start + len(token)) for token, start in pairs]
+        offsets = [(operator.index(start), start + len(token)) for token, start in pairs]
     except (TypeError, ValueError):
         raise DataError(f"{where}: 'context_tokens' are not [token, character] pairs; correct them") from None
     if not tokens:
@@ -292,7 +360,8 @@ def _squad_examples(where, paragraph, mode, training):
             start, end = (bisect_right(offsets, char, key=_first) - 1 for char in ends)
             answer |= {"start_token": start, "end_token": end}
         question = _plain(question, mode)
-        yield Example(name, question, context, tokens, offsets, golds, golds, impossible=impossible, **answer)
+        answer |= {"impossible": impossible, "where": place}
+        yield Example(name, question, context, tokens, offsets, golds, golds, **answer)
 
 
 def _squad_answer(records, context, where):
@@ -402,7 +471,7 @@ class Tokenizer:
 def _lower_case(config):
     if not config.is_file():
         return False
-    settings = _json(config.read_text(encoding="utf-8"), config)
+    settings = _json(_text(config.read_bytes(), config), config)
     return bool(_record(settings, config, "the file").get("do_lower_case", False))
 
 
@@ -410,7 +479,7 @@ def _vocabulary(path, mode):
     """{piece: line number}, checked; a piece standing twice has its last line, as in transformers."""
     if not path.is_file():
         raise VocabularyError(f"{path}: no such file; give a BERT vocab.txt or the folder that holds it")
-    with open(path, encoding="utf-8") as file:
+    with io.StringIO(_text(path.read_bytes(), path), newline=None) as file:  # newline: as open() reads them
         lines = [line.rstrip("\n") for line in file]
     vocab = {piece: number for number, piece in enumerate(lines)}
     missing = [piece for piece in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".") if piece not in vocab]
@@ -632,7 +701,7 @@ def _hf_plans(chunk, tokenizer, contexts, max_length, doc_stride, max_query_leng
 
 def _no_room(example, size, max_length):
     return DataError(
-        f"question {example.id!r} has {size} pieces and leaves no room for its context in {max_length} "
+        f"{example.where}: question {example.id!r} has {size} pieces and leaves no room for its context in {max_length} "
         f"({example.question[:60]!r}); shorten it, raise max_length or lower doc_stride"
     )
 

@@ -8,6 +8,7 @@ checkpoints; `paper` those of the authors' code (oriram/splinter, finetuning/mod
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -235,6 +236,16 @@ class SplinterForQuestionAnswering(SplinterModel):
         return start, end
 
     loss = staticmethod(span_loss)
+
+    def compile(self) -> None:
+        """Run `forward` through Paddle's static graph: the same bits, fewer seconds per call, some to build it.
+
+        For the three-argument call without `question_positions`; batches of any size.
+        """
+        # paddle 3.3.1 warns about its own look at `place` while it traces
+        warnings.filterwarnings("ignore", message="Tensor do not have 'place' interface", category=UserWarning)
+        sizes = [paddle.static.InputSpec([None, None], "int64", name) for name in ("ids", "mask", "segments")]
+        self.forward = paddle.jit.to_static(self.forward, input_spec=sizes, full_graph=True)
 
 
 class SplinterForPreTraining(SplinterModel):

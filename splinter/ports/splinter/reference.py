@@ -173,8 +173,11 @@ def load(
     return model.eval()
 
 
-def open_model(folder: Path, mode: str, head: str, device: str = "auto"):
+def open_model(folder: Path, mode: str, head: str, device: str = "auto", repeated: bool = False):
     """A model for work, with the dropout of its configuration; on a GPU where there is one.
+
+    Args:
+        repeated: many batches will follow; makes no difference here.
 
     Raises:
         CheckpointError: no head in the checkpoint and `head` is "pretrained".

@@ -180,7 +180,7 @@ def finetune(
     side = backend(settings.framework)
     if head != "pretrained":
         side.seed(hyper.seed)  # a fresh head is part of the run
-    model = side.open_model(folder, config.mode, head, settings.device)
+    model = side.open_model(folder, config.mode, head, settings.device, repeated=True)
     steps = recipe.plan(len(rows), hyper)
     say(
         f"{len(examples)} examples, {len(rows)} windows, {steps.updates} updates; mode {config.mode}, "
@@ -282,8 +282,13 @@ class _Window:
         return getattr(self.rows, name)[self.number]
 
 
-def open_answerer(settings: Settings, max_answer: int | None = None, n_best: int = 20) -> Answerer:
+def open_answerer(
+    settings: Settings, max_answer: int | None = None, n_best: int = 20, repeated: bool = False
+) -> Answerer:
     """Load a model for answering.
+
+    Args:
+        repeated: many questions will follow.
 
     Raises:
         CheckpointError, WeightError, VocabularyError, UsageError.
@@ -294,7 +299,7 @@ def open_answerer(settings: Settings, max_answer: int | None = None, n_best: int
     tokenizer = open_tokenizer(folder, config)
     check_sizes(settings.sizes, config)
     side = backend(settings.framework)
-    model = side.open_model(folder, config.mode, "pretrained", settings.device)
+    model = side.open_model(folder, config.mode, "pretrained", settings.device, repeated)
     return Answerer(settings, side, model, config, tokenizer, max_answer or MAX_ANSWER[config.mode], n_best)
 
 
@@ -314,7 +319,7 @@ def evaluate(
     Returns:
         Scores in points 0-100, `seconds`, and what was evaluated.
     """
-    answerer = open_answerer(settings, max_answer)
+    answerer = open_answerer(settings, max_answer, repeated=True)
     examples = data.read_examples(file, answerer.config.mode)
     golds, predicted, began = {}, {}, time.perf_counter()
     for example, spans in bar(answerer.answers(islice(examples, limit)), settings.progress, "questions"):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 
+from splinter import runtime
 from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports import recipe as recipes
@@ -43,15 +44,21 @@ def load(folder: Path, mode: str, task: str = "answering", dropout: bool = False
     return MODELS[task].from_pretrained(folder, mode=mode, **changes)
 
 
-def open_model(folder: Path, mode: str, head: str, device: str = "auto"):
+def open_model(folder: Path, mode: str, head: str, device: str = "auto", repeated: bool = False):
     """A model for work, with the dropout of its configuration.
+
+    Args:
+        repeated: many batches will follow, so compiling pays (unless the settings of `runtime` are off).
 
     Raises:
         ValueError: the device is not to be had.
     """
     if device != "auto":
         paddle.set_device(device)
-    return SplinterForQuestionAnswering.from_pretrained(folder, mode=mode, head=head)
+    model = SplinterForQuestionAnswering.from_pretrained(folder, mode=mode, head=head)
+    if repeated and runtime.applied():
+        model.compile()
+    return model
 
 
 def save(model, folder: Path, source: Path) -> None:
@@ -94,13 +101,13 @@ def rates(features: int, recipe: Recipe) -> list[float]:
     return [recipes.rate(plan, recipe.learning_rate, k) for k in range(plan.updates + 25)]
 
 
-def trainer(model, recipe: Recipe, compiled: bool = False) -> PaddleTrainer:
+def trainer(model, recipe: Recipe) -> PaddleTrainer:
     """A model in training by the recipe."""
 
     def objective(model, batch):
         return loss(model, forward(model, batch), batch)
 
-    return PaddleTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]), compiled)
+    return PaddleTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]))
 
 
 @paddle.no_grad()

@@ -1,0 +1,125 @@
+"""Speed as ratios: run `tox -e bench`; the number in brackets is the ratio to the fastest of its group.
+
+Not collected by a plain `pytest`. Base size with `--checkpoint base`. Whole files need a data folder.
+"""
+
+import gc
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertTokenizer
+from transformers.data.processors import squad
+
+from splinter import datasets, runtime
+from splinter.ports.checkpoint import BertConfig
+from splinter.ports.recipe import Recipe
+from splinter.ports.splinter import cases, config, data, reference, reference_data, train
+from splinter.sample import PATH as SAMPLE
+
+SIX = config.SplinterConfig(
+    vocab_size=2048,
+    hidden_size=384,
+    num_hidden_layers=6,
+    num_attention_heads=12,
+    intermediate_size=1536,
+    max_position_embeddings=384,
+)
+SHAPES = {"tiny": (12, 384), "six": (8, 384), "base": (4, 384)}
+assert issubclass(config.SplinterConfig, BertConfig)
+
+
+@pytest.fixture(scope="module", params=list(SHAPES))
+def checkpoint(request, tmp_path_factory):
+    """(size, folder) of random weights."""
+    if request.param == "base" and "base" not in request.config.getoption("--checkpoint"):
+        pytest.skip("minutes at base size: add --checkpoint base")
+    if request.param == "six":
+        folder = tmp_path_factory.mktemp("six")
+        return "six", cases.write_random(folder, SIX, 0, SAMPLE / "vocab.txt", logits=60.0)
+    return request.param, getattr(cases, request.param)()
+
+
+def batch(size: str) -> dict[str, np.ndarray]:
+    """Full rows: the worst case for both."""
+    rows, tokens = SHAPES[size]
+    rng = np.random.default_rng(0)
+    ids = rng.integers(120, 2000, size=(rows, tokens))
+    ids[:, 0], ids[:, 5], ids[:, 7] = 101, 103, 102
+    start = rng.integers(8, tokens, size=rows)
+    return {
+        "input_ids": ids,
+        "attention_mask": np.ones_like(ids),
+        "token_type_ids": np.zeros_like(ids),
+        "start_positions": start,
+        "end_positions": start,
+    }
+
+
+def opened(side: str, folder):
+    """A model by way of what the command line does."""
+    module = {"paddle": train, "torch": reference}[side]
+    assert runtime.applied(), "the settings of runtime.tune are part of what is measured"
+    torch.set_num_threads(runtime.cores())
+    return module, module.open_model(folder, "paper", "pretrained", "cpu", repeated=True)
+
+
+@pytest.mark.parametrize("side", ["paddle", "torch"])
+def test_forward_pass(benchmark, checkpoint, side):
+    size, folder = checkpoint
+    benchmark.group = f"forward pass, {size}, batch {SHAPES[size]}"
+    module, model = opened(side, folder)
+    inputs = cases.model_inputs(batch(size))
+    start, _ = benchmark.pedantic(module.logits, (model, inputs, 64), rounds=7, warmup_rounds=2)
+    assert start.shape == SHAPES[size]
+    gc.collect()
+
+
+@pytest.mark.parametrize("side", ["paddle", "torch"])
+def test_train_step(benchmark, checkpoint, side):
+    size, folder = checkpoint
+    benchmark.group = f"train step, {size}, batch {SHAPES[size]}"
+    module, model = opened(side, folder)
+    trainer = module.trainer(model, Recipe())
+    losses = []
+    benchmark.pedantic(lambda: losses.append(trainer.step(batch(size), 1e-5)[0]), rounds=7, warmup_rounds=2)
+    assert np.isfinite(losses).all()
+    gc.collect()
+
+
+def squad_file():
+    """SQuAD dev where it is to be had, else the shipped sample."""
+    try:
+        return datasets.find("squad_v1/dev-v1.1.json"), datasets.find("vocab/bert-base-cased-vocab.txt")
+    except datasets.DataMissing:
+        return SAMPLE / "squad-dev.json", SAMPLE / "vocab.txt"
+
+
+def test_features_ours(benchmark):
+    file, vocabulary = squad_file()
+    benchmark.group = f"features, {file.name}, one process"
+
+    def convert():
+        examples = data.read_examples(file, "paper")
+        return sum(len(rows) for _, rows in data.features(examples, data.Tokenizer(vocabulary, "paper"), "paper"))
+
+    assert benchmark.pedantic(convert, rounds=3, warmup_rounds=1) > 100
+
+
+def test_features_transformers(benchmark):
+    """squad_convert_examples_to_features alone: reading is not even counted."""
+    file, vocabulary = squad_file()
+    benchmark.group = f"features, {file.name}, one process"
+    examples = reference_data.squad_examples(file, False)
+    for example in examples:
+        example.question_text += " [MASK]."
+    tokenizer = BertTokenizer(str(vocabulary), do_lower_case=False)
+
+    def convert():
+        return len(
+            squad.squad_convert_examples_to_features(
+                examples, tokenizer, 384, 128, 64, is_training=False, threads=1, tqdm_enabled=False
+            )
+        )
+
+    assert benchmark.pedantic(convert, rounds=1) > 100

@@ -1,0 +1,380 @@
+"""recipe.py: steps, rates, order of batches, and a run that can be killed at any update."""
+
+import errno
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from splinter.ports import recipe as recipes
+from splinter.ports.checkpoint import CheckpointError
+from splinter.ports.recipe import Recipe, TrainingError, fit, order, plan, rate, trim
+
+SHORT = Recipe(epochs=4, min_steps=0, batch_size=3, learning_rate=0.5)  # 10 rows: 4 batches, 16 updates
+
+
+class Killed(BaseException):
+    """What a signal does to a run."""
+
+
+class Toy:
+    """A trainer of two numbers: noise from the seed, momentum, and a loss that tells which rows it saw."""
+
+    def __init__(self, die_at=None, loss_of=float, norm_of=abs):
+        self.arrays = {"weight": np.zeros(2), "moment1/weight": np.zeros(2, "float32")}
+        self.updates, self.die_at, self.loss_of, self.norm_of = 0, die_at, loss_of, norm_of
+
+    def seed(self, *numbers):
+        self.rng = np.random.default_rng(numbers)
+
+    def step(self, batch, rate):
+        loss = self.loss_of(batch["x"].sum())
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss}")
+        if self.updates == self.die_at:
+            raise Killed
+        self.arrays["moment1/weight"] *= np.float32(0.9)
+        self.arrays["moment1/weight"] += (batch["x"].sum() + self.rng.normal(size=2)).astype("float32")
+        self.arrays["weight"] -= rate * self.arrays["moment1/weight"]
+        self.updates += 1
+        return loss, self.norm_of(loss)
+
+    def state(self):
+        return self.arrays
+
+    def load(self, state, updates):
+        self.arrays, self.updates = {name: state[name].copy() for name in state}, updates
+
+    def bits(self):
+        return {name: array.tobytes() for name, array in self.arrays.items()}
+
+
+def columns(rows=10):
+    """One input whose value is the row's number."""
+    return {"x": np.arange(float(rows))}
+
+
+def plain(log):
+    """A log without its times."""
+    return [{k: v for k, v in entry.items() if k != "seconds"} for entry in log]
+
+
+def killed(folder, at, recipe=SHORT, save_every=3):
+    """A run in `folder` that dies at update number `at`, from 0."""
+    with pytest.raises(Killed):
+        fit(Toy(die_at=at), columns(), recipe, folder, save_every=save_every)
+
+
+# The step rule
+
+
+@pytest.mark.parametrize(
+    ("features", "per_epoch", "total", "updates"),
+    [
+        (17, 2, 200, 202),
+        (34, 3, 200, 201),
+        (65, 6, 200, 204),
+        (133, 12, 200, 204),
+        (129, 11, 200, 209),
+        (258, 22, 220, 220),
+        (266, 23, 230, 230),
+        (520, 44, 440, 440),
+        (516, 43, 430, 430),
+        (1040, 87, 870, 870),
+        (1, 1, 200, 201),
+    ],
+)
+def test_steps_of_the_few_shot_recipe(features, per_epoch, total, updates):
+    """
+    Ten epochs, at least 200 steps, whole epochs beyond them; numbers measured from the authors' rule on SQuAD.
+    """
+    found = plan(features, Recipe())
+    assert (found.per_epoch, found.total, found.updates) == (per_epoch, total, updates)
+    assert found.warmup == total // 10
+
+
+def test_max_steps_cuts_the_run_and_not_the_schedule():
+    """
+    A run cut short has the learning rates of the whole one.
+    """
+    short, whole = plan(258, replace(Recipe(), max_steps=7)), plan(258, Recipe())
+    assert short == replace(whole, updates=7)
+    assert plan(258, replace(Recipe(), max_steps=10_000)) == whole
+
+
+def test_nothing_to_train_on_is_an_error():
+    """
+    No features, no run.
+    """
+    with pytest.raises(TrainingError, match="the data gave no features"):
+        plan(0, Recipe())
+
+
+# The learning rate
+
+
+@pytest.mark.parametrize(
+    ("update", "expected"),
+    [(0, 0.0), (1, 0.05), (19, 0.95), (20, 1.0), (21, 179 / 180), (110, 0.5), (199, 1 / 180), (200, 0.0), (250, 0.0)],
+)
+def test_the_rate_climbs_and_falls_in_straight_lines(update, expected):
+    """
+    From 0 to the peak in 20 updates, to 0 at 200, and 0 beyond: it never turns negative.
+    """
+    assert rate(plan(17, Recipe()), 1.0, update) == pytest.approx(expected, abs=1e-15)
+
+
+def test_without_warm_up_the_first_rate_is_the_peak():
+    """
+    A warm-up of no updates divides by nothing.
+    """
+    assert rate(plan(17, replace(Recipe(), warmup=0.0)), 3e-5, 0) == 3e-5
+
+
+def test_a_schedule_that_is_all_warm_up_ends_at_zero():
+    """
+    Nor does a fall of no updates.
+    """
+    found = plan(17, replace(Recipe(), warmup=1.0))
+    assert (rate(found, 1.0, 199), rate(found, 1.0, 200)) == (199 / 200, 0.0)
+
+
+# The order of the batches
+
+
+def test_every_row_comes_once_per_epoch():
+    """
+    Ten rows in batches of three: 3, 3, 3 and 1, in each of four epochs.
+    """
+    batches = list(order(10, plan(10, SHORT), SHORT))
+    assert [len(batch) for batch in batches] == [3, 3, 3, 1] * 4
+    for epoch in range(4):
+        assert sorted(np.concatenate(batches[4 * epoch : 4 * epoch + 4])) == list(range(10))
+
+
+def test_each_epoch_and_each_seed_has_its_own_order():
+    """
+    The permutation is a function of seed and epoch: another one for each, the same one again.
+    """
+    long = replace(SHORT, batch_size=100)
+    first, second, *_ = (tuple(rows) for rows in order(100, plan(100, long), long))
+    (other, *_) = (tuple(rows) for rows in order(100, plan(100, long), replace(long, seed=43)))
+    assert len({first, second, other, tuple(range(100))}) == 4
+    assert first == tuple(next(order(100, plan(100, long), long)))
+
+
+@pytest.mark.parametrize("start", [0, 1, 3, 4, 7, 15, 16])
+def test_the_order_can_be_entered_anywhere(start):
+    """
+    Batches from update `start` on are the tail of the whole list, inside an epoch and between two.
+    """
+    whole = [rows.tolist() for rows in order(10, plan(10, SHORT), SHORT)]
+    assert [rows.tolist() for rows in order(10, plan(10, SHORT), SHORT, start)] == whole[start:]
+
+
+@pytest.mark.parametrize(("longest", "tokens"), [(1, 8), (8, 8), (9, 16), (17, 20), (20, 20)])
+def test_trim_cuts_padding_in_steps_of_eight(longest, tokens):
+    """
+    The longest row stays whole, the width is a multiple of 8 or the full one, other columns are left alone.
+    """
+    mask = np.zeros((2, 20), "int64")
+    mask[0, :longest] = 1
+    batch = trim({"attention_mask": mask, "input_ids": mask + 7, "start_positions": np.arange(2)})
+    assert batch["attention_mask"].shape == batch["input_ids"].shape == (2, tokens)
+    assert batch["attention_mask"].sum() == longest
+    assert batch["start_positions"].tolist() == [0, 1]
+
+
+# The run
+
+
+def test_the_log_has_an_entry_per_update(tmp_path):
+    """
+    Step from 1, rate, loss, norm and seconds; the file holds what the function returns.
+    """
+    log = fit(Toy(), columns(), SHORT, tmp_path)
+    schedule = plan(10, SHORT)
+    assert [entry["step"] for entry in log] == list(range(1, 17))
+    assert [entry["lr"] for entry in log] == [rate(schedule, 0.5, update) for update in range(16)]
+    assert [entry["loss"] for entry in log] == [rows.sum() for rows in order(10, schedule, SHORT)]
+    assert set(log[0]) == {"step", "lr", "loss", "norm", "seconds"}
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == log
+
+
+def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
+    """
+    The engine's training step leaves no files, and gets the same run.
+    """
+    monkeypatch.chdir(tmp_path)
+    assert plain(fit(Toy(), columns(), SHORT)) == plain(fit(Toy(), columns(), SHORT, tmp_path / "run"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_batches_are_prepared_before_they_go_in():
+    """
+    The last touch sees the batch's own rows.
+    """
+    log = fit(Toy(), columns(), SHORT, prepare=lambda batch: {"x": 10 * batch["x"]})
+    assert [entry["loss"] for entry in log] == [10 * rows.sum() for rows in order(10, plan(10, SHORT), SHORT)]
+
+
+@pytest.mark.parametrize("at", [0, 2, 3, 4, 6, 15])
+def test_a_killed_run_ends_where_the_whole_one_ends(tmp_path, at):
+    """
+    Before the first checkpoint, right after one, or long after: weights, moments and log are equal bit for bit.
+    """
+    whole, resumed = Toy(), Toy()
+    expected = fit(whole, columns(), SHORT, tmp_path / "whole", save_every=3)
+    killed(tmp_path / "run", at)
+    log = fit(resumed, columns(), SHORT, tmp_path / "run", resume=True, save_every=3)
+    assert resumed.bits() == whole.bits()
+    assert plain(log) == plain(expected)
+    assert [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()] == log
+
+
+def test_a_run_may_be_killed_twice(tmp_path):
+    """
+    A resumed run saves its own checkpoints, and only the newest stays.
+    """
+    whole, last = Toy(), Toy()
+    fit(whole, columns(), SHORT)
+    killed(tmp_path, 4)
+    with pytest.raises(Killed):
+        fit(Toy(die_at=10), columns(), SHORT, tmp_path, resume=True, save_every=3)
+    assert [path.name for path in tmp_path.glob("*step-*")] == ["step-000009"]
+    fit(last, columns(), SHORT, tmp_path, resume=True, save_every=3)
+    assert last.bits() == whole.bits()
+
+
+def test_a_resumed_run_does_not_repeat_what_is_saved(tmp_path):
+    """
+    After a checkpoint at 3 and a death at 5, thirteen updates are left.
+    """
+    steps = []
+    killed(tmp_path, 5)
+    trainer = Toy(loss_of=lambda x: steps.append(x) or float(x))
+    fit(trainer, columns(), SHORT, tmp_path, resume=True)
+    assert len(steps) == 13
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 0.25}, {"seed": 43}, {"batch_size": 5}, {"epochs": 5}])
+def test_another_recipe_does_not_resume(tmp_path, change):
+    """
+    Half a run by one recipe and half by another is neither; old and new values are shown.
+    """
+    killed(tmp_path, 5)
+    name, value = next(iter(change.items()))
+    with pytest.raises(CheckpointError, match=rf"recipe was .*'{name}': .*, now .*'{name}': {value}\b"):
+        fit(Toy(), columns(), replace(SHORT, **change), tmp_path, resume=True)
+
+
+def test_other_data_does_not_resume(tmp_path):
+    """
+    A data set of another size has another order of batches.
+    """
+    killed(tmp_path, 5)
+    with pytest.raises(CheckpointError, match="features was 10, now 11"):
+        fit(Toy(), columns(11), SHORT, tmp_path, resume=True)
+
+
+def test_an_unfinished_run_is_not_overwritten(tmp_path):
+    """
+    Without --resume a folder with a checkpoint is refused, and log and checkpoint stay.
+    """
+    killed(tmp_path, 5)
+    before = (tmp_path / "log.jsonl").read_text()
+    with pytest.raises(CheckpointError, match="unfinished run; add --resume"):
+        fit(Toy(), columns(), SHORT, tmp_path)
+    assert (tmp_path / "log.jsonl").read_text() == before
+    assert recipes.latest(tmp_path).name == "step-000003"
+
+
+@pytest.mark.parametrize("lines", [None, 0, 2])
+def test_a_log_shorter_than_its_checkpoint_does_not_resume(tmp_path, lines):
+    """
+    The log tells where to go on: without its entries, updates would be applied a second time.
+    """
+    killed(tmp_path, 5)
+    log = tmp_path / "log.jsonl"
+    kept = log.read_text().splitlines(keepends=True)[:lines]
+    log.unlink() if lines is None else log.write_text("".join(kept))
+    with pytest.raises(CheckpointError, match=rf"log\.jsonl has {lines or 0} entries, step-000003 comes after 3"):
+        fit(Toy(), columns(), SHORT, tmp_path, resume=True)
+
+
+def test_a_torn_last_line_of_the_log_is_dropped(tmp_path):
+    """
+    A disk that filled up in the middle of an entry does not spoil the run.
+    """
+    killed(tmp_path, 5)
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"step": 6, "lo')
+    log = fit(Toy(), columns(), SHORT, tmp_path, resume=True)
+    assert [entry["step"] for entry in log] == list(range(1, 17))
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 16
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_names_update_and_examples(tmp_path, bad):
+    """
+    The message says which update of how many, and which examples were in the batch.
+    """
+    trainer = Toy()
+    trainer.loss_of = lambda x: bad if trainer.updates == 5 else float(x)
+    rows = list(order(10, plan(10, SHORT), SHORT))[5]
+    with pytest.raises(TrainingError) as caught:
+        fit(trainer, columns(), SHORT, tmp_path, save_every=3, names=lambda rows: [f"q{row}" for row in rows])
+    assert f"update 6 of 16: the loss is {bad}; the batch was q{rows[0]}, q{rows[1]}, q{rows[2]}." in str(caught.value)
+    assert recipes.latest(tmp_path).name == "step-000003"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_norm_that_is_no_number_reaches_no_checkpoint(tmp_path, bad):
+    """
+    Clipping by an infinite norm makes every weight NaN: the older checkpoint must not be replaced by that.
+    """
+    trainer = Toy()
+    trainer.norm_of = lambda loss: bad if trainer.updates == 6 else 1.0
+    with pytest.raises(TrainingError, match=f"update 6 of 16: the gradient norm is {bad}"):
+        fit(trainer, columns(), SHORT, tmp_path, save_every=3)
+    assert recipes.latest(tmp_path).name == "step-000003"
+
+
+@pytest.mark.parametrize("broken", ["save_safetensors", "write_json", "os.replace"])
+def test_a_failing_save_leaves_the_old_checkpoint(tmp_path, monkeypatch, broken):
+    """
+    A full disk costs the new checkpoint, never the old one, and leaves no half of it.
+    """
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "disk full")
+
+    trainer, run = Toy(), {"recipe": {}, "features": 10}
+    recipes.save(trainer, tmp_path, run, 3)
+    before = (tmp_path / "step-000003" / "state.safetensors").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"splinter.ports.recipe.{broken}", full)
+        with pytest.raises(OSError, match="disk full"):
+            recipes.save(trainer, tmp_path, run, 6)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000003"]
+    assert (tmp_path / "step-000003" / "state.safetensors").read_bytes() == before
+
+
+def test_the_newest_checkpoint_is_the_one_with_the_most_updates(tmp_path):
+    """
+    By number, not by text; partial ones and other folders do not count.
+    """
+    for name in ("step-000009", "step-000100", "step-1000000", ".step-2000000.7.partial", "step-old"):
+        (tmp_path / name).mkdir()
+    assert recipes.latest(tmp_path).name == "step-1000000"
+
+
+def test_a_finished_run_forgets_its_states(tmp_path):
+    """
+    Whole and partial training states go, the log stays.
+    """
+    killed(tmp_path, 5)
+    (tmp_path / ".step-000006.1.partial").mkdir()
+    recipes.forget(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]

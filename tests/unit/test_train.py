@@ -1,0 +1,73 @@
+"""The Paddle trainer: compiled equals eager, the same seed gives the same weights, another seed others."""
+
+import numpy as np
+import pytest
+
+from splinter import runtime
+from splinter.align import paddle_side
+from splinter.ports import recipe
+from splinter.ports.splinter import cases, train
+from splinter.ports.splinter.model import SplinterForQuestionAnswering
+
+FOLDER = cases.tiny()
+
+
+def opened(compiled: bool):
+    runtime.tune()
+    model = train.open_model(FOLDER, "paper", "pretrained", repeated=compiled)
+    return model
+
+
+@pytest.mark.parametrize("name", ["padded", "odd", "single"])
+def test_compiled_forward_is_bit_equal_to_eager(name):
+    """The static graph changes no bit of the logits, whatever the batch's shape."""
+    inputs = cases.model_inputs(cases.batches(FOLDER, "paper")[name])
+    eager, compiled = (train.logits(opened(c), inputs) for c in (False, True))
+    assert np.abs(eager[0]).max() > 1
+    for a, b in zip(eager, compiled, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_compiled_gradients_equal_eager_to_rounding():
+    """The same loss, and every parameter's gradient up to the order of a few additions."""
+    batch = paddle_side.from_numpy(cases.batches(FOLDER, "paper")["padded"], "float32")
+    found = []
+    for compiled in (False, True):
+        model = SplinterForQuestionAnswering.from_pretrained(FOLDER, mode="paper", **train.NO_DROPOUT)
+        if compiled:
+            model.compile()
+        model.train()
+        loss = train.loss(model, train.forward(model, batch), batch)
+        loss.backward()
+        found.append((loss.item(), {n: p.grad.numpy() for n, p in model.named_parameters()}))
+    (eager_loss, eager), (compiled_loss, compiled) = found
+    assert eager_loss == compiled_loss
+    norm = max(np.abs(gradient).max() for gradient in eager.values())
+    for name, gradient in eager.items():
+        np.testing.assert_allclose(gradient, compiled[name], rtol=1e-5, atol=1e-6 * norm, err_msg=name)
+
+
+def weights_after(compiled: bool, seed: int) -> np.ndarray:
+    """One matrix after five updates with dropout on."""
+    hyper = recipe.Recipe(seed=seed, min_steps=0, max_steps=5, epochs=3, learning_rate=1e-3)
+    columns = cases.model_inputs(train.columns(cases.TRAINING, "paper"), labels=True)
+    model = opened(compiled)
+    recipe.fit(train.trainer(model, hyper), columns, hyper, prepare=recipe.trim)
+    return paddle_side.state(model)["bert.encoder.1.inner.weight"]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_same_seed_same_weights(compiled):
+    """Dropout and order of batches follow the seed, to the bit."""
+    first, again, other = (weights_after(compiled, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-5
+
+
+def test_decay_reaches_matrices_only():
+    """By structured name: no bias, no LayerNorm weight."""
+    names = [n for n, _ in opened(False).named_parameters()]
+    decayed = set(train.decayed(names))
+    assert "bert.encoder.0.inner.weight" in decayed
+    assert not any("norm" in name or name.endswith("bias") for name in decayed)
+    assert len(decayed) == sum(name.endswith("weight") and "norm" not in name for name in names)
