@@ -41,10 +41,16 @@ def align_table(paths: list[Path]) -> str:
     """One row per step: the worst of all modes, by precision."""
     results = [r for path in paths for r in json.loads(path.read_text(encoding="utf-8"))["results"]]
     results = [r for r in results if r["system"] == "splinter" and r["verdict"] != "skipped"]
-    rows = ["| step | 2021 port | here, float64 or exact | here, float32 | numbers compared | verdict |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| step | 2021 port | here, float64 or exact | here, float32 | numbers compared | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
     for step in STEPS:
         mine = [r for r in results if r["step"] == step]
-        cells = [_worst([r for r in mine if r["dtype"] != "float32"]), _worst([r for r in mine if r["dtype"] == "float32"])]
+        cells = [
+            _worst([r for r in mine if r["dtype"] != "float32"]),
+            _worst([r for r in mine if r["dtype"] == "float32"]),
+        ]
         count = sum(r["values"] for r in mine)
         verdict = "passed" if mine and all(r["verdict"] == "passed" for r in mine) else "not passed"
         rows.append(f"| {step} | {EARLIER[step]} | {cells[0]} | {cells[1]} | {count:,} | {verdict} |")
@@ -59,7 +65,12 @@ def _worst(results: list[dict]) -> str:
     if results[0]["dtype"] == "statistics" or results[0]["step"] == "init":
         room = min(r["headroom"] for r in results if r["headroom"])
         return f"KS distance {1 / room:.2f} of critical"
-    tensors = [(t["max_rel"], t["max_abs"], t["name"]) for r in results for t in r["tensors"] if t["allowed"] or not t["passed"]]
+    tensors = [
+        (t["max_rel"], t["max_abs"], t["name"])
+        for r in results
+        for t in r["tensors"]
+        if t["allowed"] or not t["passed"]
+    ]
     if results[0]["step"] == "regularization":
         tensors = [t for t in tensors if t[2].startswith("factor")]
     tensors = [t for t in tensors if not re.search(r"key\.bias|cls\.(start|end)\.norm\.bias", t[2])]

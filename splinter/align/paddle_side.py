@@ -69,7 +69,9 @@ def state(model: paddle.nn.Layer) -> dict[str, np.ndarray]:
     return {name: to_numpy(p) for name, p in model.named_parameters()}
 
 
-def trace(model: paddle.nn.Layer, forward: Callable, batch: Mapping[str, np.ndarray], dtype: str, paths) -> dict:
+def trace(
+    model: paddle.nn.Layer, forward: Callable, batch: Mapping[str, np.ndarray], dtype: str, paths
+) -> tuple[dict, dict]:
     """Outputs of the layers at `paths` in the order they ran, then the outputs of `forward`.
 
     A layer that runs more than once gives `path`, `path#1`, `path#2`, ...

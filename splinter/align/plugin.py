@@ -55,7 +55,9 @@ def cases(ports: Iterable[Port], tolerances: Mapping[str, Mapping[str, Row]], st
         row = tolerances.get(step, {}).get(port.name)
         wanted = PRECISIONS if step in ROUNDED else ()
         if row is None or (wanted and (isinstance(row, Tolerance) or set(wanted) - set(row))):
-            raise MissingTolerance(f"no tolerance for step {step!r} of {port.name!r}: add TOLERANCES[{step!r}][{port.name!r}]")
+            raise MissingTolerance(
+                f"no tolerance for step {step!r} of {port.name!r}: add TOLERANCES[{step!r}][{port.name!r}]"
+            )
     return pytest.mark.align_step(step=step, ports=chosen, rows=tolerances[step])
 
 
@@ -72,7 +74,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "align_step(step, ports, rows): one alignment step; use splinter.align.plugin.cases")
+    config.addinivalue_line(
+        "markers", "align_step(step, ports, rows): one alignment step; use splinter.align.plugin.cases"
+    )
     config.addinivalue_line("markers", "base: at base size, minutes each; runs with --checkpoint base")
     config.stash[_HASHES] = {}
     if not hasattr(config, "workerinput"):
@@ -105,14 +109,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Whatever becomes of a step, a skip by a mark included, leaves a record; no verdict but a skip is there yet."""
     if item.get_closest_marker("align_step") and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-        port, mode, checkpoint, dtype, step = item.callspec.params["pair"]
+        case: Any = item.callspec.params["pair"]
+        port, mode, checkpoint, dtype, step = case
         reference = "twin" if mode == "paper" else ""
         record = Alignment(port.name, mode, step, checkpoint, dtype, reference).record(EXACT, "skipped")
         item.stash[_RECORD] = {**record, "tolerance": None}
 
 
 @pytest.fixture
-def pair(request: pytest.FixtureRequest) -> Pair:
+def pair(request: Any) -> Pair:
     """Both sides of one case; skips with the reason when its checkpoint is not to be had."""
     port, mode, checkpoint, dtype, _ = request.param
     if checkpoint in port.checkpoints:
@@ -192,7 +197,7 @@ class Recorder:
         self.environment: dict[str, Any] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.results += [json.loads(value) for key, value in report.user_properties if key == "alignment"]
+        self.results += [json.loads(str(value)) for key, value in report.user_properties if key == "alignment"]
         report.user_properties[:] = [pair for pair in report.user_properties if pair[0] != "alignment"]
 
     @pytest.hookimpl(optionalhook=True)

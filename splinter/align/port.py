@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,11 +21,22 @@ Arrays = Mapping[str, np.ndarray]
 PRECISIONS = ("float64", "float32")
 
 
+class MissingFunction(LookupError):
+    """A step needs a function that a side does not describe."""
+
+
+def _absent(name: str) -> Callable[..., Any]:
+    def missing(*arguments: Any) -> Any:
+        raise MissingFunction(f"this side describes no {name!r}, which the step needs; add it to its Side")
+
+    return missing
+
+
 @dataclass(frozen=True)
 class Side:
     """One implementation: functions over one framework's models and tensors.
 
-    A step asks only for the functions it needs; a side without one leaves it None, and the step says so.
+    A step asks only for the functions it needs; where a side leaves one out, that step fails and says so.
 
     Args:
         framework: "torch" or "paddle"; picks the driver (torch_side.py, paddle_side.py). An outside port may
@@ -51,13 +63,13 @@ class Side:
     build: Callable[[Path], Any]
     forward: Callable[[Any, Any], Mapping[str, Any]]
     loss: Callable[[Any, Any, Any], Any]
-    optimizer: Callable[[Mapping[str, Any], Any, Iterable[str]], Any] | None = None
-    decayed: Callable[[Iterable[str]], Sequence[str]] | None = None
-    hyperparameters: Callable[[], Mapping[str, float]] | None = None
-    rates: Callable[[int, Any], Sequence[float]] | None = None
-    data: Callable[[str], Arrays] | None = None
-    metric: Callable[[str, Arrays | None], Arrays] | None = None
-    train: Callable[[Path, str], Arrays] | None = None
+    optimizer: Callable[[Mapping[str, Any], Any, Iterable[str]], Any] = _absent("optimizer")
+    decayed: Callable[[Iterable[str]], Sequence[str]] = _absent("decayed")
+    hyperparameters: Callable[[], Mapping[str, float]] = _absent("hyperparameters")
+    rates: Callable[[int, Any], Sequence[float]] = _absent("rates")
+    data: Callable[[str], Arrays] = _absent("data")
+    metric: Callable[[str, Arrays | None], Arrays] = _absent("metric")
+    train: Callable[[Path, str], Arrays] = _absent("train")
 
     @property
     def driver(self) -> ModuleType:

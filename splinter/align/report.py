@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -23,7 +24,7 @@ from .steps import STEPS
 SCHEMA = 1
 # verdict -> its word in a matrix cell; from the gravest to the mildest, so that a mixed cell shows the first it holds
 CELLS = {"failed": "FAIL", "xfailed": "xfail", "passed": "ok", "skipped": "skip"}
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "system": str,
     "mode": str,
     "step": str,
@@ -119,7 +120,7 @@ def overall(alignment):
 def matrix(alignment):
     """Plain text, at most 100 columns: a row per system and mode, a column per step, a cell as grave as its worst."""
     heads = [{"optimizer": "optim", "regularization": "regular"}.get(step, step) for step in STEPS]
-    rows = {}
+    rows: dict = {}
     for result in alignment["results"]:
         row = rows.setdefault(f"{result['system']} {result['mode']}", {})
         row.setdefault(result["step"], set()).add(verdict(result))
@@ -128,7 +129,7 @@ def matrix(alignment):
     lines = [" ".join([" " * label_width, *heads])]
     for label, row in rows.items():
         cells = []
-        for step, head in zip(STEPS, heads):
+        for step, head in zip(STEPS, heads, strict=True):
             word = next((CELLS[name] for name in CELLS if name in row.get(step, ())), "-")
             cells.append(word.ljust(len(head)))
         if len(label) > label_width:  # a long name gets a line of its own rather than lose its end
@@ -268,9 +269,7 @@ def plot(series, log, mark=None):
             dots.append(f"M{spot}h0")  # a line of length 0 with round caps is a dot
             pen = "L"
         gaps = sum(1 for value in series[name] if clean(value) is None)
-        lines.append(
-            {"name": name, "path": "".join(path), "dots": "".join(dots if last < 60 else []), "gaps": gaps}
-        )
+        lines.append({"name": name, "path": "".join(path), "dots": "".join(dots if last < 60 else []), "gaps": gaps})
     labels = [(y(10**tick) if log else y(tick), f"1e{tick:.0f}" if log else f"{tick:.10g}") for tick in ticks]
     if has_zero:
         labels.insert(0, (y(0), "0"))
@@ -300,9 +299,7 @@ def thin(values, limit=1200):
     kept = []
     for start in range(0, len(points), width):
         solid = [point for point in points[start : start + width] if point[1] is not None]
-        lowest, highest = (
-            pick(solid, key=lambda point: point[1], default=(start, None)) for pick in (min, max)
-        )
+        lowest, highest = (pick(solid, key=lambda point: point[1], default=(start, None)) for pick in (min, max))
         extremes = {lowest, highest}
         kept += sorted(extremes)
     return kept
@@ -336,11 +333,11 @@ def render(alignment):
     """
     check(alignment)
     details = [detail(place, result) for place, result in enumerate(alignment["results"])]
-    rows = {}
+    rows: dict = {}
     for item in details:
         row = rows.setdefault((item["system"], item["mode"], item["checkpoint"], item["dtype"]), {})
         row.setdefault(item["step"], []).append(item)
-    sections = {}
+    sections: dict = {}
     for item in details:
         sections.setdefault((item["system"], item["mode"]), []).append(item)
     for items in sections.values():
@@ -349,9 +346,7 @@ def render(alignment):
     dates = (environment.get(key) for key in ("date", "created", "timestamp", "time"))
     state, sentence = overall(alignment)
     page = resources.files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
-    engine = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    engine = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     engine.filters.update(number=number, shape=shape)
     return engine.from_string(page).render(
         state=state,
@@ -411,9 +406,7 @@ def check(alignment):
         for name, kind in FIELDS.items():
             expect(name in result, f"results[{place}] lacks {name!r}", where)
             wrong = f"results[{place}].{name} is of the wrong type: {result[name]!r}"
-            expect(
-                isinstance(result[name], kind) and not isinstance(result[name], bool), wrong, (*where, name)
-            )
+            expect(isinstance(result[name], kind) and not isinstance(result[name], bool), wrong, (*where, name))
         for name, kind in OPTIONAL.items():
             given = result.get(name)
             wrong = f"results[{place}].{name} must be a {kind.__name__} of objects"
@@ -458,19 +451,24 @@ def read(path):
 
 def line_of(text, where):
     """The line, from 1, where the value behind the keys `where` starts; of its container if it is missing."""
-    space, position = re.compile(r"[\s,:]*").match, 0
+    blank = re.compile(r"[^\s,:]|\Z")
+
+    def skip(start):
+        found = blank.search(text, start)
+        return found.start() if found else len(text)
+
     decode = json.JSONDecoder().raw_decode
-    position = space(text, 0).end()
+    position = skip(0)
     for wanted in where:
-        inside, place, found = space(text, position + 1).end(), 0, None
+        inside, place, found = skip(position + 1), 0, None
         while text[inside] not in "]}" and found is None:
             name = place
             if text[position] == "{":
                 name, inside = decode(text, inside)
-                inside = space(text, inside).end()
+                inside = skip(inside)
             if name == wanted:
                 found = inside
-            inside = space(text, decode(text, inside)[1]).end()
+            inside = skip(decode(text, inside)[1])
             place += 1
         if found is None:
             break
@@ -526,9 +524,7 @@ def main(argv=None):
         epilog="Exit code 0 says that the report was written, not that all steps passed; 2: input or output unusable.",
     )
     parser.add_argument("alignment", type=Path, help="the file that pytest --align-json=FILE wrote")
-    parser.add_argument(
-        "--out", type=Path, default=Path("report"), help="folder for index.html (default: %(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder for index.html (default: %(default)s)")
     parser.add_argument(
         "--badges", type=Path, help="folder for STEP.json, shields.io endpoints (default: none written)"
     )

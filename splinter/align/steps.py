@@ -70,9 +70,9 @@ def forward(pair: Pair) -> Alignment:
     modules = pair.port.weights(pair.mode).modules(pair.our_names)  # our path -> their path
     to_ours, to_self = {t: o for o, t in modules.items()}, {o: o for o in modules}
     for name, batch in pair.port.batches(pair.folder, pair.mode).items():
-        run = [(pair.theirs, theirs, modules.values(), to_ours, pair.dtype)]
-        run += [(pair.ours, ours, modules, to_self, pair.dtype)]
-        run += [(pair.theirs, referee, modules.values(), to_ours, "float64")] if referee is not None else []
+        run = [(pair.theirs, theirs, list(modules.values()), to_ours, pair.dtype)]
+        run += [(pair.ours, ours, list(modules), to_self, pair.dtype)]
+        run += [(pair.theirs, referee, list(modules.values()), to_ours, "float64")] if referee is not None else []
         traces = [_trace(pair, side, model, batch, paths, names, dtype) for side, model, paths, names, dtype in run]
         for part in (0, 1):
             judged = traces[2][part] if referee is not None else None
@@ -82,7 +82,6 @@ def forward(pair: Pair) -> Alignment:
 
 def _add_hyperparameters(alignment: Alignment, pair: Pair, names: tuple[str, ...]) -> None:
     """Defaults of both sides, side by side: a port with another default trains another model."""
-    assert pair.theirs.hyperparameters and pair.ours.hyperparameters
     theirs, ours = pair.theirs.hyperparameters(), pair.ours.hyperparameters()
     for name in names:
         alignment.add(f"default {name}", float(theirs[name]), float(ours[name]), exact=True)
@@ -91,7 +90,6 @@ def _add_hyperparameters(alignment: Alignment, pair: Pair, names: tuple[str, ...
 def _columns(pair: Pair, step: str) -> Alignment:
     alignment = pair.alignment(step, "exact")
     for source in pair.port.data_sources(step, pair.mode):
-        assert pair.theirs.data and pair.ours.data
         alignment.add_all(f"{source}/", pair.theirs.data(source), pair.ours.data(source), exact=True)
     return alignment
 
@@ -113,7 +111,6 @@ def metric(pair: Pair) -> Alignment:
     """The same predictions get the same scores, and the same logits the same predictions, to the last bit."""
     alignment = pair.alignment("metric", "exact")
     for case, source in pair.port.metric_cases(pair.mode).items():
-        assert pair.theirs.metric and pair.ours.metric and pair.theirs.data
         columns = pair.theirs.data(source) if source else None  # one input for both: data has steps of its own
         alignment.add_all(f"{case}/", pair.theirs.metric(case, columns), pair.ours.metric(case, columns), exact=True)
     return alignment
@@ -148,7 +145,6 @@ def lr(pair: Pair) -> Alignment:
     alignment = pair.alignment("lr", "exact")
     _add_hyperparameters(alignment, pair, ("learning_rate", "warmup", "epochs", "min_steps", "batch_size"))
     for features in pair.port.features:
-        assert pair.theirs.rates and pair.ours.rates
         theirs, ours = (np.array(s.rates(features, pair.port.recipe())) for s in (pair.theirs, pair.ours))
         alignment.add(f"{features} features", theirs, ours)
     return alignment
@@ -163,15 +159,13 @@ def optimizer(pair: Pair) -> Alignment:
     shapes = {"matrix.weight": (5, 7), "LayerNorm.weight": (7,), "layer.bias": (3,)}
     initial = {n: rng.normal(size=s).astype("float32") for n, s in shapes.items()}
     sizes = rng.uniform(-12, 2, size=OPTIMIZER_UPDATES)  # powers of ten: epsilon rules the small ones
-    gradients = [
-        {n: (rng.normal(size=s) * 10.0**e).astype("float32") for n, s in shapes.items()} for e in sizes
-    ]
+    gradients = [{n: (rng.normal(size=s) * 10.0**e).astype("float32") for n, s in shapes.items()} for e in sizes]
     rates = np.where(np.arange(OPTIMIZER_UPDATES) % 50, rng.uniform(0, 1e-3, OPTIMIZER_UPDATES), 0.0)
 
     def run(side: Side, decay: float, clip: float, dtype: str):
-        driver, history = side.driver, {}
+        driver = side.driver
+        history: dict[str, list[np.ndarray]] = {}
         named = driver.free_parameters(initial, dtype)
-        assert side.optimizer
         recipe = replace(pair.port.recipe(), weight_decay=decay, max_norm=clip)
         optimizer = side.optimizer(named, recipe, ["matrix.weight"])
         for step, (rate, arrays) in enumerate(zip(rates, gradients, strict=True)):
@@ -199,23 +193,23 @@ def regularization(pair: Pair) -> Alignment:
     alignment = pair.alignment("regularization", "exact")
     theirs, ours = pair.model(pair.theirs, "float64"), pair.model(pair.ours, "float64")
     their_names = list(pair.theirs.driver.parameters(theirs))
-    assert pair.theirs.decayed and pair.ours.decayed and pair.theirs.optimizer and pair.ours.optimizer
     decayed = pair.theirs.decayed(their_names)
     translated = sorted(pair.translate({name: np.zeros((1, 1)) for name in decayed}))
-    alignment.add("decayed names", np.array(translated), np.array(sorted(pair.ours.decayed(pair.our_names))), exact=True)
+    ours_decayed = pair.ours.decayed(pair.our_names)
+    alignment.add("decayed names", np.array(translated), np.array(sorted(ours_decayed)), exact=True)
     _add_hyperparameters(alignment, pair, ("weight_decay", "max_norm"))
 
     # one update with zero gradients: only decay moves a weight, by the factor 1 - rate * decay
     recipe = replace(pair.port.recipe(), weight_decay=0.01)
     moved = {}
-    for side, model, names in ((pair.theirs, theirs, decayed), (pair.ours, ours, pair.ours.decayed(pair.our_names))):
+    for side, model, names in ((pair.theirs, theirs, decayed), (pair.ours, ours, ours_decayed)):
         named = side.driver.parameters(model)
         zeros = {name: np.zeros(tuple(p.shape)) for name, p in named.items()}
         before = side.driver.state(model)
         side.driver.set_gradients(named, zeros, "float64")
         side.optimizer(named, recipe, names).step(0.1)
         after = side.driver.state(model)
-        moved[side.kind] = {name: np.divide(after[name], w, out=np.ones_like(w), where=w != 0) for name, w in before.items()}
+        moved[side.kind] = {n: np.divide(after[n], w, out=np.ones_like(w), where=w != 0) for n, w in before.items()}
     for name, factor in pair.translate(moved[pair.theirs.kind]).items():
         # rounding of w - 0.001 w, in units of w
         alignment.add(f"factor of {name}", factor, moved[pair.ours.kind][name], bound=1e-14)
@@ -279,17 +273,14 @@ def _add_updates(alignment: Alignment, pair: Pair, runs: list[tuple[Side, str]],
     """Twenty updates with the recipe's optimizer; parameters after 1, 2 and 20 (the first has rate 0)."""
     batches = pair.port.train_batches(pair.folder, pair.mode)
     recipe = pair.port.recipe()
-    results = []
+    results: list[tuple] = []
     for side, dtype in runs:
         model = pair.model(side, dtype)
         named = side.driver.parameters(model)
-        assert side.optimizer and side.decayed and side.rates
         optimizer = side.optimizer(named, recipe, side.decayed(list(named)))
         rates = list(side.rates(pair.port.features[0], recipe))[: len(batches)]
         keep = (1, 2, len(batches)) if len(results) < 2 else ()  # weights are compared directly, not refereed
-        results.append(
-            side.driver.updates(model, side.forward, side.loss, optimizer, rates, batches, dtype, keep)
-        )
+        results.append(side.driver.updates(model, side.forward, side.loss, optimizer, rates, batches, dtype, keep))
         del model, named, optimizer
     dtype, refereed = pair.dtype, len(results) > 2
     for i, name in enumerate(("losses", "norms")):
@@ -352,7 +343,6 @@ def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray, alpha: float) -> tuple[floa
 def training(pair: Pair) -> Alignment:
     """A whole few-shot run on the same batches gives the same curve, the same answers and the same scores."""
     alignment = pair.alignment("training")
-    assert pair.theirs.train and pair.ours.train
     theirs, ours = (side.train(pair.folder, pair.dtype) for side in (pair.theirs, pair.ours))
     alignment.add_all("", theirs, ours)
     for name in ("loss", "norm"):

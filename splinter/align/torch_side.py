@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -28,8 +29,10 @@ def read_bin(path: Path) -> dict[str, np.ndarray]:
         UnsafeFile: the file asks to run code, or is no torch checkpoint.
     """
     try:
-        # files older than torch 1.6 are no zip archives and cannot be mapped
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a strange pickle, which is refused in one line below
+            # files older than torch 1.6 are no zip archives and cannot be mapped
+            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         code = re.search(r"GLOBAL (\S+)", str(error))  # the rest of torch's text tells how to run it after all
         reason = f"it asks to run {code[1]}" if code else "damaged, or not saved by torch"
@@ -120,7 +123,9 @@ def float64_softmax() -> Iterator[None]:
         torch.nn.functional.softmax = plain
 
 
-def trace(model: torch.nn.Module, forward: Callable, batch: Mapping[str, np.ndarray], dtype: str, paths) -> dict:
+def trace(
+    model: torch.nn.Module, forward: Callable, batch: Mapping[str, np.ndarray], dtype: str, paths
+) -> tuple[dict, dict]:
     """Outputs of the modules at `paths` in the order they ran, then the outputs of `forward`.
 
     A module that runs more than once gives `path`, `path#1`, `path#2`, ...

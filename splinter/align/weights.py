@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -174,8 +175,8 @@ class WeightMap:
 class SafetensorsFile(Mapping[str, np.ndarray]):
     """A checkpoint file read one tensor at a time.
 
-    The file is reopened for each tensor: a mapping that stays open keeps every page it has touched
-    resident, and a conversion would need twice the memory of the checkpoint.
+    Read by `pread`, not mapped: every page of a mapping that is touched counts as resident, and a conversion
+    would need twice the memory of the checkpoint.
 
     Attributes:
         headers: name -> (shape, numpy dtype name, or the file's own for what numpy lacks); nothing is read for it.
@@ -203,7 +204,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
     def _open(self):
         from safetensors import safe_open
 
-        return safe_open(self.path, framework="np")
+        return safe_open(self.path, framework="np", backend="pread")
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
@@ -283,7 +284,7 @@ def write_whole(path: Path, body: Callable, mode: str = "wb") -> None:
         OSError: disk full and the like; the old file is untouched and the partial one removed.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
         with open(partial, mode, **text) as file:
             body(file)

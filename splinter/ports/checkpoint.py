@@ -88,7 +88,7 @@ def config_from_dict(cls: type[Config], values: Mapping[str, Any], source: str) 
                 raise CheckpointError(f"{source}: key {field.name!r} is missing")
             continue
         value = values[field.name]
-        kind = {"int": int, "float": (int, float), "str": str}[str(field.type)]
+        kind: Any = {"int": int, "float": (int, float), "str": str}[str(field.type)]
         if isinstance(value, bool) or not isinstance(value, kind):
             raise CheckpointError(f"{source}: {field.name} is {value!r}, expected {field.type}")
         known[field.name] = value

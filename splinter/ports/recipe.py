@@ -6,6 +6,7 @@ Both frameworks train through `fit`; what is theirs alone (forward, backward, up
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -130,6 +131,7 @@ def fit(
     names: Callable[[np.ndarray], list[str]] | None = None,
     progress: bool = False,
     prepare: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]] = dict,
+    about: Mapping[str, Any] | None = None,
 ) -> list[dict[str, float]]:
     """Train; returns the log, one entry per update.
 
@@ -145,6 +147,7 @@ def fit(
         names: row numbers -> names of the examples, for error messages.
         progress: a bar on standard error.
         prepare: last touch to a batch before it goes in (cutting off padding, say).
+        about: what else decides the run (JSON values); a resumed run must be told the same.
 
     Raises:
         TrainingError: the loss is not finite; names update and batch.
@@ -152,7 +155,7 @@ def fit(
     """
     features = len(next(iter(columns.values())))
     schedule = plan(features, recipe)
-    run = {"recipe": asdict(recipe), "features": features}
+    run = {"recipe": asdict(recipe), "features": features, "data": _digest(columns), **(about or {})}
     log: list[dict[str, float]] = []
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -245,17 +248,35 @@ def forget(folder: Path) -> None:
         shutil.rmtree(path)
 
 
+def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Where `stored` says otherwise than `now`, each as "seed was 42, now 7"; mappings are looked into."""
+    found = []
+    for key, value in json.loads(json.dumps(now)).items():
+        was = stored.get(key)
+        if isinstance(value, dict) and isinstance(was, dict):
+            found += differences(was, value)
+        elif was != value:
+            found.append(f"{key} was {was}, now {value}")
+    return found
+
+
+def _digest(columns: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(columns):
+        digest.update(f"{name} {columns[name].dtype.str} {columns[name].shape}".encode())
+        digest.update(np.ascontiguousarray(columns[name]).data)
+    return digest.hexdigest()[:16]
+
+
 def _resume(trainer: Trainer, folder: Path, run: Mapping[str, Any]) -> list[dict[str, float]]:
     newest = latest(folder)
     if newest is None:
         return []  # killed before the first checkpoint: the run starts again, from the same seed
     stored = read_json(newest / STATE)
-    for key in run:
-        if stored.get(key) != json.loads(json.dumps(run[key])):
-            raise CheckpointError(
-                f"{newest / STATE}: {key} was {stored.get(key)}, now {run[key]}; resume with the same data and "
-                "options, or start in another folder"
-            )
+    if other := differences(stored, {**run, "updates": int(newest.name.removeprefix("step-"))}):
+        raise CheckpointError(
+            f"{newest / STATE}: {'; '.join(other)}; resume with the same data and options, or start in another folder"
+        )
     trainer.load(SafetensorsFile(newest / "state.safetensors"), stored["updates"])
     lines = (folder / LOG).read_text(encoding="utf-8").splitlines() if (folder / LOG).is_file() else []
     if len(lines) < stored["updates"]:
@@ -263,4 +284,7 @@ def _resume(trainer: Trainer, folder: Path, run: Mapping[str, Any]) -> list[dict
             f"{folder / LOG} has {len(lines)} entries, {newest.name} comes after {stored['updates']}; "
             "start in another folder"
         )
-    return [json.loads(line) for line in lines[: stored["updates"]]]
+    try:
+        return [json.loads(line) for line in lines[: stored["updates"]]]
+    except ValueError as error:
+        raise CheckpointError(f"{folder / LOG} is damaged ({error}); start in another folder") from None

@@ -77,7 +77,8 @@ def read_passages(path=PATH / "passages.txt"):
 def _passage(lines):
     plain = unicodedata.normalize("NFKD", lines[0]).encode("ascii", "ignore").decode().lower()
     name = "-".join(re.findall(r"[a-z0-9]+", plain))
-    split, text, whole, questions = "", [], [], []
+    split, text, whole = "", [], []
+    questions: list[Question] = []
     for line in lines[1:]:
         key, _, value = line.partition(": ")
         if key == "split":
@@ -90,6 +91,7 @@ def _passage(lines):
             questions[-1].tags.extend(value.split())
         elif key == "A":
             match = ANSWER.fullmatch(value)
+            assert match, f"not an answer: {value!r}"
             which = tuple(int(number) for number in match["which"].replace("@", "").split()) or (1,)
             questions[-1].golds.append(Gold(match["text"], which))
         else:
@@ -137,7 +139,7 @@ def mrqa_lines(passages, split):
     Returns:
         A list of dicts, the header first.
     """
-    lines = [{"header": {"dataset": "sample", "split": split}}]
+    lines: list[dict] = [{"header": {"dataset": "sample", "split": split}}]
     for passage in (passage for passage in passages if passage.split == split):
         tokens = tokenize(passage.text, passage.whole)
         qas = [_mrqa_question(question, passage, tokens) for question in passage.questions]
@@ -229,7 +231,8 @@ def _letters(word):
 
 
 def _merges(words):
-    counts, places = Counter(), defaultdict(set)
+    counts: Counter = Counter()
+    places = defaultdict(set)
 
     def add(index, sign):
         pieces, count = words[index]

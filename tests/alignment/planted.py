@@ -107,13 +107,18 @@ def _(patch):
 
 @bug("encoder LayerNorm epsilon 1e-5 for 1e-12", "forward")
 def _(patch):
-    _wrap(patch, encoder.BertLayer, "__init__", lambda init: lambda self, c: init(self, replace(c, layer_norm_eps=1e-5)))
+    _wrap(
+        patch, encoder.BertLayer, "__init__", lambda init: lambda self, c: init(self, replace(c, layer_norm_eps=1e-5))
+    )
 
 
 @bug("head LayerNorm epsilon 1e-12 for 1e-5, as a base class resets it", "forward")
 def _(patch):
     _wrap(
-        patch, model.SpanTransform, "__init__", lambda init: lambda self, c: init(self, replace(c, head_layer_norm_eps=1e-12))
+        patch,
+        model.SpanTransform,
+        "__init__",
+        lambda init: lambda self, c: init(self, replace(c, head_layer_norm_eps=1e-12)),
     )
 
 
@@ -143,7 +148,9 @@ def _(patch):
 
 
 def _inputs(patch, change: Callable) -> None:
-    _wrap(patch, model.SplinterForQuestionAnswering, "inputs", lambda plain: lambda self, *a: change(plain(self, *a), *a))
+    _wrap(
+        patch, model.SplinterForQuestionAnswering, "inputs", lambda plain: lambda self, *a: change(plain(self, *a), *a)
+    )
 
 
 @bug("[SEP] left in the mask", "forward", mode="paper")
@@ -214,7 +221,9 @@ def _(patch):
 
 @bug("literal [MASK] cut into pieces by the tokenizer", "dev_data", mode="paper")
 def _(patch):
-    _wrap(patch, data, "question_with_mask", lambda plain: lambda question: plain(question).replace("[MASK]", "[ MASK ]"))
+    _wrap(
+        patch, data, "question_with_mask", lambda plain: lambda question: plain(question).replace("[MASK]", "[ MASK ]")
+    )
 
 
 @bug("uncased tokenizer for a cased model", "dev_data")
@@ -292,7 +301,10 @@ def _(patch):
 @bug("first gold answer only", "metric")
 def _(patch):
     _wrap(
-        patch, metric, "evaluate", lambda plain: lambda golds, *a, **k: plain({q: g[:1] for q, g in golds.items()}, *a, **k)
+        patch,
+        metric,
+        "evaluate",
+        lambda plain: lambda golds, *a, **k: plain({q: g[:1] for q, g in golds.items()}, *a, **k),
     )
 
 
@@ -414,9 +426,7 @@ def _(patch):
 
 @bug("drop_last in the count of batches", "lr")
 def _(patch):
-    _wrap(
-        patch, recipe, "plan", lambda plain: lambda n, r: plain(max(r.batch_size, n - n % r.batch_size), r)
-    )
+    _wrap(patch, recipe, "plan", lambda plain: lambda n, r: plain(max(r.batch_size, n - n % r.batch_size), r))
 
 
 @bug("default learning rate 5e-5 for 3e-5", "lr")
@@ -609,7 +619,9 @@ def _(patch):
 
 @bug("Paddle's Xavier default left in place", "init")
 def _(patch):
-    patch.setattr(encoder, "linear", lambda i, o, std, bias=True: paddle.nn.Linear(i, o, bias_attr=None if bias else False))
+    patch.setattr(
+        encoder, "linear", lambda i, o, std, bias=True: paddle.nn.Linear(i, o, bias_attr=None if bias else False)
+    )
 
 
 @bug("new head not drawn from N(0, 0.02)", "init")

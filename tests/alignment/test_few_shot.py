@@ -65,14 +65,22 @@ def test_training_path_on_a_local_hub_cache(hub, framework, tmp_path):
     files = dict.fromkeys((42, 43), SAMPLE / "fewshot-train.jsonl")
     hyper = Recipe(epochs=1, min_steps=0, max_steps=3)
     said = []
-    found = few_shot.run(settings, files, SAMPLE / "squad-dev.json", tmp_path / "runs", hyper, limit=20, say=said.append)
+    found = few_shot.run(
+        settings, files, SAMPLE / "squad-dev.json", tmp_path / "runs", hyper, limit=20, say=said.append
+    )
     assert [one["total"] for one in found["runs"]] == [20, 20]
     assert found["f1"]["deviation"] == 0  # the same file twice, the same seed: the same weights
-    again = few_shot.run(settings, files, SAMPLE / "squad-dev.json", tmp_path / "runs", hyper, limit=20, say=said.append)
+    again = few_shot.run(
+        settings, files, SAMPLE / "squad-dev.json", tmp_path / "runs", hyper, limit=20, say=said.append
+    )
     assert sum("finished already" in line for line in said) == 2
     assert [one["f1"] for one in again["runs"]] == [one["f1"] for one in found["runs"]]
 
 
 def test_training_summary_by_hand():
     """Mean 2, deviation 1, interval t * s / sqrt(n) for the runs 1, 2, 3."""
-    assert few_shot.summary([1.0, 2.0, 3.0]) == {"mean": 2.0, "deviation": 1.0, "interval": pytest.approx(4.303 / 3**0.5)}
+    assert few_shot.summary([1.0, 2.0, 3.0]) == {
+        "mean": 2.0,
+        "deviation": 1.0,
+        "interval": pytest.approx(4.303 / 3**0.5),
+    }

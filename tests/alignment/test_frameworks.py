@@ -108,7 +108,9 @@ def test_layer_norm_epsilon_is_still_float32_in_paddle():
     x = RNG.normal(size=(3, 8)) * 1e-3
     ours = F.layer_norm(paddle.to_tensor(x), [8], epsilon=1e-5).numpy()
     variance = x.var(axis=1, keepdims=True)
-    given, rounded = ((x - x.mean(axis=1, keepdims=True)) / np.sqrt(variance + e) for e in (1e-5, float(np.float32(1e-5))))
+    given, rounded = (
+        (x - x.mean(axis=1, keepdims=True)) / np.sqrt(variance + e) for e in (1e-5, float(np.float32(1e-5)))
+    )
     assert np.abs(ours - rounded).max() < 1e-13 < np.abs(ours - given).max()
 
 

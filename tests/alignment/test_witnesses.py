@@ -12,6 +12,7 @@ from splinter.ports import recipe
 from splinter.ports.splinter import cases, data, metric
 from splinter.sample import PATH as SAMPLE
 
+
 @pytest.fixture(scope="module")
 def nlp():
     """paddlenlp, or the reason for doing without."""
@@ -56,7 +57,9 @@ def _paddlenlp_scores(golds, predicted):
 def test_metric_agrees_with_paddlenlp(nlp):
     """Exact match and F1 over all hostile texts without curly quotes are paddlenlp's, to the last bit."""
     golds, predicted, _ = cases.predictions("predictions")
-    plain = [n for n, texts in golds.items() if texts and not set("".join([*texts, predicted[n]])) & set("\u201c\u201d")]
+    plain = [
+        n for n, texts in golds.items() if texts and not set("".join([*texts, predicted[n]])) & set("\u201c\u201d")
+    ]
     golds, predicted = {n: golds[n] for n in plain}, {n: predicted[n] for n in plain}
     theirs, ours = _paddlenlp_scores(golds, predicted), metric.evaluate(golds, predicted)
     assert ours["total"] > 400

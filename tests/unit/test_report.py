@@ -143,9 +143,7 @@ def test_worst_sentence():
     """
     worst = {"tensor": "encoder.3", "index": [0, 17], "max_abs": 3.1e-6, "max_rel": None, "ulp": 5211}
     tolerance = {"atol": 2e-5, "rtol": 0.0, "ratio": None, "why": "12 layers"}
-    page = report.render(
-        alignment(result(worst=worst | {"referee_ratio": 0.9}, tolerance=tolerance, headroom=6.4))
-    )
+    page = report.render(alignment(result(worst=worst | {"referee_ratio": 0.9}, tolerance=tolerance, headroom=6.4)))
     assert "Max abs 3.1e-6 at (0, 17) in encoder.3; 5,211 ULP; 0.9x the reference" in page
     assert "own float64 error; allowed 2e-5, headroom 6.4." in page
 
@@ -176,9 +174,7 @@ def test_plot_places_known_values():
     On a log axis a factor of ten is one step up the page, 0 lies at the bottom, nan opens a gap.
     """
     drawing = report.plot({"ours": [1e-8, 1e-7, 1e-6, 0.0, float("nan")]}, log=True)
-    heights = [
-        float(spot.split()[1]) for spot in re.findall(r"[ML]([\d.]+ [\d.]+)", drawing["lines"][0]["path"])
-    ]
+    heights = [float(spot.split()[1]) for spot in re.findall(r"[ML]([\d.]+ [\d.]+)", drawing["lines"][0]["path"])]
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2])
     assert heights[3] == report.HEIGHT - report.BOTTOM
     assert drawing["lines"][0]["gaps"] == 1
@@ -254,9 +250,7 @@ def test_write(tmp_path):
     source, badges = saved(tmp_path, alignment(PASS)), tmp_path / "out" / "badges"
     assert report.write(source, tmp_path / "out", badges) == tmp_path / "out" / "index.html"
     report.write(saved(tmp_path, alignment(FAIL)), tmp_path / "out", badges)
-    written = {
-        str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()
-    }
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert written == {"index.html"} | {f"badges/{step}.json" for step in STEPS}
     assert json.loads((badges / "forward.json").read_text())["color"] == "red"
 

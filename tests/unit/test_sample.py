@@ -177,9 +177,7 @@ OF_A_QUESTION = {
 OF_PIECES = {
     "windows": lambda pieces, passage, question: len(pieces(passage.text)) > 384 + 128,
     "long-question": lambda pieces, passage, question: len(pieces(question.text)) > 64,
-    "long-answer": lambda pieces, passage, question: (
-        min(len(pieces(gold.text)) for gold in question.golds) > 10
-    ),
+    "long-answer": lambda pieces, passage, question: min(len(pieces(gold.text)) for gold in question.golds) > 10,
     "unknown": lambda pieces, passage, question: "[UNK]" in pieces(question.golds[0].text),
 }
 

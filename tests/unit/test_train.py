@@ -14,8 +14,7 @@ FOLDER = cases.tiny()
 
 def opened(compiled: bool):
     runtime.tune()
-    model = train.open_model(FOLDER, "paper", "pretrained", repeated=compiled)
-    return model
+    return train.open_model(FOLDER, "paper", "pretrained", repeated=compiled)
 
 
 @pytest.mark.parametrize("name", ["padded", "odd", "single"])

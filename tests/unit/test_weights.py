@@ -224,6 +224,7 @@ def test_we_read_the_files_of_the_safetensors_library(tmp_path):
     assert sorted(found) == ["a", "b"]
     assert len(found) == 2
     assert all(np.array_equal(found[n], a) and found[n].dtype == a.dtype for n, a in arrays.items())
+    assert found.headers == {"a": ((3,), "float64"), "b": ((2, 2), "float32")}
     assert found.metadata == {"format": "pt"}
     with pytest.raises(KeyError):
         found["c"]
@@ -332,8 +333,9 @@ def test_a_full_disk_at_the_last_moment_leaves_the_old_file(tmp_path, monkeypatc
 
     (tmp_path / "x").write_bytes(b"old")
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="disk full") as caught:
         write_whole(tmp_path / "x", lambda file: file.write(b"new"))
+    assert caught.value.filename == str(tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x"]
 

@@ -107,8 +107,8 @@ def weight_map(layout: str = "transformers", head: bool = True) -> WeightMap:
         head_rules = _head_rules("cls.span_predictions.", "classifier", transpose=False)
         drop["bert.embeddings.position_ids"] = "a constant 0..511 that old versions stored"
         drop |= {f"bert.pooler.dense.{leaf}": "the pooler is never used" for leaf in ("weight", "bias")}
-        leaves = ("bias", "decoder.weight", "decoder.bias")
-        leaves += tuple(f"transform.{p}.{leaf}" for p in ("dense", "LayerNorm") for leaf in ("weight", "bias"))
+        leaves = ["bias", "decoder.weight", "decoder.bias"]
+        leaves += [f"transform.{p}.{leaf}" for p in ("dense", "LayerNorm") for leaf in ("weight", "bias")]
         drop |= {f"cls.predictions.{leaf}": "a masked language model head" for leaf in leaves}
     if head:
         return WeightMap(rules + head_rules, drop)
@@ -162,7 +162,9 @@ def read_checkpoint(
         )
     source = str(folder / checkpoint.CONFIG)
     if values.get("position_embedding_type", "absolute") != "absolute":
-        raise CheckpointError(f"{source}: position_embedding_type {values['position_embedding_type']!r}, only 'absolute'")
+        raise CheckpointError(
+            f"{source}: position_embedding_type {values['position_embedding_type']!r}, only 'absolute'"
+        )
     config = checkpoint.config_from_dict(SplinterConfig, values, source)
     _refuse_misfits(config, tensors, layout, str(folder))
     return replace(config, **(changes | ({"mode": mode} if mode else {}))), tensors, layout
@@ -195,7 +197,9 @@ def _refuse_misfits(config: SplinterConfig, tensors: Mapping[str, np.ndarray], l
         (shape, dtype), wanted = headers[link.theirs], expected[link.ours]
         wanted = wanted[::-1] if link.transpose else wanted
         if shape != wanted:
-            raise WeightError(f"{source}: tensor {link.theirs!r} has shape {shape}, the configuration asks for {wanted}")
+            raise WeightError(
+                f"{source}: tensor {link.theirs!r} has shape {shape}, the configuration asks for {wanted}"
+            )
         if dtype not in FLOATING:
             raise WeightError(
                 f"{source}: tensor {link.theirs!r} has dtype {dtype}, expected one of {', '.join(FLOATING)}; "

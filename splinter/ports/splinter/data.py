@@ -25,7 +25,7 @@ import unicodedata
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,7 @@ def example(name, question, context, mode, where):
         if all(_is_blank(char) or _is_dropped(char) for char in text):
             raise DataError(f"{where}: the {what} is empty ({text[:40]!r}); give its text")
     paragraph = {"context": context, "qas": [{"id": name, "question": question, "answers": []}]}
-    return next(iter(_squad_examples(where, paragraph, mode, False)))
+    return replace(next(_squad_examples(where, paragraph, mode, False)), where=where)
 
 
 def _question(record, mode, where, number):
@@ -204,6 +204,8 @@ def _open(path):
 def _bytes(path):
     """A file or standard input as lines of bytes, each as soon as it is there."""
     if str(path) == "-":
+        if sys.stdin is None:
+            raise DataError("standard input is closed; pipe text into it, or name a file")
         yield sys.stdin.buffer
         return
     try:
@@ -257,7 +259,7 @@ def _squad_paragraphs(path, head, first, rest):
 
 def _record(value, where, name):
     if not isinstance(value, dict):
-        raise DataError(f"{where}: {name} is {str(value)[:60]!r}, not a JSON object; use MRQA or SQuAD layout")
+        raise DataError(f"{where}: {name} is {str(value)[:60]!r}, not a JSON object; correct it")
     return value
 
 
@@ -701,8 +703,8 @@ def _hf_plans(chunk, tokenizer, contexts, max_length, doc_stride, max_query_leng
 
 def _no_room(example, size, max_length):
     return DataError(
-        f"{example.where}: question {example.id!r} has {size} pieces and leaves no room for its context in {max_length} "
-        f"({example.question[:60]!r}); shorten it, raise max_length or lower doc_stride"
+        f"{example.where}: question {example.id!r} has {size} pieces and leaves no room for its context "
+        f"in {max_length} ({example.question[:60]!r}); shorten it, raise max_length or lower doc_stride"
     )
 
 

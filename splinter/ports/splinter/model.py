@@ -245,7 +245,7 @@ class SplinterForQuestionAnswering(SplinterModel):
         # paddle 3.3.1 warns about its own look at `place` while it traces
         warnings.filterwarnings("ignore", message="Tensor do not have 'place' interface", category=UserWarning)
         sizes = [paddle.static.InputSpec([None, None], "int64", name) for name in ("ids", "mask", "segments")]
-        self.forward = paddle.jit.to_static(self.forward, input_spec=sizes, full_graph=True)
+        self.forward = paddle.jit.to_static(self.forward, input_spec=sizes, full_graph=True)  # type: ignore[method-assign]
 
 
 class SplinterForPreTraining(SplinterModel):
@@ -284,7 +284,10 @@ class SplinterForPreTraining(SplinterModel):
             rows = logits.reshape([-1, tokens])  # (B * Q, T)
             return cross_entropy(rows, labels.reshape([-1]).clip(0, tokens - 1), ignore)
 
-        (start, start_counted), (end, end_counted) = side(start_logits, start_positions), side(end_logits, end_positions)
+        (start, start_counted), (end, end_counted) = (
+            side(start_logits, start_positions),
+            side(end_logits, end_positions),
+        )
         if self.config.mode == "paper":
             weights = weights.reshape([-1]).astype(start.dtype)
             return ((start + end) / 2 * weights).sum() / (weights.sum() + 1e-5)

@@ -169,8 +169,15 @@ def load(
             source = stored[links[name].ours]
             array = tensors[source.theirs]
             with torch.no_grad():
-                parameter.copy_(torch.from_numpy(array.T.copy() if links[name].transpose != source.transpose else array))
+                parameter.copy_(
+                    torch.from_numpy(array.T.copy() if links[name].transpose != source.transpose else array)
+                )
     return model.eval()
+
+
+def gpus() -> int:
+    """How many GPUs this torch can use."""
+    return torch.cuda.device_count()
 
 
 def open_model(folder: Path, mode: str, head: str, device: str = "auto", repeated: bool = False):
@@ -182,7 +189,11 @@ def open_model(folder: Path, mode: str, head: str, device: str = "auto", repeate
     Raises:
         CheckpointError: no head in the checkpoint and `head` is "pretrained".
     """
-    tensors = configs.read_checkpoint(folder)[1]
+    _, tensors, layout = configs.read_checkpoint(folder)
+    if layout != "transformers":
+        raise CheckpointError(
+            f"{folder} is in the authors' layout, which torch cannot open; run splinter convert first"
+        )
     has_head = any(name.startswith(configs.HEAD_PREFIX["transformers"]) for name in tensors)
     kind = {"auto": "pretrained" if has_head else "fresh"}.get(head, head)
     if kind == "pretrained" and not has_head:
@@ -361,7 +372,8 @@ def scores(case: str, given: Mapping[str, np.ndarray] | None, mode: str) -> dict
 
     if given is None:
         return {k: np.float64(v) for k, v in reference_metric.evaluate(*cases.predictions(case)).items()}
-    return decode(case.removeprefix("decode "), given, *cases.injected_logits(given), mode)
+    start, end = cases.injected_logits(given)
+    return decode(case.removeprefix("decode "), given, start, end, mode)
 
 
 def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) -> dict[str, np.ndarray]:
@@ -386,7 +398,10 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
         "candidates": np.array([len(found) for found in spans]),
         "text": np.array([span["text"] for span in flat]),
         **{k: np.array([span[k] for span in flat]) for k in ("probability", "start_logit", "end_logit")},
-        **{k: np.float64(v) for k, v in reference_metric.evaluate(reference_data.golds(source.path, mode), best).items()},
+        **{
+            k: np.float64(v)
+            for k, v in reference_metric.evaluate(reference_data.golds(source.path, mode), best).items()
+        },
     }
 
 
@@ -394,8 +409,10 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
 def side(mode: str, task: str = "answering") -> Side:
     """The reference as the engine sees it."""
     twin = mode == "paper"
-    sources: Sequence[str] = (__name__, "transformers.models.bert.modeling_bert") if twin else (
-        "transformers.models.splinter.modeling_splinter",
+    sources: Sequence[str] = (
+        (__name__, "transformers.models.bert.modeling_bert")
+        if twin
+        else ("transformers.models.splinter.modeling_splinter",)
     )
     return Side(
         framework="torch",
@@ -424,4 +441,5 @@ def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
     hyper = cases.training_recipe(folder)
     log = recipes.fit(trainer(model, hyper), inputs, hyper, prepare=recipes.trim)
     dev = columns(cases.EVALUATION, mode)
-    return cases.training_record(log, decode(cases.EVALUATION, dev, *logits(model, cases.model_inputs(dev)), mode), dtype)
+    start, end = logits(model, cases.model_inputs(dev))
+    return cases.training_record(log, decode(cases.EVALUATION, dev, start, end, mode), dtype)

@@ -7,10 +7,11 @@ Imports no framework; `backend` picks train.py (Paddle) or reference.py (torch),
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -29,6 +30,10 @@ from .config import SplinterConfig, read_checkpoint
 
 FRAMEWORKS = ("paddle", "torch")
 SEP = 102
+PADDED_ROWS = 128
+"""Fewer rows than this beyond the vocabulary are taken for padding of the matrix; more are another vocabulary."""
+RECORD = "training.json"
+"""Written last: a folder that holds it holds a finished run."""
 MAX_ANSWER = {"paper": 10, "hf": 30}
 """Longest answer: pieces in `paper` mode, as in the paper; tokens in `hf` mode, as in transformers' script."""
 
@@ -89,14 +94,21 @@ def open_tokenizer(folder: Path, config: SplinterConfig) -> data.Tokenizer:
     """The vocabulary of a checkpoint.
 
     Raises:
-        VocabularyError: none there, or it has more pieces than the embedding has rows.
+        VocabularyError: none there, or it does not fit the model: another size, a special token elsewhere.
     """
     tokenizer = data.Tokenizer(folder, config.mode)
-    if tokenizer.size > config.vocab_size:
+    file, way_out = folder / checkpoint.VOCABULARY, "take the vocab.txt that came with the checkpoint"
+    if not config.vocab_size - PADDED_ROWS < tokenizer.size <= config.vocab_size:
         raise data.VocabularyError(
-            f"{folder / checkpoint.VOCABULARY} has {tokenizer.size} pieces, the model only {config.vocab_size} rows; "
-            "take the vocab.txt that came with the checkpoint"
+            f"{file} has {tokenizer.size} pieces, the model's embedding {config.vocab_size} rows; {way_out}"
         )
+    for name in ("pad", "sep", "mask", "question"):
+        there, wanted = getattr(tokenizer, name), getattr(config, f"{name}_token_id")
+        if there != wanted:
+            raise data.VocabularyError(
+                f"{file} has the {name} token on line {there} (from 0), {name}_token_id in {checkpoint.CONFIG} is "
+                f"{wanted}; {way_out}"
+            )
     return tokenizer
 
 
@@ -113,6 +125,34 @@ def check_sizes(sizes: Sizes, config: SplinterConfig) -> Sizes:
     return sizes
 
 
+def check_device(side: Any, device: str) -> str:
+    """A device that is there.
+
+    Raises:
+        UsageError: this machine, or the installed framework, has no such GPU.
+    """
+    kind, _, number = device.partition(":")
+    if kind == "gpu" and int(number or 0) >= side.gpus():
+        raise UsageError(f"--device {device}: {side.gpus()} GPUs are to be had here; use --device cpu")
+    return device
+
+
+def refuse_checkpoint(folder: Path) -> None:
+    """Never write over a model.
+
+    Raises:
+        UsageError: the folder holds one, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder that may be written")
+    for name in (checkpoint.WEIGHTS, checkpoint.OLD_WEIGHTS, checkpoint.CONFIG):
+        if (folder / name).exists():
+            raise UsageError(
+                f"{folder} holds {name} already; name another folder, or remove it "
+                "(finetune --resume goes on with a run that was interrupted)"
+            )
+
+
 def refuse_lost_questions(examples: list[data.Example], rows: data.Features, sizes: Sizes, offset: int = 0) -> None:
     """A row whose question has lost its token would let [CLS], or a [MASK] of the context, ask.
 
@@ -126,7 +166,7 @@ def refuse_lost_questions(examples: list[data.Example], rows: data.Features, siz
     if lost.any():
         example = examples[int(rows.example_index[int(lost.argmax())]) - offset]
         raise data.DataError(
-            f"question {example.id!r} lost its [QUESTION] token: it is longer than --max-query-length "
+            f"{example.where}: question {example.id!r} lost its [QUESTION] token: it is longer than --max-query-length "
             f"{sizes.max_query_length} pieces; shorten it ({example.question[:40]!r}...) or raise the limit"
         )
 
@@ -159,11 +199,10 @@ def finetune(
     Raises:
         DataError, CheckpointError, WeightError, UsageError, TrainingError.
     """
-    if (output / checkpoint.WEIGHTS).exists():
-        if resume:
-            say(f"{output} is finished already; nothing to resume")
-            return checkpoint.read_json(output / "training.json")
-        raise UsageError(f"{output} holds a finished model; name another --output, or remove it")
+    if resume and (output / RECORD).exists():
+        return _finished(output, settings, hyper, say)
+    if not (resume and (output / recipe.LOG).exists()):  # killed while it wrote its model: weights, but no record
+        refuse_checkpoint(output)
     began = time.perf_counter()
     folder = checkpoint.resolve(settings.model, settings.download)
     config = replace(read_checkpoint(folder)[0], mode=settings.mode or "paper")
@@ -180,7 +219,7 @@ def finetune(
     side = backend(settings.framework)
     if head != "pretrained":
         side.seed(hyper.seed)  # a fresh head is part of the run
-    model = side.open_model(folder, config.mode, head, settings.device, repeated=True)
+    model = side.open_model(folder, config.mode, head, check_device(side, settings.device), repeated=True)
     steps = recipe.plan(len(rows), hyper)
     say(
         f"{len(examples)} examples, {len(rows)} windows, {steps.updates} updates; mode {config.mode}, "
@@ -197,6 +236,7 @@ def finetune(
         names=lambda numbers: [examples[i].id for i in rows.example_index[numbers]],
         progress=settings.progress,
         prepare=recipe.trim,
+        about={"framework": settings.framework, "head": model.head, "config": config.to_dict()},
     )
     side.save(model, output, folder)
     record = {
@@ -214,8 +254,19 @@ def finetune(
         "seconds": round(time.perf_counter() - began, 1),
         "environment": environment(),
     }
-    checkpoint.write_json(output / "training.json", record)
+    checkpoint.write_json(output / RECORD, record)
     recipe.forget(output)
+    return record
+
+
+def _finished(output: Path, settings: Settings, hyper: recipe.Recipe, say) -> dict[str, Any]:
+    """The record of a run that has nothing left to do."""
+    record = checkpoint.read_json(output / RECORD)
+    asked = {"recipe": asdict(hyper), "framework": settings.framework, "mode": settings.mode or "paper"}
+    if other := recipe.differences(record, asked):
+        raise UsageError(f"{output} is finished, with other options ({'; '.join(other)}); name another folder")
+    say(f"{output} is finished already, trained on {record['train_file']}; nothing to resume")
+    recipe.forget(output)  # killed just before it did so itself
     return record
 
 
@@ -243,12 +294,14 @@ class Answerer:
             DataError: a question lost its question token, or leaves no room for its context.
         """
         sizes, done = self.settings.sizes, 0
-        for kept, rows in data.features(examples, self.tokenizer, self.config.mode, block=1 if stream else 128, **asdict(sizes)):
+        for kept, rows in data.features(
+            examples, self.tokenizer, self.config.mode, block=1 if stream else 128, **asdict(sizes)
+        ):
             refuse_lost_questions(kept, rows, sizes, done)
             start, end = self.logits(rows)
             for number, example in enumerate(kept, done):
                 mine = np.flatnonzero(rows.example_index == number)
-                windows = [_Window(rows, i) for i in mine]
+                windows = [_Window(rows, int(i)) for i in mine]
                 limits = {"n_best": self.n_best, "max_answer_length": self.max_answer}
                 if self.config.mode == "paper":
                     pieces = self.tokenizer.pieces
@@ -269,6 +322,8 @@ class Answerer:
             got = self.side.logits(self.model, batch, len(mine))
             tokens = got[0].shape[1]
             start[mine, :tokens], end[mine, :tokens] = got
+        if not (np.all(start < np.inf) and np.all(end < np.inf)):  # nan compares as false
+            raise CheckpointError(f"{self.settings.model} answers with NaN: its weights are broken; take another one")
         return start, end
 
 
@@ -299,7 +354,7 @@ def open_answerer(
     tokenizer = open_tokenizer(folder, config)
     check_sizes(settings.sizes, config)
     side = backend(settings.framework)
-    model = side.open_model(folder, config.mode, "pretrained", settings.device, repeated)
+    model = side.open_model(folder, config.mode, "pretrained", check_device(side, settings.device), repeated)
     return Answerer(settings, side, model, config, tokenizer, max_answer or MAX_ANSWER[config.mode], n_best)
 
 
@@ -319,6 +374,9 @@ def evaluate(
     Returns:
         Scores in points 0-100, `seconds`, and what was evaluated.
     """
+    data.existing(file, "an MRQA .jsonl or a SQuAD .json file")  # said before a model loads and answers for hours
+    if predictions is not None:
+        _refuse_target(predictions, file)
     answerer = open_answerer(settings, max_answer, repeated=True)
     examples = data.read_examples(file, answerer.config.mode)
     golds, predicted, began = {}, {}, time.perf_counter()
@@ -336,14 +394,22 @@ def evaluate(
     }
 
 
-def convert(source: str, output: Path, mode: str | None = None, head: str = "pretrained", download: bool = False) -> str:
+def _refuse_target(target: Path, data_file: Path) -> None:
+    if target.is_dir() or not os.access(target.parent, os.W_OK):
+        raise UsageError(f"{target} cannot be written: it is a folder, or its folder is not there or not yours")
+    if target.exists() and target.samefile(data_file):
+        raise UsageError(f"{target} is the file of questions; name another one for the predictions")
+
+
+def convert(
+    source: str, output: Path, mode: str | None = None, head: str = "pretrained", download: bool = False
+) -> str:
     """Read a checkpoint of any layout into the Paddle model and write it in ours.
 
     Returns:
         One line on what was written.
     """
-    if (output / checkpoint.WEIGHTS).exists():
-        raise UsageError(f"{output} holds a checkpoint already; name another folder, or remove it")
+    refuse_checkpoint(output)
     runtime.import_paddle()
     from .model import SplinterForQuestionAnswering
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -33,7 +34,7 @@ def load(folder: Path, mode: str, task: str = "answering", dropout: bool = False
         dropout: keep the rates of the configuration (else 0).
         fresh: leave the weights as the initialiser makes them.
     """
-    changes = {} if dropout else dict(NO_DROPOUT)
+    changes: dict[str, Any] = {} if dropout else dict(NO_DROPOUT)
     if task == "pretraining":
         pretraining = read_checkpoint(folder, mode=mode)[0].for_pretraining()
         changes |= {name: getattr(pretraining, name) for name in ("hidden_act", "head_layer_norm_eps")}
@@ -44,14 +45,16 @@ def load(folder: Path, mode: str, task: str = "answering", dropout: bool = False
     return MODELS[task].from_pretrained(folder, mode=mode, **changes)
 
 
+def gpus() -> int:
+    """How many GPUs this Paddle can use."""
+    return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
+
+
 def open_model(folder: Path, mode: str, head: str, device: str = "auto", repeated: bool = False):
     """A model for work, with the dropout of its configuration.
 
     Args:
         repeated: many batches will follow, so compiling pays (unless the settings of `runtime` are off).
-
-    Raises:
-        ValueError: the device is not to be had.
     """
     if device != "auto":
         paddle.set_device(device)
@@ -80,10 +83,9 @@ def forward(model, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tenso
 
 def loss(model, outputs: Mapping[str, paddle.Tensor], batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
     """The model's loss of given logits."""
-    arguments = [outputs["start_logits"], outputs["end_logits"], batch["start_positions"], batch["end_positions"]]
-    if isinstance(model, SplinterForPreTraining):
-        return model.loss(*arguments, weights=batch.get("weights"))
-    return model.loss(*arguments)
+    extra = {"weights": batch.get("weights")} if isinstance(model, SplinterForPreTraining) else {}
+    start, end = outputs["start_logits"], outputs["end_logits"]
+    return model.loss(start, end, batch["start_positions"], batch["end_positions"], **extra)
 
 
 def decayed(names: Iterable[str]) -> list[str]:
@@ -142,7 +144,8 @@ def scores(case: str, given: Mapping[str, np.ndarray] | None, mode: str) -> dict
     """Our metric on hostile predictions, or our decoding of injected logits."""
     if given is None:
         return {k: np.float64(v) for k, v in metric.evaluate(*cases.predictions(case)).items()}
-    return decode(case.removeprefix("decode "), given, *cases.injected_logits(given), mode)
+    start, end = cases.injected_logits(given)
+    return decode(case.removeprefix("decode "), given, start, end, mode)
 
 
 def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) -> dict[str, np.ndarray]:
@@ -195,4 +198,5 @@ def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
     hyper = cases.training_recipe(folder)
     log = recipes.fit(trainer(model, hyper), inputs, hyper, prepare=recipes.trim)
     dev = columns(cases.EVALUATION, mode)
-    return cases.training_record(log, decode(cases.EVALUATION, dev, *logits(model, cases.model_inputs(dev)), mode), dtype)
+    start, end = logits(model, cases.model_inputs(dev))
+    return cases.training_record(log, decode(cases.EVALUATION, dev, start, end, mode), dtype)

@@ -1,0 +1,135 @@
+"""runtime.py: the user's environment wins, the switch is off when it says so, and odd machines do no harm."""
+
+import ctypes
+import functools
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from splinter import runtime
+
+SETTINGS = ("MKL_DEBUG_CPU_TYPE", "OMP_NUM_THREADS", "SPLINTER_TUNE")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A process that was never tuned, on an AMD processor with four cores; the environment is a copy."""
+
+    def make(flags=("avx2", "avx512f"), vendor="AuthenticAMD", **environment):
+        plain = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        monkeypatch.setattr(os, "environ", {**plain, **environment})
+        monkeypatch.setattr(runtime, "_tune", functools.cache(runtime._tune.__wrapped__))
+        monkeypatch.setattr(runtime, "_processor", lambda: (frozenset(flags), vendor))
+        monkeypatch.setattr(runtime, "cores", lambda: 4)
+        monkeypatch.setattr(runtime, "_keep_freed_memory", lambda: True)
+        monkeypatch.delitem(sys.modules, "paddle", raising=False)
+
+    return make
+
+
+def test_tune_sets_what_the_user_left_open(machine):
+    """
+    Threads, MKL's path and malloc are set in the process and reported.
+    """
+    machine()
+    settings = {"MKL_DEBUG_CPU_TYPE": "7", "OMP_NUM_THREADS": "4"}
+    assert runtime.tune() == {**settings, "malloc": "freed memory is kept (mallopt)"}
+    assert {name: os.environ[name] for name in settings} == settings
+
+
+def test_the_environment_of_the_user_stays(machine):
+    """
+    What is set already is left alone, and the report says what counts.
+    """
+    machine(OMP_NUM_THREADS="1", MKL_DEBUG_CPU_TYPE="5")
+    done = runtime.tune()
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["MKL_DEBUG_CPU_TYPE"]) == ("1", "5")
+    assert (done["OMP_NUM_THREADS"], done["MKL_DEBUG_CPU_TYPE"]) == ("1", "5")
+
+
+def test_tune_is_off_with_splinter_tune_0(machine, monkeypatch):
+    """
+    Nothing is set, nothing is reported, malloc is not touched.
+    """
+    machine(SPLINTER_TUNE="0")
+    monkeypatch.setattr(runtime, "_keep_freed_memory", lambda: pytest.fail("malloc was touched"))
+    before = dict(os.environ)
+    assert runtime.tune() == {}
+    assert runtime.applied() == {}
+    assert os.environ == before
+
+
+def test_applied_tells_only_what_was_done(machine):
+    """
+    Asking does not tune: empty before, and what `tune` returned after.
+    """
+    machine()
+    assert runtime.applied() == {}
+    assert "OMP_NUM_THREADS" not in os.environ
+    assert runtime.tune() == runtime.applied() != {}
+
+
+@pytest.mark.parametrize(
+    ("flags", "vendor", "chosen"),
+    [
+        (("avx2", "avx512f"), "AuthenticAMD", "7"),
+        (("avx2",), "AuthenticAMD", "5"),
+        ((), "AuthenticAMD", None),
+        (("avx2", "avx512f"), "GenuineIntel", None),
+        ((), "", None),
+    ],
+)
+def test_mkl_gets_a_path_that_the_processor_has(machine, flags, vendor, chosen):
+    """
+    AVX-512 or AVX2 on AMD, nothing elsewhere: a path without its instructions would crash.
+    """
+    machine(flags, vendor)
+    assert runtime.tune().get("MKL_DEBUG_CPU_TYPE") == chosen
+    assert os.environ.get("MKL_DEBUG_CPU_TYPE") == chosen
+
+
+def test_tuning_too_late_is_said(machine, monkeypatch):
+    """
+    Paddle reads its threads on import; a report of settings that came later would be a lie.
+    """
+    machine()
+    monkeypatch.setitem(sys.modules, "paddle", object())
+    assert "paddle was imported before" in runtime.tune()["late"]
+
+
+def test_the_processor_is_read_from_cpuinfo(monkeypatch):
+    """
+    The first processor counts; without the file there are no flags.
+    """
+    text = "vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2\n\nvendor_id\t: Other\nflags\t\t: none\n"
+    monkeypatch.setattr(Path, "read_text", lambda self, **how: text)
+    assert runtime._processor() == ({"fpu", "avx2"}, "AuthenticAMD")
+    monkeypatch.setattr(Path, "read_text", unreadable)
+    assert runtime._processor() == (frozenset(), "")
+
+
+def unreadable(*arguments, **how):
+    """A file or library that this machine has not."""
+    raise OSError("not to be had")
+
+
+def test_cores_are_physical_and_allowed(monkeypatch):
+    """
+    Four logical processors on two cores are two; without the topology each counts as one.
+    """
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    siblings = {"cpu0": "0,2\n", "cpu1": "1,3\n", "cpu2": "0,2\n", "cpu3": "1,3\n"}
+    monkeypatch.setattr(Path, "read_text", lambda self, **how: siblings[self.parts[-3]])
+    assert runtime.cores() == 2
+    monkeypatch.setattr(Path, "read_text", unreadable)
+    assert runtime.cores() == 4
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    """
+    Where there is no mallopt, nothing is set and nothing fails.
+    """
+    monkeypatch.setattr(ctypes, "CDLL", unreadable)
+    assert runtime._keep_freed_memory() is False
