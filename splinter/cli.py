@@ -358,6 +358,8 @@ def run_align(options: argparse.Namespace) -> int:
     )
     if suite is None or not suite.is_dir():
         raise UsageError("no alignment suite here: run inside a clone of the project, or give --suite FOLDER")
+    for folder in (options.report, options.badges):
+        folder.mkdir(parents=True, exist_ok=True)  # said now, not after minutes of tests
     record = options.report / "alignment.json"
     rest = [option for option in options.rest if option != "--"]
     command = [sys.executable, "-m", "pytest", str(suite), f"--align-json={record}", *rest]
@@ -391,6 +393,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.no_tune:
         os.environ["SPLINTER_TUNE"] = "0"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 - closed by the caller (2>&-)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not in tests
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # a Windows code page lacks most of it
@@ -407,7 +410,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ours = type(error).__module__.split(".")[0] == "splinter"
         if not ours and not isinstance(error, OSError):
             raise
-        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        text = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            text = f"{error.filename or 'output'}: {error.strerror}"
         _say(f"splinter {options.command}: {' '.join(text.split())}")
         return 2
 

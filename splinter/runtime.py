@@ -61,7 +61,8 @@ def import_paddle() -> None:
     tune()
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.filterwarnings("ignore", message=".*ccache.*")
-        import paddle  # noqa: F401
+        import paddle
+    paddle.disable_signal_handler()  # it answers SIGTERM with pages of C++ frames
 
 
 def _processor() -> tuple[frozenset[str], str]:

@@ -254,9 +254,10 @@ def test_one_number_repeated_proves_nothing():
 
 def test_a_step_is_not_green_before_it_is_judged():
     """
-    Forgetting to judge does not pass.
+    Forgetting to judge does not pass, with or without tensors.
     """
     alignment = Alignment("toy", "hf", "forward", "tiny", "float32")
+    assert not alignment.passed
     alignment.add("x", np.array([1, 2]), np.array([1, 2]))
     assert not alignment.passed
 

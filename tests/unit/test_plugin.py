@@ -334,7 +334,8 @@ def test_two_processes_write_what_one_writes(toys):
     assert sorted(two["results"], key=key) == sorted(one["results"], key=key)
     assert [r["step"] for r in two["results"]] == [r["step"] for r in one["results"]]
     assert two["environment"]["reference_sha256"] == one["environment"]["reference_sha256"]
-    assert two["environment"].keys() == one["environment"].keys()
+    outer = {"torch", "paddle"}  # other unit tests may have loaded them into this process
+    assert two["environment"].keys() == one["environment"].keys() - outer
 
 
 def test_without_the_option_nothing_is_written(toys, pytester):

@@ -265,17 +265,43 @@ def test_another_recipe_does_not_resume(tmp_path, change):
     """
     killed(tmp_path, 5)
     name, value = next(iter(change.items()))
-    with pytest.raises(CheckpointError, match=rf"recipe was .*'{name}': .*, now .*'{name}': {value}\b"):
+    with pytest.raises(CheckpointError, match=rf"trainer\.json: {name} was {getattr(SHORT, name)}, now {value};"):
         fit(Toy(), columns(), replace(SHORT, **change), tmp_path, resume=True)
 
 
 def test_other_data_does_not_resume(tmp_path):
     """
-    A data set of another size has another order of batches.
+    Neither a data set of another size, nor one of the same size with one other value.
     """
     killed(tmp_path, 5)
     with pytest.raises(CheckpointError, match="features was 10, now 11"):
         fit(Toy(), columns(11), SHORT, tmp_path, resume=True)
+    other = columns()
+    other["x"][7] += 1
+    with pytest.raises(CheckpointError, match=r"json: data was \w+, now \w+;"):
+        fit(Toy(), other, SHORT, tmp_path, resume=True)
+
+
+def test_what_else_decides_a_run_does_not_change(tmp_path):
+    """
+    The checkpoint that the run started from, say.
+    """
+    with pytest.raises(Killed):
+        fit(Toy(die_at=5), columns(), SHORT, tmp_path, save_every=3, about={"checkpoint": "tiny"})
+    with pytest.raises(CheckpointError, match="checkpoint was tiny, now base"):
+        fit(Toy(), columns(), SHORT, tmp_path, resume=True, about={"checkpoint": "base"})
+    fit(Toy(), columns(), SHORT, tmp_path, resume=True, about={"checkpoint": "tiny"})
+
+
+def test_a_damaged_log_does_not_resume(tmp_path):
+    """
+    An entry before the checkpoint that is no JSON is named, not skipped.
+    """
+    killed(tmp_path, 5)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    (tmp_path / "log.jsonl").write_text("\n".join([lines[0], "{", *lines[2:]]))
+    with pytest.raises(CheckpointError, match=r"log\.jsonl is damaged"):
+        fit(Toy(), columns(), SHORT, tmp_path, resume=True)
 
 
 def test_an_unfinished_run_is_not_overwritten(tmp_path):

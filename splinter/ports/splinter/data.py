@@ -159,8 +159,8 @@ def _question(record, mode, where, number):
     name = record.get("id")
     if not isinstance(name, str | int | None) or isinstance(name, bool):
         raise DataError(f"{where}: 'id' is {str(name)[:60]!r}, not a string or a number; correct it")
-    texts = (_get(record, key, str, where) for key in ("question", "context"))
-    return example(number if name is None else str(name), *texts, mode, where)
+    question, context = (_get(record, key, str, where) for key in ("question", "context"))
+    return example(number if name is None else str(name), question, context, mode, where)
 
 
 def _checked(path, mode, training):

@@ -265,7 +265,7 @@ def _finished(output: Path, settings: Settings, hyper: recipe.Recipe, say) -> di
     asked = {"recipe": asdict(hyper), "framework": settings.framework, "mode": settings.mode or "paper"}
     if other := recipe.differences(record, asked):
         raise UsageError(f"{output} is finished, with other options ({'; '.join(other)}); name another folder")
-    say(f"{output} is finished already, trained on {record['train_file']}; nothing to resume")
+    say(f"{output} is finished already, trained on {record.get('train_file')}; nothing to resume")
     recipe.forget(output)  # killed just before it did so itself
     return record
 

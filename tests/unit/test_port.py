@@ -1,0 +1,109 @@
+"""port.py: two sides of one system, their names translated, their sources hashed."""
+
+import hashlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from splinter.align import Pair, Rule, Side, WeightMap
+from splinter.align.port import MissingFunction, SelfComparison
+
+
+def side(sources, kind="port", load=lambda folder: {"b.weight": 0, "a.weight": 0}, framework="tests.driver"):
+    """A side of dicts."""
+    return Side(framework, sources, kind, load, None, None, None)
+
+
+def toy_pair(theirs=("theirs",), ours=("ours",)):
+    """A pair whose model has the parameters b.weight and a.weight, in this order."""
+    names = WeightMap([Rule("*.dense", "b.weight"), Rule("one", "b.weight", transpose=True), Rule("two", "a.weight")])
+    sides = {"theirs": lambda mode: side(theirs, "toy"), "ours": lambda mode: side(ours)}
+    port = SimpleNamespace(name="toy", weights=lambda mode: names, **sides)
+    pair = Pair(port, "hf", "tiny", Path("tiny"), "float32")
+    pair.our_names = ("b.weight", "a.weight")
+    return pair
+
+
+def test_translated_arrays_have_our_names_layout_and_order():
+    """
+    Gradients and moments of theirs line up with ours: renamed, transposed, in the order of our model.
+    """
+    matrix = np.arange(6).reshape(2, 3)
+    translated = toy_pair().translate({"two": np.zeros(1), "one": matrix})
+    assert list(translated) == ["b.weight", "a.weight"]
+    assert np.array_equal(translated["b.weight"], matrix.T)
+
+
+def test_a_name_without_a_rule_is_not_lost():
+    """
+    It keeps its own name, marked, and so fails as a name on one side only.
+    """
+    assert list(toy_pair().translate({"two": np.zeros(1), "pooler": np.zeros(1)})) == ["theirs:pooler", "a.weight"]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(("x",), ("x",)), (("x", "shared"), ("y", "shared"))])
+def test_sides_of_the_same_source_are_no_pair(theirs, ours):
+    """
+    One module in common is enough: what is compared with itself always agrees.
+    """
+    with pytest.raises(SelfComparison, match="toy: both sides come from"):
+        toy_pair(theirs, ours)
+
+
+@pytest.mark.parametrize(("dtype", "refereed"), [("float32", True), ("float64", False)])
+def test_the_referee_stands_beside_float32_only(dtype, refereed):
+    """
+    A float64 run is its own referee.
+    """
+    pair = toy_pair()
+    pair.dtype = dtype
+    assert pair.refereed is refereed
+
+
+def test_an_alignment_carries_the_labels_of_its_pair():
+    """
+    System, mode, step, checkpoint, precision and kind of reference; a step may name another precision.
+    """
+    found = toy_pair().alignment("lr", "exact")
+    labels = (found.system, found.mode, found.step, found.checkpoint, found.dtype, found.reference)
+    assert labels == ("toy", "hf", "lr", "tiny", "exact", "toy")
+    assert toy_pair().alignment("forward").dtype == "float32"
+
+
+def test_a_dotted_framework_is_a_driver_of_its_own():
+    """
+    `torch` and `paddle` are ours; a dotted name is the module of an outside port.
+    """
+    assert side((), framework="collections.abc").driver.__name__ == "collections.abc"
+    with pytest.raises(ModuleNotFoundError, match=r"splinter\.align\.jax_side"):
+        assert side((), framework="jax").driver
+
+
+def test_the_hash_is_that_of_the_source_files():
+    """
+    In their order, byte by byte: an edited reference shows.
+    """
+    import splinter
+    from splinter import datasets
+
+    content = Path(splinter.__file__).read_bytes() + Path(datasets.__file__).read_bytes()
+    assert side(("splinter", "splinter.datasets")).source_hash() == hashlib.sha256(content).hexdigest()
+
+
+def test_a_source_that_is_not_installed_is_named():
+    """
+    Nothing is hashed in its place.
+    """
+    with pytest.raises(ModuleNotFoundError, match="no_such_module, a source of the port side, is not installed"):
+        side(("no_such_module",)).source_hash()
+
+
+@pytest.mark.parametrize("name", ["optimizer", "decayed", "hyperparameters", "rates", "data", "metric", "train"])
+def test_a_function_that_a_side_leaves_out_says_so(name):
+    """
+    A step that needs it fails with its name, and not with a word about None.
+    """
+    with pytest.raises(MissingFunction, match=f"describes no '{name}', which the step needs"):
+        getattr(side(()), name)()
