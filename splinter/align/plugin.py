@@ -43,7 +43,8 @@ def cases(ports: Iterable[Port], tolerances: Mapping[str, Mapping[str, Row]], st
 
     Args:
         ports: light descriptions.
-        tolerances: step -> system -> Tolerance, or precision -> Tolerance for steps that round.
+        tolerances: step -> system -> Tolerance, or for steps that round precision -> Tolerance; a key
+            `precision/checkpoint` goes before `precision`.
         step: one of the eleven words.
 
     Raises:
@@ -96,7 +97,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for checkpoint in names[:1] if step in CHECKPOINT_FREE else names:
                 row = rows[port.name]
                 for dtype in PRECISIONS if step in ROUNDED else ("exact",):
-                    tolerance = row if isinstance(row, Tolerance) else row[dtype]
+                    tolerance = row if isinstance(row, Tolerance) else row.get(f"{dtype}/{checkpoint}", row[dtype])
                     marks = [pytest.mark.base] if checkpoint != names[0] else []
                     label = f"{port.name}-{mode}-{Path(checkpoint).name}-{dtype}-{tolerance}"
                     parameters.append(
@@ -111,8 +112,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("align_step") and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
         case: Any = item.callspec.params["pair"]
         port, mode, checkpoint, dtype, step = case
-        reference = "twin" if mode == "paper" else ""
-        record = Alignment(port.name, mode, step, checkpoint, dtype, reference).record(EXACT, "skipped")
+        record = Alignment(port.name, mode, step, checkpoint, dtype).record(EXACT, "skipped")
         item.stash[_RECORD] = {**record, "tolerance": None}
 
 

@@ -131,9 +131,11 @@ def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
     """
     config = read_checkpoint(folder)[0]
     rng = np.random.default_rng(7)
-    tokens = min(config.max_position_embeddings, 48 if config.hidden_size < 256 else 384)
+    small = config.hidden_size < 256
+    tokens = min(config.max_position_embeddings, 48 if small else 384)
     vocabulary = config.vocab_size
     made = {"padded": _rows(rng, [tokens, tokens - 1, tokens // 2, 12], tokens, vocabulary)}
+    tokens = min(tokens, 128)
     odd = _rows(rng, [tokens, tokens - 5, tokens - 9, tokens // 2], tokens, vocabulary)
     odd["input_ids"][0][odd["input_ids"][0] == 104] = 200
     odd["input_ids"][1, tokens - 10] = 104
@@ -156,13 +158,13 @@ def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
 
 
 def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
-    """Twenty batches for the updates of the backward step (five at base size: each costs seconds)."""
+    """Twenty batches for the updates of the backward step (three at base size: each costs seconds)."""
     config = read_checkpoint(folder)[0]
     small = config.hidden_size < 256
     rng = np.random.default_rng(11)
     tokens = 32 if small else 64
     made = []
-    for _ in range(20 if small else 5):
+    for _ in range(20 if small else 3):
         lengths = rng.integers(12, tokens + 1, size=4).tolist()
         batch = _rows(rng, lengths, tokens, config.vocab_size)
         batch["input_ids"] = _question_of(batch["input_ids"], mode)

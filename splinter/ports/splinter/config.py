@@ -152,7 +152,10 @@ def read_checkpoint(
     elif any(name.startswith("bert.") for name in tensors) and (
         "StartEndSpanModel" in str(values.get("architectures")) or any("cls.span_predictions" in n for n in tensors)
     ):
-        layout, tensors = "authors", _Renamed(tensors)
+        layout, renamed = "authors", _Renamed(tensors)
+        if len(renamed) < len(tensors):
+            raise CheckpointError(f"{folder} holds two heads, under cls. and new_cls.; remove the one that is not meant")
+        tensors = renamed
     else:
         kind = values.get("model_type", "unknown")
         first = next(iter(tensors), "none")

@@ -1,0 +1,391 @@
+"""tasks.py: fine-tune, answer, score, convert, on the embedded checkpoint; what cannot be done is said, not tried."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from splinter.ports import recipe
+from splinter.ports.checkpoint import CheckpointError
+from splinter.ports.recipe import Recipe
+from splinter.ports.splinter import cases, data, tasks
+from splinter.ports.splinter.config import read_checkpoint
+from splinter.ports.splinter.tasks import Settings, Sizes, UsageError
+from splinter.sample import PATH
+
+BOTH = pytest.mark.parametrize("framework", ["paddle", "torch"])
+SHORT = Recipe(max_steps=4, batch_size=4, learning_rate=1e-3, warmup=0.0)
+LONG = "why " * 100
+
+
+def settings(framework="paddle", **changes):
+    """The embedded checkpoint with short windows."""
+    given = {"model": str(cases.tiny()), "framework": framework, "sizes": Sizes(160, 32, 64)}
+    return Settings(**(given | changes))
+
+
+@pytest.fixture(scope="module")
+def train_file(tmp_path_factory):
+    """The first contexts of the shipped few-shot file."""
+    path = tmp_path_factory.mktemp("data") / "train.jsonl"
+    lines = (PATH / "fewshot-train.jsonl").read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(lines[:6]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def finetune(train_file, tmp_path):
+    """Fine-tune into tmp_path/run; keywords go to Settings, Recipe or finetune itself."""
+
+    def run(framework="paddle", resume=False, head="auto", hyper=SHORT, file=train_file, said=None, **changes):
+        say = (lambda text: None) if said is None else said.append
+        return tasks.finetune(
+            settings(framework, **changes), file, tmp_path / "run", hyper, head, resume, save_every=2, say=say
+        )
+
+    return run
+
+
+def weights(folder):
+    """The bytes of the model."""
+    return (folder / "model.safetensors").read_bytes()
+
+
+# Fine-tuning
+
+
+@BOTH
+def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatch, framework):
+    """
+    Stopped after the third update and resumed from the second, weights and log are those of the whole run.
+    """
+    finetune(framework)
+    whole = weights(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    steps = iter(range(3))
+
+    class Interrupted(type(tasks.backend(framework).trainer(*_model_and_recipe(framework)))):
+        def step(self, batch, rate):
+            if next(steps, None) is None:
+                raise KeyboardInterrupt
+            return super().step(batch, rate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.backend(framework), "trainer", _trainer(tasks.backend(framework).trainer, Interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            finetune(framework)
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["log.jsonl", "step-000002"]
+    record = finetune(framework, resume=True)
+    assert (record["updates"], weights(tmp_path / "run")) == (4, whole)
+
+
+def _model_and_recipe(framework):
+    return tasks.backend(framework).open_model(cases.tiny(), "paper", "auto"), SHORT
+
+
+def _trainer(build, kind):
+    def made(model, hyper):
+        trainer = build(model, hyper)
+        trainer.__class__ = kind
+        return trainer
+
+    return made
+
+
+def test_a_disk_full_at_the_end_costs_no_training(finetune, tmp_path, monkeypatch):
+    """
+    When the model cannot be written the last training state stays, and --resume goes on from it.
+    """
+    said = []
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.backend("paddle"), "save", _full)
+        with pytest.raises(OSError, match="No space left"):
+            finetune()
+    assert (tmp_path / "run" / "step-000002").is_dir()
+    finetune(resume=True, said=said)
+    assert not list((tmp_path / "run").glob("step-*"))
+    assert len(said) == 1
+
+
+def _full(*arguments):
+    raise OSError(28, "No space left on device")
+
+
+def test_killed_between_model_and_record_the_run_is_not_finished(finetune, tmp_path):
+    """
+    training.json is written last: without it --resume trains on, to the same bits.
+    """
+    finetune()
+    whole = weights(tmp_path / "run")
+    (tmp_path / "run" / "training.json").unlink()
+    with pytest.raises(UsageError, match=r"holds model\.safetensors already; .*--resume goes on"):
+        finetune()
+    finetune(resume=True)
+    assert weights(tmp_path / "run") == whole
+
+
+def test_a_finished_run_is_neither_repeated_nor_overwritten(finetune, tmp_path):
+    """
+    --resume says that nothing is left to do, and refuses to pass the run off as one with other options.
+    """
+    record, said = finetune(), []
+    assert finetune(resume=True, said=said) == record
+    assert "finished already" in said[0]
+    with pytest.raises(UsageError, match=r"holds model\.safetensors already; name another folder"):
+        finetune()
+    with pytest.raises(UsageError, match=r"with other options \(seed was 42, now 7\)"):
+        finetune(resume=True, hyper=replace(SHORT, seed=7))
+    with pytest.raises(UsageError, match=r"\(mode was paper, now hf\)"):
+        finetune(resume=True, mode="hf")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hyper": replace(SHORT, learning_rate=1e-4)}, "learning_rate was 0.001, now 0.0001"),
+        ({"head": "fresh"}, "head was pretrained, now fresh"),
+        ({"framework": "torch"}, "framework was paddle, now torch"),
+        ({"mode": "hf"}, "mode was paper, now hf"),
+        ({"sizes": Sizes(150, 32, 64)}, "data was"),
+    ],
+    ids=["rate", "head", "framework", "mode", "windows"],
+)
+def test_a_resumed_run_is_the_same_run(finetune, monkeypatch, change, message):
+    """
+    Whatever else was asked for the first time is an error that says what differs.
+    """
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.backend("paddle"), "save", _full)
+        with pytest.raises(OSError, match="No space"):
+            finetune()
+    with pytest.raises(CheckpointError, match=message):
+        finetune(resume=True, **change)
+
+
+def test_the_record_tells_what_was_done(finetune, tmp_path):
+    """
+    training.json names data, recipe, head, loss and versions; the model keeps its mode.
+    """
+    record = finetune(head="fresh")
+    assert json.loads((tmp_path / "run" / "training.json").read_text()) == record
+    assert (record["head"], record["mode"], record["updates"]) == ("fresh", "paper", 4)
+    assert record["recipe"]["seed"] == 42
+    assert record["environment"]["versions"]["paddlepaddle"]
+    assert read_checkpoint(tmp_path / "run")[0].mode == "paper"
+
+
+def test_a_lost_question_stops_the_training(finetune, tmp_path):
+    """
+    A question cut before its [MASK] is named with its line and the way out.
+    """
+    line = json.loads((PATH / "fewshot-train.jsonl").read_text(encoding="utf-8").splitlines()[1])
+    line["qas"][0]["question"] = LONG
+    (tmp_path / "long.jsonl").write_text(json.dumps(line))
+    with pytest.raises(data.DataError, match=r"long\.jsonl, line 1, qas\[0\]: .* lost its \[QUESTION\] token: .*raise"):
+        finetune(file=tmp_path / "long.jsonl")
+
+
+def test_a_mask_of_the_context_is_not_the_question(tmp_path):
+    """
+    A row that lost its own token is refused even when its context holds another one.
+    """
+    asked = data.example("1", LONG, "Ann [MASK] it.", "paper", "here")
+    answerer = tasks.open_answerer(settings(mode="paper"))
+    with pytest.raises(data.DataError, match=r"here: question '1' lost its \[QUESTION\] token"):
+        list(answerer.answers([asked]))
+
+
+# Opening
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (lambda v: [*v, "one", "more"], "has 2050 pieces, the model's embedding 2048 rows"),
+        (lambda v: v[:1900], "has 1900 pieces, the model's embedding 2048 rows"),
+        (lambda v: [*v[:101], v[102], v[101], *v[103:]], r"has the sep token on line 101 \(from 0\), sep_token_id .* 102"),
+    ],
+    ids=["longer", "shorter", "moved"],
+)
+def test_a_vocabulary_must_fit_its_model(tmp_path, lines, message):
+    """
+    Another size or a special token elsewhere is another model's vocabulary.
+    """
+    folder = shutil.copytree(cases.tiny(), tmp_path / "model")
+    pieces = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    (folder / "vocab.txt").write_text("\n".join(lines(pieces)) + "\n", encoding="utf-8")
+    with pytest.raises(data.VocabularyError, match=rf"vocab\.txt {message}.*; take the vocab\.txt that came with"):
+        tasks.open_answerer(settings(model=str(folder)))
+
+
+def test_rows_that_pad_the_embedding_are_allowed(tmp_path):
+    """
+    Some checkpoints round their embedding up to a multiple of 64 or 128.
+    """
+    folder = shutil.copytree(cases.tiny(), tmp_path / "model")
+    pieces = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    (folder / "vocab.txt").write_text("\n".join(pieces[:2000]) + "\n", encoding="utf-8")
+    assert tasks.open_tokenizer(folder, read_checkpoint(folder)[0]).size == 2000
+
+
+def test_windows_are_no_longer_than_the_positions():
+    """
+    385 pieces do not fit 384 positions.
+    """
+    with pytest.raises(UsageError, match="--max-length 385 is more than the 384 positions of the model"):
+        tasks.open_answerer(settings(sizes=Sizes(385)))
+
+
+@BOTH
+def test_a_gpu_that_is_not_there_is_said_so(framework):
+    """
+    The number of GPUs is known before a model is moved.
+    """
+    with pytest.raises(UsageError, match=r"--device gpu:97: \d+ GPUs are to be had here; use --device cpu"):
+        tasks.open_answerer(settings(framework, device="gpu:97"))
+
+
+def test_a_framework_that_is_not_installed_is_named(monkeypatch):
+    """
+    The missing package and the pip command, instead of an ImportError.
+    """
+
+    def missing():
+        raise ModuleNotFoundError("No module named 'paddle'", name="paddle")
+
+    monkeypatch.setattr(tasks.runtime, "import_paddle", missing)
+    with pytest.raises(UsageError, match=r"--framework paddle needs paddle, which is not installed; pip install"):
+        tasks.backend("paddle")
+
+
+def test_torch_does_not_open_the_authors_layout(tmp_path):
+    """
+    transformers would leave every weight random; convert is the way out.
+    """
+    folder = shutil.copytree(cases.tiny(), tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    renamed = {n.replace("splinter.", "bert.").replace("splinter_qass", "cls.span_predictions"): a for n, a in tensors.items()}
+    renamed = {n.replace("classifier.weight", "classifier"): np.ascontiguousarray(a) for n, a in renamed.items()}
+    save_file(renamed, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="in the authors' layout, .*run splinter convert first"):
+        tasks.open_answerer(settings("torch", model=str(folder)))
+
+
+# Answering
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """A few questions of the shipped SQuAD file, in mode paper."""
+    return list(data.read_examples(PATH / "squad-dev.json", "paper"))[:7]
+
+
+def texts(answerer, examples, **options):
+    """id -> the best answer."""
+    return {example.id: spans[0].text for example, spans in answerer.answers(examples, **options)}
+
+
+def test_blocks_batches_and_frameworks_answer_alike(asked):
+    """
+    One by one or in blocks, in batches of any size, in Paddle or torch: the same answers in the same order.
+    """
+    answerer = tasks.open_answerer(settings(mode="paper"))
+    found = texts(answerer, asked)
+    assert list(found) == [example.id for example in asked]
+    assert found == texts(answerer, asked, stream=True)
+    answerer.settings = settings(batch_size=1)
+    assert found == texts(answerer, asked)
+    assert found == texts(tasks.open_answerer(settings("torch", mode="paper")), asked)
+
+
+def test_a_stream_is_answered_as_it_comes(asked):
+    """
+    The first answer is there before the second question is read.
+    """
+    read = []
+
+    def questions():
+        for example in asked[:3]:
+            read.append(example.id)
+            yield example
+
+    answers = tasks.open_answerer(settings(mode="paper")).answers(questions(), stream=True)
+    assert [(example.id, len(read)) for example, _ in answers] == [(e.id, i) for i, e in enumerate(asked[:3], 1)]
+
+
+def test_weights_that_are_no_numbers_do_not_answer(tmp_path, asked):
+    """
+    A diverged model is named, not scored.
+    """
+    folder = shutil.copytree(cases.tiny(), tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["splinter.embeddings.LayerNorm.bias"] = np.full(64, np.nan, "float32")
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="model answers with NaN: its weights are broken"):
+        texts(tasks.open_answerer(settings(model=str(folder), mode="paper")), asked)
+
+
+def test_scores_and_predictions_are_of_the_same_answers(tmp_path):
+    """
+    `evaluate` counts the questions it was limited to and writes their answers.
+    """
+    target = tmp_path / "predictions.json"
+    scores = tasks.evaluate(settings(mode="paper"), PATH / "squad-dev.json", target, limit=5)
+    assert (scores["total"], scores["mode"], scores["framework"]) == (5, "paper", "paddle")
+    assert 0 <= scores["exact"] <= scores["f1"] <= 100
+    assert len(json.loads(target.read_text(encoding="utf-8"))) == 5
+
+
+def test_predictions_go_where_they_can(tmp_path):
+    """
+    A target that is a folder, has none, or is the data itself is refused before any work.
+    """
+    questions = shutil.copy(PATH / "squad-dev.json", tmp_path / "dev.json")
+    for target in (tmp_path, tmp_path / "no" / "p.json"):
+        with pytest.raises(UsageError, match="cannot be written"):
+            tasks.evaluate(settings(), questions, target)
+    with pytest.raises(UsageError, match=r"dev\.json is the file of questions"):
+        tasks.evaluate(settings(), questions, tmp_path / "dev.json")
+
+
+# Converting
+
+
+def test_convert_says_what_it_wrote_and_writes_over_nothing(tmp_path):
+    """
+    One line on tensors, mode and head; a second time, or into a file, is refused.
+    """
+    line = tasks.convert(str(cases.tiny()), tmp_path / "new", "paper")
+    assert line == f"{tmp_path / 'new'}: 55 tensors, 248,192 numbers, mode paper, pretrained head"
+    with pytest.raises(UsageError, match=r"holds model\.safetensors already"):
+        tasks.convert(str(cases.tiny()), tmp_path / "new")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "pytorch_model.bin").touch()
+    with pytest.raises(UsageError, match=r"holds pytorch_model\.bin already"):
+        tasks.convert(str(cases.tiny()), tmp_path / "old")
+    with pytest.raises(UsageError, match="is a file; name a folder"):
+        tasks.convert(str(cases.tiny()), tmp_path / "new" / "vocab.txt")
+
+
+def test_convert_wants_a_vocabulary(tmp_path):
+    """
+    A model that could not read text is not written.
+    """
+    folder = shutil.copytree(cases.tiny(), tmp_path / "model")
+    (folder / "vocab.txt").unlink()
+    with pytest.raises(CheckpointError, match=r"has no vocab\.txt"):
+        tasks.convert(str(folder), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_differences_are_looked_for_inside():
+    """
+    Only what was asked is compared, mappings key by key.
+    """
+    stored = {"recipe": {"seed": 42, "epochs": 10}, "windows": 3}
+    assert recipe.differences(stored, {"recipe": {"seed": 7, "epochs": 10}}) == ["seed was 42, now 7"]
+    assert recipe.differences(stored, {"windows": 3}) == []
+    assert recipe.differences(stored, {"head": "fresh"}) == ["head was None, now fresh"]
