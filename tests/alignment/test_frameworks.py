@@ -114,10 +114,11 @@ def test_layer_norm_epsilon_is_still_float32_in_paddle():
     assert np.abs(ours - rounded).max() < 1e-13 < np.abs(ours - given).max()
 
 
-def test_forward_products_of_one_layout_are_bit_equal():
-    """`matmul loses precision`, the verdict of a 2021 port, is layout: same layout, same bits; else bounded.
+def test_forward_products_stay_within_the_componentwise_bound():
+    """`paddle.matmul loses precision`, the verdict of a 2021 port, is rounding: within the bound, unlike TF32.
 
-    Bound: |fl(AB) - AB| <= 16 eps |A||B| per element, the criterion of the reference BLAS tests.
+    Bound: |fl(AB) - AB| <= 16 eps |A||B| per element, the criterion of the reference BLAS tests. Bits may differ
+    between the frameworks even for one layout: each wheel brings its own MKL.
     """
     a, b = RNG.normal(size=(12, 768)).astype("float32"), RNG.normal(size=(384, 768)).astype("float32")
     theirs = (torch.tensor(a) @ torch.tensor(b).T).numpy()

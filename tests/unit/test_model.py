@@ -104,7 +104,9 @@ def test_a_bin_gives_the_same_model(folder, tiny, expected):
     """
     pytorch_model.bin holds what model.safetensors holds.
     """
-    assert np.array_equal(logits(SplinterForQuestionAnswering.from_pretrained(folder(tiny, "pytorch_model.bin"))), expected)
+    assert np.array_equal(
+        logits(SplinterForQuestionAnswering.from_pretrained(folder(tiny, "pytorch_model.bin"))), expected
+    )
 
 
 def test_two_heads_in_one_file_are_refused(folder, tiny):
@@ -145,18 +147,17 @@ def test_other_floats_are_cast_to_the_models(folder, tiny, expected, dtype):
 # Strictness
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    {
-        "missing": ({BIAS: None}, rf"1 missing: {BIAS}"),
-        "surplus": ({"splinter.more": np.zeros(2, "float32")}, r"1 surplus: splinter\.more"),
-        "another shape": ({BIAS: np.zeros(65, "float32")}, rf"'{BIAS}' has shape \(65,\), .* asks for \(64,\)"),
-        "integers": ({BIAS: np.zeros(64, "int64")}, rf"'{BIAS}' has dtype int64, expected one of float16"),
-        "half a head": ({f"{HEAD}end_classifier.weight": None}, r"1 missing: splinter_qass\.end_classifier"),
-        "a layer more": ({BIAS.replace("1", "2"): np.zeros(64, "float32")}, r"num_hidden_layers is 2, .* have 3"),
-    }.values(),
-    ids=["missing", "surplus", "another shape", "integers", "half a head", "a layer more"],
-)
+MISFITS = {
+    "missing": ({BIAS: None}, rf"1 missing: {BIAS}"),
+    "surplus": ({"splinter.more": np.zeros(2, "float32")}, r"1 surplus: splinter\.more"),
+    "another shape": ({BIAS: np.zeros(65, "float32")}, rf"'{BIAS}' has shape \(65,\), .* asks for \(64,\)"),
+    "integers": ({BIAS: np.zeros(64, "int64")}, rf"'{BIAS}' has dtype int64, expected one of float16"),
+    "half a head": ({f"{HEAD}end_classifier.weight": None}, r"1 missing: splinter_qass\.end_classifier"),
+    "a layer more": ({BIAS.replace("1", "2"): np.zeros(64, "float32")}, r"num_hidden_layers is 2, .* have 3"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), MISFITS.values(), ids=MISFITS)
 def test_every_tensor_must_fit(folder, tiny, change, message):
     """
     One tensor removed, added, reshaped or of integers is an error that names it.
@@ -286,7 +287,9 @@ def test_pretraining_reads_the_same_checkpoint():
     """
     Both tasks share every tensor.
     """
-    ours = (kind.from_pretrained(cases.tiny()).to_numpy() for kind in (SplinterForQuestionAnswering, SplinterForPreTraining))
+    ours = (
+        kind.from_pretrained(cases.tiny()).to_numpy() for kind in (SplinterForQuestionAnswering, SplinterForPreTraining)
+    )
     answering, pretraining = ours
     assert all(np.array_equal(answering[name], pretraining[name]) for name in answering)
     assert answering.keys() == pretraining.keys()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from splinter.ports import recipe
@@ -19,6 +20,15 @@ from splinter.sample import PATH
 BOTH = pytest.mark.parametrize("framework", ["paddle", "torch"])
 SHORT = Recipe(max_steps=4, batch_size=4, learning_rate=1e-3, warmup=0.0)
 LONG = "why " * 100
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """A model this small only waits for its second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def settings(framework="paddle", **changes):
@@ -206,7 +216,10 @@ def test_a_mask_of_the_context_is_not_the_question(tmp_path):
     [
         (lambda v: [*v, "one", "more"], "has 2050 pieces, the model's embedding 2048 rows"),
         (lambda v: v[:1900], "has 1900 pieces, the model's embedding 2048 rows"),
-        (lambda v: [*v[:101], v[102], v[101], *v[103:]], r"has the sep token on line 101 \(from 0\), sep_token_id .* 102"),
+        (
+            lambda v: [*v[:101], v[102], v[101], *v[103:]],
+            r"has the sep token on line 101 \(from 0\), sep_token_id .* 102",
+        ),
     ],
     ids=["longer", "shorter", "moved"],
 )
@@ -267,7 +280,9 @@ def test_torch_does_not_open_the_authors_layout(tmp_path):
     """
     folder = shutil.copytree(cases.tiny(), tmp_path / "model")
     tensors = load_file(folder / "model.safetensors")
-    renamed = {n.replace("splinter.", "bert.").replace("splinter_qass", "cls.span_predictions"): a for n, a in tensors.items()}
+    renamed = {
+        n.replace("splinter.", "bert.").replace("splinter_qass", "cls.span_predictions"): a for n, a in tensors.items()
+    }
     renamed = {n.replace("classifier.weight", "classifier"): np.ascontiguousarray(a) for n, a in renamed.items()}
     save_file(renamed, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match="in the authors' layout, .*run splinter convert first"):

@@ -1,0 +1,477 @@
+"""cli.py: a mistake gets one line and exit code 2; kills, pipes and interruptions end as they should."""
+
+import gzip
+import io
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from splinter import cli
+from splinter.ports.splinter import cases, data, tasks
+from splinter.sample import PATH
+
+COMMANDS = ("convert", "finetune", "evaluate", "predict", "align")
+ASK = ("--question", "Who?", "--context", "Ann wrote it.")
+MRQA = {
+    "id": "",
+    "context": "Ann wrote it.",
+    "context_tokens": [["Ann", 0], ["wrote", 4], ["it", 10], [".", 12]],
+    "qas": [
+        {
+            "id": "a",
+            "question": "Who? [MASK].",
+            "answers": ["Ann"],
+            "detected_answers": [{"text": "Ann", "char_spans": [[0, 2]], "token_spans": [[0, 0]]}],
+        }
+    ],
+}
+GOOD = json.dumps(MRQA)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return str(cases.tiny())
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A copy of the embedded checkpoint, to be damaged."""
+    return shutil.copytree(cases.tiny(), tmp_path / "model")
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments):
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            code = error.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def refused(run):
+    """Run, see that it ends in one line and exit code 2, and return the line."""
+
+    def call(*arguments):
+        code, out, line = run(*arguments)
+        assert (code, out, line.count("\n")) == (2, "", 1), line
+        return line
+
+    return call
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Put text or bytes on standard input."""
+
+    def put(text):
+        raw = text.encode() if isinstance(text, str) else text
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+
+    return put
+
+
+def started(*arguments, **options):
+    """The command line as a process of its own."""
+    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    return subprocess.Popen([sys.executable, "-m", "splinter.cli", *map(str, arguments)], **(pipes | options))
+
+
+# Help
+
+
+def test_alone_it_explains_itself(run):
+    """
+    Without a command: the help, and exit code 2.
+    """
+    code, _, text = run()
+    assert code == 2
+    assert all(f"    {name}" in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_an_example_that_parses(run, command):
+    """
+    --help ends in an example, and the example is accepted by the parser.
+    """
+    code, text, _ = run(command, "--help")
+    example = text.split("example:\n")[1].strip().splitlines()[0]
+    assert code == 0
+    options, _ = cli.parser().parse_known_args(shlex.split(example)[1:])
+    assert options.command == command
+
+
+def test_the_version_is_told(run):
+    """
+    `splinter --version` names the program and its version.
+    """
+    assert run("--version")[:2] == (0, f"splinter {cli.__version__}\n")
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--epochs=0", "--epochs=-3", "--epochs=nan", "--epochs=1e3", "--epochs=", "--epochs=99999999999999999999",
+        "--min-steps=-1", "--max-steps=-1", "--max-steps=x", "--seed=-1", "--seed=9999999999", "--save-every=0",
+        "--batch-size=0", "--max-length=0", "--doc-stride=-1", "--max-query-length=0", "--learning-rate=-1",
+        "--learning-rate=nan", "--learning-rate=inf", "--learning-rate=1e400", "--weight-decay=-0.1", "--warmup=1",
+        "--warmup=nan", "--device=tpu", "--device=gpu:-1", "--mode=bert", "--framework=jax", "--head=none", "--output=",
+    ],
+)  # fmt: skip
+def test_an_option_out_of_range_is_named_with_its_value(refused, tiny, option):
+    """
+    One line that names the option, the value and where to read more.
+    """
+    name, _, value = option.partition("=")
+    line = refused("finetune", "--model", tiny, "--train", "x", "--output", "y", option)
+    assert name in line
+    assert repr(value) in line
+    assert line.endswith("see splinter finetune --help\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict"], "--model"),
+        (["predict", "--model", "m"], "--question --input is required"),
+        (["predict", "--model", "m", "--question", "a"], "--question needs --context TEXT or --context-file FILE"),
+        (["predict", "--model", "m", "--input", "-", "--context", "a"], "--input brings its own contexts"),
+        (["predict", "--model", "m", "--input", "-", "--question", "a"], "not allowed with argument --input"),
+        (["predict", "--model", "m", "--input", "no.jsonl"], "no.jsonl: no such file; give a file of JSON lines"),
+        (["predict", "--model", "m", *ASK[:2], "--context-file", "."], ".: is a folder; give a text file"),
+        (["evaluate", "--model", "m", "--data", "no.json"], "no.json: no such file; give an MRQA .jsonl or a SQuAD"),
+        (["evaluate", "--model", "m", "--data", ".", "--limit", "0"], "--limit: '0' is not a whole number from 1"),
+        (["predict", "--model", "m", *ASK], "m is neither a folder nor a hub name such as tau/splinter-base-qass"),
+        (["predict", "--model", "", *ASK], "argument --model: '' is no path"),
+        (["convert", "a", "b", "c"], "'c' is not known to convert"),
+        (["align", "--suite", "nowhere"], "no alignment suite here"),
+        (["fly"], "invalid choice: 'fly'"),
+    ],
+)  # fmt: skip
+def test_what_was_asked_is_checked_before_a_model_loads(refused, arguments, message):
+    """
+    What is missing or contradicts itself is told at once, with the way out.
+    """
+    assert message in refused(*arguments)
+
+
+def test_a_window_longer_than_the_positions_is_refused(refused, tiny):
+    """
+    The line names the option and the number of positions.
+    """
+    line = refused("predict", "--model", tiny, *ASK, "--max-length", 385)
+    assert line == "splinter predict: --max-length 385 is more than the 384 positions of the model\n"
+
+
+# Training files
+
+
+def _changed(**changes):
+    """The good line with keys of its only answer changed."""
+    record = json.loads(GOOD)
+    for key, value in changes.items():
+        owner = next(
+            part for part in (record, record["qas"][0], record["qas"][0]["detected_answers"][0]) if key in part
+        )
+        owner[key] = value
+    return json.dumps(record)
+
+
+BAD_TRAINING = {
+    "empty": (b"", "no questions; give MRQA lines"),
+    "only a header": (b'{"header": {}}\n', "no questions; give MRQA lines"),
+    "bad line": (f'{GOOD}\n{{"id": \n', "line 2: not JSON (Expecting value at column"),
+    "bad SQuAD": ('{"data": [\n {"paragraphs": [}\n', "line 2: not JSON"),
+    "a list": ("[1]\n", "line 1: a line is '[1]', not a JSON object"),
+    "brackets": ("[" * 100_000, "JSON that cannot be read (maximum recursion depth"),
+    "digits": (f"{GOOD}\n{GOOD.replace('[[0, 2]]', '9' * 5000)}", "line 2: JSON that cannot be read"),
+    "not UTF-8": (b"\xff\xfe{", "cannot be read ('utf-8' codec"),
+    "empty context": (_changed(context=" "), "line 1: 'context' is empty (' '); remove the line"),
+    "answer outside": (_changed(char_spans=[[0, 99]]), "char_spans [0, 99] outside the context of 13 characters"),
+    "endless span": (_changed(token_spans=[[0, float("inf")]]), "'token_spans' is [[0, inf]], not [[first, last]"),
+    "broken offsets": (_changed(context_tokens=[["Ann", 0.5]]), "'context_tokens' are not [token, character] pairs"),
+    "answers of numbers": (_changed(answers=[1]), "'answers' is '[1]', not a list of texts"),
+    "an id twice": (f"{GOOD}\n{GOOD}\n", "line 2: question id 'a' was used before; make ids unique"),
+    "half a character": (_changed(question="\ud800"), "'question' holds half a character"),
+    "question too long": (_changed(question="why " * 99), "'a' lost its [QUESTION] token"),
+    "SQuAD answer elsewhere": (
+        json.dumps({"data": [{"paragraphs": [{"context": "Ann.", "qas": [
+            {"id": "1", "question": "?", "answers": [{"text": "Bob", "answer_start": 0}]}]}]}]}),
+        "data[0].paragraphs[0], qas[0]: answer 'Bob' is not at 0 (found 'Ann')",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_TRAINING.values(), ids=BAD_TRAINING)
+def test_a_bad_training_file_is_named_with_its_line(refused, tiny, tmp_path, content, message):
+    """
+    One line: the file, its line, the value and what to do; nothing is written.
+    """
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    line = refused("finetune", "--model", tiny, "--train", path, "--output", tmp_path / "run")
+    assert line.startswith(f"splinter finetune: {path}")
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"plain", gzip.compress(GOOD.encode())[:-20], gzip.compress(b"{}\n") + b"tail"])
+def test_a_bad_gz_file_is_named(refused, tiny, tmp_path, content):
+    """
+    Not gzipped, cut off, or with garbage at the end.
+    """
+    path = tmp_path / "train.jsonl.gz"
+    path.write_bytes(content)
+    assert f"{path}" in refused("finetune", "--model", tiny, "--train", path, "--output", tmp_path / "run")
+
+
+def test_windows_files_are_read(tmp_path):
+    """
+    A byte order mark and carriage returns change nothing.
+    """
+    (tmp_path / "plain.jsonl").write_bytes(f"{GOOD}\n".encode())
+    (tmp_path / "windows.jsonl").write_bytes(f"\ufeff{GOOD}\r\n".encode())
+    plain, windows = (list(data.read_examples(tmp_path / f"{n}.jsonl", "paper", True)) for n in ("plain", "windows"))
+    assert plain == windows
+
+
+@pytest.mark.parametrize("name", ["model", "train.jsonl"])
+def test_output_never_lands_on_something_else(refused, tiny, model, tmp_path, name):
+    """
+    A folder with a model, or a file, is no place for a run.
+    """
+    train = tmp_path / "train.jsonl"
+    train.write_text(GOOD)
+    before = {path: path.read_bytes() for path in [train, *model.iterdir()]}
+    line = refused("finetune", "--model", tiny, "--train", train, "--output", tmp_path / name)
+    assert ("holds model.safetensors already" in line) == (name == "model")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", None, "config.json is missing; is"),
+        ("config.json", '{"a":\n 1,}', "config.json, line 2: "),
+        ("config.json", "[" * 100_000, "config.json cannot be read: maximum recursion"),
+        ("config.json", b"\xff", "config.json cannot be read: 'utf-8' codec"),
+        ("config.json", {"hidden_size": "64"}, "config.json: hidden_size is '64', expected int"),
+        ("config.json", {"hidden_size": 65}, "config.json: hidden_size 65 is no multiple of num_attention_heads 4"),
+        ("config.json", {"num_attention_heads": 0}, "config.json: num_attention_heads is 0, expected 1 or more"),
+        ("config.json", {"hidden_act": "swish"}, "config.json: hidden_act 'swish' is not known"),
+        ("config.json", {"layer_norm_eps": float("nan")}, "config.json: layer_norm_eps is nan"),
+        ("config.json", {"hidden_dropout_prob": -1}, "config.json: hidden_dropout_prob is -1"),
+        ("config.json", {"question_token_id": 10**9}, "question_token_id is 1000000000, the vocabulary ends at 2047"),
+        ("config.json", {"question_token_id": 105}, "vocab.txt has the question token on line 104"),
+        ("config.json", {"vocab_size": 2047}, "has shape (2048, 64), the configuration asks for (2047, 64)"),
+        ("model.safetensors", None, "holds neither model.safetensors nor pytorch_model.bin"),
+        ("model.safetensors", b"", "model.safetensors is not a whole safetensors file"),
+        ("model.safetensors", "version https://git-lfs.github.com/spec/v1\n", "is not a whole safetensors file"),
+        ("vocab.txt", None, "vocab.txt: no such file"),
+        ("vocab.txt", "one\ntwo\n", "vocab.txt: lacks [PAD], [UNK]"),
+        ("vocab.txt", b"\xff\n", "vocab.txt: not UTF-8 text"),
+        ("tokenizer_config.json", "nonsense", "tokenizer_config.json: not JSON"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("framework", ["paddle", "torch"])
+def test_a_bad_checkpoint_is_named(refused, model, framework, file, content, message):
+    """
+    Either framework refuses the same files with the same line.
+    """
+    path = model / file
+    if content is None:
+        path.unlink()
+    elif isinstance(content, dict):
+        path.write_text(json.dumps(json.loads(path.read_text()) | content))
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert message in refused("predict", "--model", model, *ASK, "--framework", framework)
+
+
+# Answers
+
+
+def test_one_question_is_answered(run, tiny):
+    """
+    The question, then its answers with their share and their place.
+    """
+    code, out, _ = run("predict", "--model", tiny, "--mode", "paper", *ASK)
+    assert code == 0
+    assert out.startswith("Who?\n  100.0%  Ann wrote it.  (characters 0-13)\n")
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_lines_of_any_sort_are_answered(run, typed, tiny, newline):
+    """
+    Unicode, a byte order mark, Windows line ends and empty lines; ids as given, else the number of the line.
+    """
+    lines = [
+        '\ufeff{"question": "Wo?", "context": "漢字 😀 Ann é", "id": 7}',
+        "",
+        '{"question": "Who?", "context": "Ann"}',
+        "",
+    ]
+    typed(newline.join(lines))
+    code, out, _ = run("predict", "--model", tiny, "--mode", "paper", "--input", "-", "--json")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert (code, [one["id"] for one in found]) == (0, ["7", "3"])
+    best = found[0]["answers"][0]
+    assert best["text"] in "漢字 😀 Ann é"[best["start"] : best["end"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", 'standard input: no questions; give lines such as {"question":'),
+        ("\n \n", "standard input: no questions"),
+        (b"\xff\xfe", "standard input, line 1: not UTF-8 text"),
+        ('\n{"question": 1', "standard input, line 2: not JSON"),
+        ('["a"]', "standard input, line 1: a line is \"['a']\", not a JSON object"),
+        ('{"question": "a"}', "line 1: key 'context' is missing (found ['question'])"),
+        ('{"question": "a", "context": 5}', "line 1: 'context' is '5', not a str"),
+        ('{"question": "a", "context": " \\u0000\\u200b"}', r"line 1: the context is empty (' \x00\u200b')"),
+        ('{"question": "", "context": "a"}', "line 1: the question is empty ('')"),
+        ('{"question": "a", "context": "b", "id": {}}', "line 1: 'id' is '{}', not a string or a number"),
+        (json.dumps({"question": "why " * 99, "context": "b"}), "line 1: question '1' lost its [QUESTION] token"),
+    ],
+)
+def test_a_bad_question_is_named_with_its_line(refused, typed, tiny, text, message):
+    """
+    From standard input as from a file: the line, the value, the way out.
+    """
+    typed(text)
+    assert message in refused("predict", "--model", tiny, "--mode", "paper", "--input", "-")
+
+
+def test_the_context_may_come_from_a_file(run, typed, tiny, tmp_path):
+    """
+    Plain, gzipped or piped, it is the same text.
+    """
+    (tmp_path / "c.txt").write_bytes(b"\xef\xbb\xbfAnn wrote it.")
+    (tmp_path / "c.txt.gz").write_bytes(gzip.compress(b"Ann wrote it."))
+    typed("Ann wrote it.")
+    ask = ("predict", "--model", tiny, "--mode", "paper", *ASK[:2], "--context-file")
+    outputs = {run(*ask, name)[1] for name in (tmp_path / "c.txt", tmp_path / "c.txt.gz", "-")}
+    assert outputs == {run("predict", "--model", tiny, "--mode", "paper", *ASK)[1]}
+
+
+def test_scores_are_printed_as_json(run, tiny, tmp_path):
+    """
+    `evaluate` prints one JSON object and writes the predictions.
+    """
+    target = tmp_path / "p.json"
+    code, out, _ = run(
+        "evaluate", "--model", tiny, "--data", PATH / "squad-dev.json", "--limit", 2, "--predictions", target
+    )
+    assert (code, json.loads(out)["total"]) == (0, 2)
+    assert len(json.loads(target.read_text(encoding="utf-8"))) == 2
+
+
+def test_a_full_disk_leaves_the_old_predictions(run, tiny, tmp_path, monkeypatch):
+    """
+    The line names the file that the user asked for, and its old content is whole.
+    """
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "p.json").write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    asked = ("evaluate", "--model", tiny, "--data", PATH / "squad-dev.json", "--limit", 1)
+    code, _, line = run(*asked, "--predictions", tmp_path / "p.json")
+    assert (code, line) == (2, f"splinter evaluate: {tmp_path / 'p.json'}: No space left on device\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
+    assert (tmp_path / "p.json").read_text() == "old"
+
+
+def test_a_fault_of_the_program_shows_its_traceback(run, monkeypatch, tiny):
+    """
+    Only what is written for the user is cut to one line; a bug must be seen whole.
+    """
+    monkeypatch.setattr(tasks, "open_answerer", lambda *arguments: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        run("predict", "--model", tiny, *ASK)
+
+
+def test_align_runs_a_suite_and_hands_on_options(tmp_path, monkeypatch, capfd):
+    """
+    pytest gets what align does not know, and its exit code comes back.
+    """
+    (tmp_path / "test_two.py").write_text("def test_good(): pass\n\ndef test_bad(): assert False\n")
+    monkeypatch.chdir(tmp_path)
+    folders = ["--suite", str(tmp_path), "--report", str(tmp_path / "r"), "--badges", str(tmp_path / "b")]
+    assert cli.main(["align", *folders, "-k", "good", "-p", "no:cacheprovider"]) == 0
+    assert "1 passed, 1 deselected" in capfd.readouterr().out
+    assert cli.main(["align", *folders, "-p", "no:cacheprovider"]) == 1
+
+
+# Processes
+
+
+def test_a_process_converts(tiny, tmp_path):
+    """
+    `python -m splinter.cli convert` says one line on standard output and nothing else.
+    """
+    process = started("convert", tiny, tmp_path / "new")
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert out.decode() == f"{tmp_path / 'new'}: 55 tensors, 248,192 numbers, mode hf, pretrained head\n"
+
+
+def test_a_stream_is_answered_line_by_line_and_may_lose_its_reader(tiny):
+    """
+    Each line is answered before the next is sent; when the reader leaves, the process ends in silence.
+    """
+    process = started("predict", "--model", tiny, "--input", "-", "--json")
+    line = json.dumps({"question": "Who?", "context": "Ann wrote it."}).encode() + b"\n"
+    for number in ("1", "2"):
+        process.stdin.write(line)
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["id"] == number
+    process.stdout.close()
+    process.stdin.write(line)
+    process.stdin.close()
+    assert (process.wait(60), process.stderr.read()) == (0, b"")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
+def test_a_stopped_run_goes_on_to_the_same_bits(run, tiny, tmp_path, how):
+    """
+    Stopped anywhere, --resume ends in the bits of the run that nobody stopped.
+    """
+    (tmp_path / "train.jsonl").write_text(GOOD)
+    recipe = ("--max-steps", 40, "--save-every", 6, "--max-length", 32, "--learning-rate", "1e-3", "--quiet")
+    asked = ("finetune", "--model", tiny, "--train", tmp_path / "train.jsonl", *recipe, "--output")
+    assert run(*asked, tmp_path / "whole")[0] == 0
+    process = started(*asked, tmp_path / "run", "--resume")
+    log = tmp_path / "run" / "log.jsonl"
+    while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= 8):
+        time.sleep(0.005)
+    process.send_signal(how)
+    _, err = process.communicate()
+    assert process.returncode == {signal.SIGINT: 130}.get(how, -how), err
+    assert err.count(b"\n") == (2 if how == signal.SIGINT else 1)  # what it trains, and that it was interrupted
+    assert run(*asked, tmp_path / "run", "--resume")[0] == 0
+    files = ("model.safetensors", "config.json", "vocab.txt")
+    assert all((tmp_path / "run" / f).read_bytes() == (tmp_path / "whole" / f).read_bytes() for f in files)
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(
+        p.name for p in (tmp_path / "whole").iterdir()
+    )
