@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 
 from splinter import __version__
 
-
 LARGEST = 2**32 - 1  # as seeds go; nobody needs more of anything else
 
 

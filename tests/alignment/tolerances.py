@@ -29,9 +29,7 @@ LOSS = {
     "float32": Tolerance(atol=0.0, rtol=2e-6, ratio=10, why="one logsumexp of 64 terms: seen 4.2e-7, ratio 1.9"),
 }
 BACKWARD = {
-    "float64": Tolerance(
-        atol=0.0, rtol=1e-10, why="as forward, then back through the layers: seen 1.4e-12 tiny"
-    ),
+    "float64": Tolerance(atol=0.0, rtol=1e-10, why="as forward, then back through the layers: seen 1.4e-12 tiny"),
     "float64/base": Tolerance(
         atol=0.0,
         rtol=1e-8,

@@ -85,7 +85,7 @@ def typed(monkeypatch):
 
 def started(*arguments, **options):
     """The command line as a process of its own."""
-    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen([sys.executable, "-m", "splinter.cli", *map(str, arguments)], **(pipes | options))
 
 

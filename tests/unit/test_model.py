@@ -47,7 +47,7 @@ def folder(tmp_path):
 
 
 def authors(tensors, head="cls"):
-    """The same weights as oriram/splinter stores them: raw classifiers (in, out), an unused pooler, a leftover LM head."""
+    """The same weights as oriram/splinter stores them: raw classifiers (in, out), unused pooler and LM head."""
     made = {}
     for name, array in tensors.items():
         if name.endswith("_classifier.weight"):

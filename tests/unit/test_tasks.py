@@ -285,7 +285,7 @@ def test_torch_does_not_open_the_authors_layout(tmp_path):
     }
     renamed = {n.replace("classifier.weight", "classifier"): np.ascontiguousarray(a) for n, a in renamed.items()}
     save_file(renamed, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match="in the authors' layout, .*run splinter convert first"):
+    with pytest.raises(CheckpointError, match=r"in the authors' layout, .*run splinter convert first"):
         tasks.open_answerer(settings("torch", model=str(folder)))
 
 

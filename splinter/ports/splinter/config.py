@@ -154,7 +154,7 @@ def read_checkpoint(
     ):
         layout, renamed = "authors", _Renamed(tensors)
         if len(renamed) < len(tensors):
-            raise CheckpointError(f"{folder} holds two heads, under cls. and new_cls.; remove the one that is not meant")
+            raise CheckpointError(f"{folder} holds two heads, under cls. and new_cls.; remove the one not meant")
         tensors = renamed
     else:
         kind = values.get("model_type", "unknown")
