@@ -39,8 +39,12 @@ EARLIER = {
 
 def align_table(paths: list[Path]) -> str:
     """One row per step: the worst of all modes, by precision."""
-    results = [r for path in paths for r in json.loads(path.read_text(encoding="utf-8"))["results"]]
-    results = [r for r in results if r["system"] == "splinter" and r["verdict"] != "skipped"]
+    latest = {}  # a case that stands in several files counts once, as the last file has it
+    for path in paths:
+        for r in json.loads(path.read_text(encoding="utf-8"))["results"]:
+            if r["system"] == "splinter" and r["verdict"] != "skipped":
+                latest[r["mode"], r["step"], r["checkpoint"], r["dtype"]] = r
+    results = list(latest.values())
     rows = [
         "| step | 2021 port | here, float64 or exact | here, float32 | numbers compared | verdict |",
         "|---|---|---|---|---|---|",

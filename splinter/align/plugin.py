@@ -89,10 +89,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if marker is None:
         return
     step, rows = marker.kwargs["step"], marker.kwargs["rows"]
-    asked = metafunc.config.getoption("--checkpoint")
+    built_in = {name for port in marker.kwargs["ports"] for name in port.checkpoints}
+    asked = [name for name in metafunc.config.getoption("--checkpoint") if name not in built_in]
     parameters = []
     for port in marker.kwargs["ports"]:
-        names = list(port.checkpoints) + [name for name in asked if name not in port.checkpoints]
+        names = [*port.checkpoints, *asked]
         for mode in port.modes:
             for checkpoint in names[:1] if step in CHECKPOINT_FREE else names:
                 row = rows[port.name]
