@@ -5,6 +5,8 @@ All are safe for results (the alignment suite runs with them) and off with SPLIN
 - MKL_DEBUG_CPU_TYPE: the MKL inside Paddle's wheel takes a slow path on AMD processors; 7 selects the AVX-512
   path, 5 the AVX2 one. Only where the processor has these instructions; read before MKL's first product.
 - OMP_NUM_THREADS: Paddle starts with one thread; here the physical cores.
+- FLAGS_new_executor_serial_run: the static graph's worker threads spend as long waiting in the kernel as working;
+  a BERT is a chain, there is nothing to run beside it.
 - malloc: freed activations stay with the process instead of going back to the system and being zeroed
   again; glibc's `mallopt`, since its environment variables count at process start only.
 """
@@ -44,6 +46,7 @@ def _tune() -> dict[str, str]:
     if vendor == "AuthenticAMD" and "avx2" in flags:
         done["MKL_DEBUG_CPU_TYPE"] = os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "7" if "avx512f" in flags else "5")
     done["OMP_NUM_THREADS"] = os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
+    done["FLAGS_new_executor_serial_run"] = os.environ.setdefault("FLAGS_new_executor_serial_run", "1")
     os.environ.setdefault("GLOG_minloglevel", "2")  # the executor's notes are not for users
     if _keep_freed_memory():
         done["malloc"] = "freed memory is kept (mallopt)"

@@ -70,7 +70,7 @@ def test_forward_pass(benchmark, checkpoint, side):
     benchmark.group = f"forward pass, {size}, batch {SHAPES[size]}"
     module, model = opened(side, folder)
     inputs = cases.model_inputs(batch(size))
-    start, _ = benchmark.pedantic(module.logits, (model, inputs, 64), rounds=7, warmup_rounds=2)
+    start, _ = benchmark.pedantic(module.logits, (model, inputs, 64), rounds=5, warmup_rounds=1)
     assert start.shape == SHAPES[size]
     gc.collect()
 
@@ -82,7 +82,7 @@ def test_train_step(benchmark, checkpoint, side):
     module, model = opened(side, folder)
     trainer = module.trainer(model, Recipe())
     losses = []
-    benchmark.pedantic(lambda: losses.append(trainer.step(batch(size), 1e-5)[0]), rounds=7, warmup_rounds=2)
+    benchmark.pedantic(lambda: losses.append(trainer.step(batch(size), 1e-5)[0]), rounds=5, warmup_rounds=1)
     assert np.isfinite(losses).all()
     gc.collect()
 

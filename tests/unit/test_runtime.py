@@ -34,7 +34,7 @@ def test_tune_sets_what_the_user_left_open(machine):
     Threads, MKL's path and malloc are set in the process and reported.
     """
     machine()
-    settings = {"MKL_DEBUG_CPU_TYPE": "7", "OMP_NUM_THREADS": "4"}
+    settings = {"MKL_DEBUG_CPU_TYPE": "7", "OMP_NUM_THREADS": "4", "FLAGS_new_executor_serial_run": "1"}
     assert runtime.tune() == {**settings, "malloc": "freed memory is kept (mallopt)"}
     assert {name: os.environ[name] for name in settings} == settings
 
