@@ -3,16 +3,15 @@
 import gzip
 import importlib
 import json
-import os
 import re
 import sys
 from collections import Counter
-from math import ceil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from splinter import datasets
+from splinter.ports import recipe
 from splinter.ports.splinter import data
 from splinter.ports.splinter import reference_data as theirs
 
@@ -68,10 +67,10 @@ SPEC_ROWS = [(n, 42 + i, *row) for n, rows in SPEC_TABLE.items() for i, row in e
 @pytest.fixture(scope="module")
 def data_folder():
     """The project's real data; not part of the repository."""
-    beside = Path(__file__).parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("SPLINTER_DATA", beside))
-    if not (folder / "MANIFEST.json").is_file():
-        pytest.skip(f"real data not found: no MANIFEST.json in {folder}; set SPLINTER_DATA to the data folder")
+    try:
+        folder = datasets.find("vocab/bert-base-cased-vocab.txt").parents[1]
+    except datasets.DataMissing as error:
+        pytest.skip(str(error))
     return folder
 
 
@@ -425,9 +424,8 @@ def test_few_shot_counts_of_the_specification(n, seed, rows, empty, batches, ste
     path = next((data_folder / "squad_fewshot").glob(f"squad-train-seed-{seed}-num-examples-{n}_qass.jsonl*"))
     _, ours = read(path, data_folder / "vocab" / "bert-base-cased-vocab.txt", "paper", training=True)
     assert (len(ours), int((ours.start_positions == 0).sum())) == (rows, empty)
-    per_epoch = ceil(len(ours) / 12)
-    epochs = 10 if 10 * per_epoch >= 200 else 200 // per_epoch + 1
-    assert (per_epoch, per_epoch * epochs) == (batches, steps)
+    plan = recipe.plan(len(ours), recipe.Recipe())
+    assert (plan.per_epoch, plan.updates) == (batches, steps)
 
 
 def test_few_shot_dev_counts_of_the_specification(data_folder):
