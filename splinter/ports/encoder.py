@@ -155,7 +155,7 @@ class Bert(nn.Layer):
             position_ids = paddle.arange(input_ids.shape[1]).unsqueeze(0)
         fill = paddle.finfo(self.dtype).min if fill is None else fill
         x = self.embeddings(input_ids, token_type_ids, position_ids)
-        # spread out once: Paddle's CPU kernel adds (B, 1, 1, T) to (B, H, T, T) eleven times slower than equal shapes
+        # spread out once: Paddle's CPU kernel is far slower at broadcasting than at equal shapes (bench_speed.py)
         mask = additive_mask(attention_mask, fill, self.dtype).unsqueeze([1, 2])  # (B, 1, 1, T)
         mask = mask.expand([-1, self.heads, attention_mask.shape[1], -1])  # (B, H, T, T)
         for layer in self.encoder:

@@ -123,3 +123,14 @@ def test_features_transformers(benchmark):
         )
 
     assert benchmark.pedantic(convert, rounds=1) > 100
+
+
+@pytest.mark.parametrize("mask", ["one row per text", "spread out"])
+def test_mask_addition(benchmark, mask):
+    """Why the encoder spreads its mask out: Paddle adds (B, 1, 1, T) to (B, H, T, T) far slower than equal shapes."""
+    import paddle
+
+    benchmark.group = "adding a mask to scores (8, 12, 384, 384), Paddle"
+    scores, row = paddle.ones([8, 12, 384, 384]), paddle.zeros([8, 1, 1, 384])
+    added = row if mask == "one row per text" else row.expand(scores.shape) + 0.0
+    assert benchmark.pedantic(lambda: scores + added, rounds=9, warmup_rounds=2).shape == scores.shape
