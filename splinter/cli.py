@@ -6,6 +6,7 @@ Thin on purpose: parse, call one function, print. Wrong input ends in one line o
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import json
 import math
@@ -348,9 +349,13 @@ def run_predict(options: argparse.Namespace) -> None:
 
 
 def run_align(options: argparse.Namespace) -> int:
-    from splinter.align import report
     from splinter.datasets import PROJECT
     from splinter.ports.splinter.tasks import UsageError
+
+    for name in ("jinja2", "pytest", "torch", "transformers"):
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(f"the proof needs {name}, which is not installed; pip install 'splinter[align]'")
+    from splinter.align import report
 
     suite = options.suite or next(
         (p for p in (Path("tests/alignment"), PROJECT / "tests" / "alignment") if p.is_dir()), None
@@ -360,6 +365,7 @@ def run_align(options: argparse.Namespace) -> int:
     for folder in (options.report, options.badges):
         folder.mkdir(parents=True, exist_ok=True)  # said now, not after minutes of tests
     record = options.report / "alignment.json"
+    record.unlink(missing_ok=True)  # an older run's record is no evidence for this one
     rest = [option for option in options.rest if option != "--"]
     command = [sys.executable, "-m", "pytest", str(suite), f"--align-json={record}", *rest]
     code = subprocess.call(command)

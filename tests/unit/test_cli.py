@@ -475,3 +475,25 @@ def test_a_stopped_run_goes_on_to_the_same_bits(run, tiny, tmp_path, how):
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(
         p.name for p in (tmp_path / "whole").iterdir()
     )
+
+
+def test_align_without_its_extra_says_what_to_install(monkeypatch, capsys):
+    """
+    The core installation has no torch: one line, not a traceback.
+    """
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert cli.main(["align"]) == 2
+    assert "pip install 'splinter[align]'" in capsys.readouterr().err
+
+
+def test_align_does_not_report_an_older_run(tmp_path, monkeypatch, capsys):
+    """
+    A run that writes no record leaves no report: what lay there is gone.
+    """
+    (tmp_path / "alignment.json").write_text("{}")
+    monkeypatch.setattr(subprocess, "call", lambda command: 4)
+    suite = Path(__file__).parents[1] / "alignment"
+    arguments = ["align", "--suite", str(suite), "--report", str(tmp_path), "--badges", str(tmp_path / "b")]
+    assert cli.main(arguments) == 4
+    assert "report:" not in capsys.readouterr().out
+    assert not (tmp_path / "alignment.json").exists()
