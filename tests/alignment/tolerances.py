@@ -14,13 +14,13 @@ FORWARD = {
     "float64": Tolerance(
         atol=0.0,
         rtol=1e-11,
-        why="Paddle keeps the head's LayerNorm epsilon as float32, 2.6e-8 of 1e-5: seen 7e-13 tiny, 2.8e-12 base",
+        why="Paddle keeps the head's LayerNorm epsilon as float32, 2.6e-8 of 1e-5: seen 7.0e-13 tiny, 2.9e-12 base",
     ),
     "float32": Tolerance(
         atol=0.0,
         rtol=1e-5,
         ratio=10,
-        why="12 layers of float32, other order of additions: seen 1.5e-6 tiny, 3.2e-6 base; ratio seen 2.2, "
+        why="12 layers of float32, other order of additions: seen 1.5e-6 tiny, 3.3e-6 base; ratio seen 2.5, "
         "layouts alone may give 3.3",
     ),
 }
@@ -45,8 +45,8 @@ BACKWARD = {
     "float32/base": Tolerance(
         atol=0.0,
         rtol=5e-3,
-        why="logits of 1e3 may be off by 3e-3 (forward, 3.2e-6 of them), and softmax turns that into a relative "
-        "error of every gradient: seen 1.0e-3. No ratio: a few logits move all gradients alike, so it is "
+        why="logits of 1e3 may be off by 3e-3 (forward, 3.3e-6 of them), and softmax turns that into a relative "
+        "error of every gradient: seen 1.2e-3. No ratio: a few logits move all gradients alike, so it is "
         "that of two single draws (seen 21); float64 holds the meaning",
     ),
 }
