@@ -231,7 +231,11 @@ def test_a_bad_training_file_is_named_with_its_line(refused, tiny, tmp_path, con
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("content", [b"plain", gzip.compress(GOOD.encode())[:-20], gzip.compress(b"{}\n") + b"tail"])
+@pytest.mark.parametrize(
+    "content",
+    [b"plain", gzip.compress(GOOD.encode())[:-20], gzip.compress(b"{}\n") + b"tail"],
+    ids=["plain", "cut", "tail"],  # gzip stores the time: as names they would differ from worker to worker
+)
 def test_a_bad_gz_file_is_named(refused, tiny, tmp_path, content):
     """
     Not gzipped, cut off, or with garbage at the end.
