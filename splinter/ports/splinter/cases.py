@@ -6,9 +6,10 @@ import atexit
 import functools
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -407,3 +408,11 @@ def rows_by_example(columns: Arrays) -> dict[int, list[int]]:
 def row(columns: Arrays, number: int) -> dict[str, np.ndarray]:
     """One row of all columns."""
     return {name: column[number] for name, column in columns.items() if len(column) > number}
+
+
+def decoded_record(found: Sequence[Sequence[Mapping[str, Any]]], scores: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """What the metric step compares: n-best lists of all examples, flattened, and the scores of the best."""
+    spans = [span for one in found for span in one]
+    record = {"candidates": np.array([len(one) for one in found])}
+    record |= {k: np.array([span[k] for span in spans]) for k in ("text", "probability", "start_logit", "end_logit")}
+    return record | {name: np.float64(score) for name, score in scores.items()}

@@ -393,16 +393,7 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
             for number, *rest in zip(grouped, windows, starts, ends, strict=True)
         ]
     best = {examples[number].id: found[0]["text"] for number, found in zip(grouped, spans, strict=True)}
-    flat = [span for found in spans for span in found]
-    return {
-        "candidates": np.array([len(found) for found in spans]),
-        "text": np.array([span["text"] for span in flat]),
-        **{k: np.array([span[k] for span in flat]) for k in ("probability", "start_logit", "end_logit")},
-        **{
-            k: np.float64(v)
-            for k, v in reference_metric.evaluate(reference_data.golds(source.path, mode), best).items()
-        },
-    }
+    return cases.decoded_record(spans, reference_metric.evaluate(reference_data.golds(source.path, mode), best))
 
 
 @cache

@@ -161,13 +161,8 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
         else:
             spans.append(metric.decode_hf(examples[number], windows, start[rows], end[rows]))
     best = {examples[n].id: found[0].text for n, found in zip(cases.rows_by_example(given), spans, strict=True)}
-    flat = [span for found in spans for span in found]
-    return {
-        "candidates": np.array([len(found) for found in spans]),
-        "text": np.array([span.text for span in flat]),
-        **{k: np.array([getattr(s, k) for s in flat]) for k in ("probability", "start_logit", "end_logit")},
-        **{k: np.float64(v) for k, v in metric.evaluate({e.id: e.answers for e in examples}, best).items()},
-    }
+    flat = [[asdict(span) for span in found] for found in spans]
+    return cases.decoded_record(flat, metric.evaluate({e.id: e.answers for e in examples}, best))
 
 
 @cache
