@@ -12,42 +12,40 @@ Source: Ram et al., ACL 2021; oriram/splinter finetuning/mrqa_processor.py; tran
 data/processors/squad.py, models/splinter/tokenization_splinter_fast.py and run_qa.py. Spec section 2.
 """
 
-import contextlib
-import gzip
 import hashlib
-import io
-import json
 import operator
-import os
 import re
-import sys
-import unicodedata
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain, islice, pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, models, normalizers, pre_tokenizers
-from tokenizers import Tokenizer as RustTokenizer
+
+from splinter.ports.text import (
+    DataError,
+    VocabularyError,
+    WordPieces,
+    as_record,
+    decoded,
+    existing,
+    from_json,
+    is_blank,
+    is_dropped,
+    open_bytes,
+    open_text,
+    parsed,
+    required,
+)
 
 MODES = ("paper", "hf")
 MASK_SUFFIX = " [MASK]."
 MASK_ID = 103  # what paper-mode text carries; the model reads it as 104
 QUESTION_ID = 104
 FIRST_UNIQUE_ID = 1_000_000_000
-CACHED_CONTEXTS, CACHED_WORDS = 4096, 500_000  # streaming stays bounded: about 100 MB when both are full
-
-
-class DataError(ValueError):
-    """A data file that cannot be used: one line naming the place, the value and the way out."""
-
-
-class VocabularyError(DataError):
-    """A vocabulary that cannot serve Splinter."""
+CACHED_CONTEXTS = 4096  # streaming stays bounded: about 100 MB when both are full
 
 
 # ------------------------------------------------------------------------------------------ text to examples
@@ -104,13 +102,13 @@ def read_questions(path, mode) -> Iterator[Example]:
     """
     _check_mode(mode)
     name = "standard input" if str(path) == "-" else existing(path, "a file of JSON lines")
-    with _bytes(path) as lines:
+    with open_bytes(path) as lines:
         asked = False
         for number, line in enumerate(lines, 1):
             where = f"{name}, line {number}"
-            if text := _text(line, where).strip():
+            if text := decoded(line, where).strip():
                 asked = True
-                yield _question(_record(_json(text, where), where, "a line"), mode, where, str(number))
+                yield _question(as_record(from_json(text, where), where, "a line"), mode, where, str(number))
         if not asked:
             raise DataError(f'{name}: no questions; give lines such as {{"question": "Who?", "context": "Ann did."}}')
 
@@ -122,21 +120,8 @@ def read_context(path) -> str:
         DataError: no such file, or not UTF-8.
     """
     name = "standard input" if str(path) == "-" else existing(path, "a text file")
-    with _bytes(path) as file:
-        return _text(file.read(), name)
-
-
-def existing(path, expected):
-    """The path of a file or a pipe that is there.
-
-    Raises:
-        DataError: it is not, or it is a folder; says what was `expected`.
-    """
-    path = Path(path)
-    if path.is_dir() or not path.exists():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise DataError(f"{path}: {what}; give {expected}, plain or .gz")
-    return path
+    with open_bytes(path) as file:
+        return decoded(file.read(), name)
 
 
 def example(name, question, context, mode, where):
@@ -149,7 +134,7 @@ def example(name, question, context, mode, where):
         DataError: the context or the question is empty.
     """
     for what, text in (("question", question), ("context", context)):
-        if all(_is_blank(char) or _is_dropped(char) for char in text):
+        if all(is_blank(char) or is_dropped(char) for char in text):
             raise DataError(f"{where}: the {what} is empty ({text[:40]!r}); give its text")
     paragraph = {"context": context, "qas": [{"id": name, "question": question, "answers": []}]}
     return replace(next(_squad_examples(where, paragraph, mode, False)), where=where)
@@ -159,7 +144,7 @@ def _question(record, mode, where, number):
     name = record.get("id")
     if not isinstance(name, str | int | None) or isinstance(name, bool):
         raise DataError(f"{where}: 'id' is {str(name)[:60]!r}, not a string or a number; correct it")
-    question, context = (_get(record, key, str, where) for key in ("question", "context"))
+    question, context = (required(record, key, str, where) for key in ("question", "context"))
     return example(number if name is None else str(name), question, context, mode, where)
 
 
@@ -179,9 +164,9 @@ def _checked(path, mode, training):
 def _paragraphs(path):
     """(place, context record, reader of its layout) for each context of the file."""
     try:
-        with _open(path) as file:
+        with open_text(path) as file:
             first = file.readline()
-            head = _parsed(first)
+            head = parsed(first)
             if head is None or (isinstance(head, dict) and "data" in head):  # not JSON lines
                 rest = file.read()
                 if (first + rest).strip():
@@ -190,43 +175,9 @@ def _paragraphs(path):
             for number, line in enumerate(chain([first], file), 1):
                 if line.strip() and not (number == 1 and _is_header(head)):
                     where = f"{path}, line {number}"
-                    yield where, _record(_json(line, where), where, "a line"), _mrqa_examples
+                    yield where, as_record(from_json(line, where), where, "a line"), _mrqa_examples
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); expected UTF-8 text, gzipped when named .gz") from error
-
-
-def _open(path):
-    """As text; a byte order mark at the start, which Windows writes, is passed over."""
-    return gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else open(path, encoding="utf-8-sig")
-
-
-@contextlib.contextmanager
-def _bytes(path):
-    """A file or standard input as lines of bytes, each as soon as it is there."""
-    if str(path) == "-":
-        if sys.stdin is None:
-            raise DataError("standard input is closed; pipe text into it, or name a file")
-        yield sys.stdin.buffer
-        return
-    try:
-        with gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb") as file:
-            yield file
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); expected UTF-8 text, gzipped when named .gz") from error
-
-
-def _text(line, where):
-    try:
-        return line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where}: not UTF-8 text ({error}); save it as UTF-8") from error
-
-
-def _parsed(text):
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # said by _json, when it turns out to matter
-        return None
 
 
 def _is_header(head):
@@ -235,46 +186,17 @@ def _is_header(head):
     return isinstance(head, dict) and "header" in head
 
 
-def _json(text, where, lines=False):
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"{where}, line {error.lineno}" if lines else where
-        near = text[max(error.pos - 20, 0) : error.pos + 20]
-        raise DataError(
-            f"{place}: not JSON ({error.msg} at column {error.colno}, near {near!r}); repair the line"
-        ) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets
-        raise DataError(f"{where}: JSON that cannot be read ({error}); repair the line") from error
-
-
 def _squad_paragraphs(path, head, first, rest):
-    data = _json(first + rest, path, lines=True) if head is None or rest.strip() else head
-    for i, article in enumerate(_get(_record(data, path, "the file"), "data", list, path)):
+    data = from_json(first + rest, path, lines=True) if head is None or rest.strip() else head
+    for i, article in enumerate(required(as_record(data, path, "the file"), "data", list, path)):
         where = f"{path}, data[{i}]"
-        for j, paragraph in enumerate(_get(_record(article, where, "an article"), "paragraphs", list, where)):
+        for j, paragraph in enumerate(required(as_record(article, where, "an article"), "paragraphs", list, where)):
             place = f"{where}.paragraphs[{j}]"
-            yield place, _record(paragraph, place, "a paragraph"), _squad_examples
-
-
-def _record(value, where, name):
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: {name} is {str(value)[:60]!r}, not a JSON object; correct it")
-    return value
-
-
-def _get(record, key, kind, where):
-    if key not in record:
-        raise DataError(f"{where}: key {key!r} is missing (found {sorted(record)}); add it")
-    if not isinstance(record[key], kind) or isinstance(record[key], bool):
-        raise DataError(f"{where}: {key!r} is {str(record[key])[:60]!r}, not a {kind.__name__}; correct it")
-    if kind is str and not record[key].isascii() and re.search("[\ud800-\udfff]", record[key]):
-        raise DataError(f"{where}: {key!r} holds half a character (a lone surrogate); correct it")
-    return record[key]
+            yield place, as_record(paragraph, place, "a paragraph"), _squad_examples
 
 
 def _context(paragraph, where):
-    context = _get(paragraph, "context", str, where)
+    context = required(paragraph, "context", str, where)
     if not context.strip():
         raise DataError(f"{where}: 'context' is empty ({context!r}); remove the line or give its text")
     return context
@@ -282,15 +204,15 @@ def _context(paragraph, where):
 
 def _questions(paragraph, where, id_keys):
     """(place, record, id, question) of each question on a context."""
-    for i, qa in enumerate(_get(paragraph, "qas", list, where)):
+    for i, qa in enumerate(required(paragraph, "qas", list, where)):
         place = f"{where}, qas[{i}]"
-        key = next((key for key in id_keys if key in _record(qa, place, "a question")), id_keys[0])
-        yield place, qa, _get(qa, key, str, place), _get(qa, "question", str, place)
+        key = next((key for key in id_keys if key in as_record(qa, place, "a question")), id_keys[0])
+        yield place, qa, required(qa, key, str, place), required(qa, "question", str, place)
 
 
 def _span(answer, key, size, where):
     """The first (first, last) span of a detected answer, both ends inclusive and inside the context."""
-    spans = _get(_record(answer, where, "a detected answer"), key, list, where)
+    spans = required(as_record(answer, where, "a detected answer"), key, list, where)
     try:
         first, last = (int(end) for end in spans[0])
     except (IndexError, TypeError, ValueError, OverflowError):
@@ -304,14 +226,14 @@ def _span(answer, key, size, where):
 def _mrqa_examples(where, paragraph, mode, training):
     """Spec 2.2. The spans are the authority: `text` may differ from them by article, punctuation or case."""
     context = _context(paragraph, where)
-    tokens, offsets = _mrqa_tokens(_get(paragraph, "context_tokens", list, where), where)
+    tokens, offsets = _mrqa_tokens(required(paragraph, "context_tokens", list, where), where)
     for place, qa, name, question in _questions(paragraph, where, ("id", "qid")):
-        raw = _get(qa, "answers", list, place)
+        raw = required(qa, "answers", list, place)
         if not all(isinstance(text, str) for text in raw):
             raise DataError(f"{place}: 'answers' is {str(raw)[:60]!r}, not a list of texts; correct it")
         golds, answer = raw, {}
         if mode == "paper" or training:
-            detected = _get(qa, "detected_answers", list, place)
+            detected = required(qa, "detected_answers", list, place)
             if not detected:
                 raise DataError(f"{place}: 'detected_answers' is empty for {name!r}; remove the question")
         if mode == "paper":
@@ -352,8 +274,8 @@ def _squad_examples(where, paragraph, mode, training):
     tokens = [context[start:end] for start, end in offsets]
     for place, qa, name, question in _questions(paragraph, where, ("id",)):
         impossible = qa.get("is_impossible") is True
-        records = [] if impossible else _get(qa, "answers", list, place)
-        golds = [_get(_record(one, place, "an answer"), "text", str, place) for one in records]
+        records = [] if impossible else required(qa, "answers", list, place)
+        golds = [required(as_record(one, place, "an answer"), "text", str, place) for one in records]
         answer = {}
         if training and not impossible:
             answer = _squad_answer(records, context, place)
@@ -369,7 +291,7 @@ def _squad_examples(where, paragraph, mode, training):
 def _squad_answer(records, context, where):
     if not records:
         raise DataError(f"{where}: 'answers' is empty; training needs one answer, or \"is_impossible\": true")
-    text, start = records[0]["text"], _get(records[0], "answer_start", int, where)
+    text, start = records[0]["text"], required(records[0], "answer_start", int, where)
     if not text.strip() or start < 0 or context[start : start + len(text)] != text:
         found = context[max(start, 0) : max(start, 0) + len(text)]
         raise DataError(f"{where}: answer {text!r} is not at {start} (found {found!r}); correct answer_start")
@@ -393,12 +315,10 @@ def _check_mode(mode):
 # -------------------------------------------------------------------------------------------- text to pieces
 
 
-class Tokenizer:
+class Tokenizer(WordPieces):
     """BERT word pieces of one world, without the special tokens around them.
 
-    Mode hf is the Rust tokenizer itself. Mode paper must equal the Python BertTokenizer, which composes
-    characters (NFC) and knows other Unicode categories: printable ASCII, where the two cannot differ, goes
-    through Rust; all other text is cut into words here, and only their pieces come from Rust.
+    Mode hf is the Rust tokenizer itself; mode paper equals the Python BertTokenizer.
 
     Args:
         vocabulary: a vocab.txt, or a folder with one; cased unless a tokenizer_config.json beside it says
@@ -416,130 +336,30 @@ class Tokenizer:
 
     def __init__(self, vocabulary, mode):
         _check_mode(mode)
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # threads gain little here, and warn at every fork
-        self.mode, self.path = mode, Path(vocabulary)
-        if self.path.is_dir():
-            self.path = self.path / "vocab.txt"
-        self.lower_case = _lower_case(self.path.with_name("tokenizer_config.json"))
-        vocab = _vocabulary(self.path, mode)
-        self.size = max(vocab.values()) + 1
-        self.pad, self.unk, self.cls = vocab["[PAD]"], vocab["[UNK]"], vocab["[CLS]"]
-        self.sep, self.mask, self.period = vocab["[SEP]"], vocab["[MASK]"], vocab["."]
-        self.question = QUESTION_ID
-        self.special = ["[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"] + ["[QUESTION]"] * (mode == "hf")
-        self._special = re.compile("(" + "|".join(map(re.escape, self.special)) + ")")
-        self._pieces = {number: piece for piece, number in vocab.items()}
-        self._words = {}  # doc token -> piece ids
-        self._rust = RustTokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
-        self._rust.normalizer = normalizers.BertNormalizer(lowercase=self.lower_case)
-        self._rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        self._rust.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in self.special])
+        self.mode, paper = mode, mode == "paper"
+        added = () if paper else ("[QUESTION]",)
+        super().__init__(vocabulary, python=paper, added=added, default_lower_case=False)
+        self.question, self.period = QUESTION_ID, self.vocabulary["."]
 
-    def pieces(self, ids):
-        """The vocabulary entries of ids, [UNK] where there is none."""
-        return [self._pieces.get(int(number), "[UNK]") for number in ids]
-
-    def encode(self, texts):
-        """Piece ids of each text: list of str -> list of list of int."""
-        plain = [i for i, text in enumerate(texts) if self.mode == "hf" or (text.isascii() and text.isprintable())]
-        encoded = self._rust.encode_batch([texts[i] for i in plain], add_special_tokens=False)
-        ids = dict(zip(plain, (one.ids for one in encoded), strict=True))
-        return [ids[i] if i in ids else self._python_ids(text) for i, text in enumerate(texts)]
-
-    def encode_words(self, words):
-        """Piece ids of doc tokens, each alone: list of str -> list of list of int; remembered."""
-        if len(self._words) > CACHED_WORDS:
-            self._words.clear()
-        new = [word for word in dict.fromkeys(words) if word not in self._words]
-        self._words.update(zip(new, self.encode(new), strict=True))
-        return [self._words[word] for word in words]
-
-    def encode_offsets(self, texts):
-        """(ids (n,) int64, offsets (n, 2) int32 in characters, end exclusive) of each text, by Rust."""
-        for one in self._rust.encode_batch(list(texts), add_special_tokens=False):
-            yield np.array(one.ids, np.int64), np.array(one.offsets, np.int32).reshape(-1, 2)
-
-    def _python_ids(self, text):
-        ids = []
-        for part in self._special.split(text):  # odd parts are the special tokens
-            if part in self.special:
-                ids.append(self._rust.token_to_id(part))
-                continue
-            for word in _basic_words(part, self.lower_case, self.special):
-                ids += [piece.id for piece in self._rust.model.tokenize(word)]
-        return ids
-
-
-def _lower_case(config):
-    if not config.is_file():
-        return False
-    settings = _json(_text(config.read_bytes(), config), config)
-    return bool(_record(settings, config, "the file").get("do_lower_case", False))
-
-
-def _vocabulary(path, mode):
-    """{piece: line number}, checked; a piece standing twice has its last line, as in transformers."""
-    if not path.is_file():
-        raise VocabularyError(f"{path}: no such file; give a BERT vocab.txt or the folder that holds it")
-    with io.StringIO(_text(path.read_bytes(), path), newline=None) as file:  # newline: as open() reads them
-        lines = [line.rstrip("\n") for line in file]
-    vocab = {piece: number for number, piece in enumerate(lines)}
-    missing = [piece for piece in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".") if piece not in vocab]
-    if missing:
-        raise VocabularyError(
-            f"{path}: lacks {', '.join(missing)}; use the cased BERT vocabulary Splinter was made with"
-        )
-    if mode == "paper" and vocab["[MASK]"] != MASK_ID:
-        raise VocabularyError(
-            f"{path}: [MASK] is on line {vocab['[MASK]']} (from 0), but the paper's model needs it on 103"
-        )
-    there = lines[QUESTION_ID] if len(lines) > QUESTION_ID else "nothing"
-    elsewhere = vocab.get("[QUESTION]", QUESTION_ID) != QUESTION_ID
-    if elsewhere or not re.fullmatch(r"\[QUESTION\]|\[unused\d+\]", there):
-        raise VocabularyError(
-            f"{path}: line 104 (from 0) holds {there!r}, but the question token needs it; "
-            "put [QUESTION] or an [unusedN] entry there and nowhere else"
-        )
-    if mode == "hf":
-        vocab.pop(there)
-        vocab["[QUESTION]"] = QUESTION_ID
-    return vocab
-
-
-# what the Python BertTokenizer calls Chinese characters: the CJK ideograph blocks
-IDEOGRAPH = re.compile(
-    "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002b73f"
-    "\U0002b740-\U0002b81f\U0002b820-\U0002ceaf\U0002f800-\U0002fa1f]"
-)
-
-
-def _basic_words(text, lower_case, special):
-    """The words and punctuation marks that the Python BertTokenizer hands to word pieces."""
-    if lower_case:
-        text = "".join(char.lower() for char in text)  # one by one: a final sigma gets no special form
-    kept = (" " if _is_blank(char) else char for char in text if not _is_dropped(char))
-    spaced = IDEOGRAPH.sub(r" \g<0> ", "".join(kept))
-    for word in unicodedata.normalize("NFC", spaced).split():
-        if word in special:  # appears only once dropped characters are gone
-            yield word
-            continue
-        if lower_case:
-            accented = unicodedata.normalize("NFD", word.lower())
-            word = "".join(char for char in accented if unicodedata.category(char) != "Mn")
-        yield from "".join(f" {char} " if _is_punctuation(char) else char for char in word).split()
-
-
-def _is_blank(char):
-    return char in " \t\n\r" or unicodedata.category(char) == "Zs"
-
-
-def _is_dropped(char):
-    return char == "\ufffd" or (char not in "\t\n\r" and unicodedata.category(char)[0] == "C")
-
-
-def _is_punctuation(char):
-    """ASCII symbols such as $ and ^ count, though Unicode calls them no punctuation."""
-    return unicodedata.category(char)[0] == "P" or ("!" <= char <= "~" and not char.isalnum())
+    def adapt(self, vocabulary):
+        """Check that line 104 can be the question token; in mode hf, call it so."""
+        if "." not in vocabulary:
+            raise VocabularyError(f"{self.path}: lacks .; use the cased BERT vocabulary Splinter was made with")
+        if self.mode == "paper" and vocabulary["[MASK]"] != MASK_ID:
+            raise VocabularyError(
+                f"{self.path}: [MASK] is on line {vocabulary['[MASK]']} (from 0), but the paper's model needs it on 103"
+            )
+        there = next((piece for piece, number in vocabulary.items() if number == QUESTION_ID), "nothing")
+        elsewhere = vocabulary.get("[QUESTION]", QUESTION_ID) != QUESTION_ID
+        if elsewhere or not re.fullmatch(r"\[QUESTION\]|\[unused\d+\]", there):
+            raise VocabularyError(
+                f"{self.path}: line 104 (from 0) holds {there!r}, but the question token needs it; "
+                "put [QUESTION] or an [unusedN] entry there and nowhere else"
+            )
+        if self.mode == "hf":
+            vocabulary.pop(there)
+            vocabulary["[QUESTION]"] = QUESTION_ID
+        return vocabulary
 
 
 # ---------------------------------------------------------------------------------------- pieces to features
