@@ -10,10 +10,12 @@ SYSTEMS = {"splinter": ("PORT", "PRETRAINING")}
 """Folder name -> the ports that its port.py describes."""
 
 
+def load(folder: str) -> tuple[Port, ...]:
+    """The ports of one system."""
+    module = importlib.import_module(f"splinter.ports.{folder}.port")
+    return tuple(getattr(module, name) for name in SYSTEMS[folder])
+
+
 def load_all() -> tuple[Port, ...]:
     """Every port; light objects, frameworks load when a pair is built."""
-    found = []
-    for folder, names in SYSTEMS.items():
-        module = importlib.import_module(f"splinter.ports.{folder}.port")
-        found += [getattr(module, name) for name in names]
-    return tuple(found)
+    return tuple(port for folder in SYSTEMS for port in load(folder))

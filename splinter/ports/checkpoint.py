@@ -72,26 +72,33 @@ class BertConfig:
         return asdict(self)
 
 
-Config = TypeVar("Config", bound=BertConfig)
+Config = TypeVar("Config")
+KINDS: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool, "tuple[int, ...]": list}
 
 
 def config_from_dict(cls: type[Config], values: Mapping[str, Any], source: str) -> Config:
     """Build a configuration from JSON values; unknown keys belong to other tools and are left alone.
 
+    Args:
+        cls: a dataclass with fields of int, float, str, bool, tuple[int, ...], or one of them `| None`.
+
     Raises:
         CheckpointError: a value is missing, of the wrong kind or out of range; names source, key and value.
     """
     known: dict[str, Any] = {}
-    for field in fields(cls):
+    for field in fields(cls):  # type: ignore[arg-type]  # a dataclass
         if field.name not in values:
             if field.default is MISSING:
                 raise CheckpointError(f"{source}: key {field.name!r} is missing")
             continue
         value = values[field.name]
-        kind: Any = {"int": int, "float": (int, float), "str": str}[str(field.type)]
-        if isinstance(value, bool) or not isinstance(value, kind):
+        expected, _, optional = str(field.type).partition(" | ")
+        numbers = value if expected == "tuple[int, ...]" and isinstance(value, list) else []
+        fits = isinstance(value, KINDS[expected]) and isinstance(value, bool) == (expected == "bool")
+        fits = fits and all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
+        if not (fits or (optional and value is None)):
             raise CheckpointError(f"{source}: {field.name} is {value!r}, expected {field.type}")
-        known[field.name] = value
+        known[field.name] = tuple(numbers) if expected == "tuple[int, ...]" else value
     try:
         return cls(**known)
     except CheckpointError as error:

@@ -1,7 +1,7 @@
 """The Paddle BERT encoder that Splinter, JointBERT and the multi-task model share.
 
 Post-layer-norm transformer encoder (Devlin et al., NAACL 2019, section 3), equal to `transformers`'
-`BertModel` without pooler and `SplinterModel`: models/bert and models/splinter, 4.57. Own code on
+`BertModel` and `SplinterModel`: models/bert and models/splinter, 4.57. Own code on
 `paddle.nn`: paddlenlp's base class resets LayerNorm epsilons and pulls in a large dependency tree.
 """
 
@@ -123,13 +123,15 @@ class BertLayer(nn.Layer):
 
 
 class Bert(nn.Layer):
-    """Embeddings and encoder layers; no pooler."""
+    """Embeddings, encoder layers and, where asked for, the pooler (Splinter has none)."""
 
-    def __init__(self, config):
+    def __init__(self, config, pooler: bool = False):
         super().__init__()
         self.embeddings = BertEmbeddings(config)
         self.heads = config.num_attention_heads
         self.encoder = nn.LayerList([BertLayer(config) for _ in range(config.num_hidden_layers)])
+        if pooler:
+            self.pooler = linear(config.hidden_size, config.hidden_size, config.initializer_range)
 
     @property
     def dtype(self):
@@ -161,3 +163,7 @@ class Bert(nn.Layer):
         for layer in self.encoder:
             x = layer(x, mask)
         return x
+
+    def pool(self, states):
+        """tanh of a dense layer over the first token: (B, T, D) -> (B, D)."""
+        return paddle.tanh(self.pooler(states[:, 0]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from splinter.align.weights import FLOATING, Rule, WeightError, WeightMap
-from splinter.ports import checkpoint
+from splinter.align.weights import Rule, WeightMap
+from splinter.ports import bert, checkpoint
 from splinter.ports.checkpoint import BertConfig, CheckpointError
 
 MODES = ("hf", "paper")
@@ -50,33 +49,6 @@ class SplinterConfig(BertConfig):
 HEAD_PREFIX = {"transformers": "splinter_qass.", "authors": "cls.span_predictions."}
 
 
-def _encoder_rules(prefix: str) -> list[Rule]:
-    layer, ours = f"{prefix}.encoder.layer.*", "bert.encoder.*"
-    names = {
-        "attention.self.query": "attention.query",
-        "attention.self.key": "attention.key",
-        "attention.self.value": "attention.value",
-        "attention.output.dense": "attention.output",
-        "intermediate.dense": "inner",
-        "output.dense": "outer",
-    }
-    rules = [
-        Rule(f"{prefix}.embeddings.{theirs}_embeddings.weight", f"bert.embeddings.{mine}.weight")
-        for theirs, mine in (("word", "word"), ("position", "position"), ("token_type", "segment"))
-    ]
-    for theirs, mine in names.items():
-        # paddle Linear stores (in, out), torch (out, in)
-        rules.append(Rule(f"{layer}.{theirs}.weight", f"{ours}.{mine}.weight", transpose=True))
-        rules.append(Rule(f"{layer}.{theirs}.bias", f"{ours}.{mine}.bias"))
-    norms = {
-        f"{prefix}.embeddings.LayerNorm": "bert.embeddings.norm",
-        f"{layer}.attention.output.LayerNorm": f"{ours}.attention.norm",
-        f"{layer}.output.LayerNorm": f"{ours}.norm",
-    }
-    rules += [Rule(f"{t}.{leaf}", f"{o}.{leaf}") for t, o in norms.items() for leaf in ("weight", "bias")]
-    return rules
-
-
 def _head_rules(prefix: str, classifier: str, transpose: bool) -> list[Rule]:
     rules = []
     for part in ("query_start", "query_end", "start", "end"):
@@ -99,11 +71,11 @@ def weight_map(layout: str = "transformers", head: bool = True) -> WeightMap:
     """
     drop: dict[str, str] = {}
     if layout == "transformers":
-        rules = _encoder_rules("splinter")
+        rules = bert.encoder_rules("splinter")
         head_rules = _head_rules("splinter_qass.", "classifier.weight", transpose=True)
         drop["splinter.embeddings.position_ids"] = "a constant 0..511 that old versions stored"
     else:
-        rules = _encoder_rules("bert")
+        rules = bert.encoder_rules("bert")
         head_rules = _head_rules("cls.span_predictions.", "classifier", transpose=False)
         drop["bert.embeddings.position_ids"] = "a constant 0..511 that old versions stored"
         drop |= {f"bert.pooler.dense.{leaf}": "the pooler is never used" for leaf in ("weight", "bias")}
@@ -113,24 +85,6 @@ def weight_map(layout: str = "transformers", head: bool = True) -> WeightMap:
     if head:
         return WeightMap(rules + head_rules, drop)
     return WeightMap(rules, drop | {rule.theirs: "a fresh head was asked for" for rule in head_rules})
-
-
-class _Renamed(Mapping[str, np.ndarray]):
-    """The authors' `new_cls.` head under the name `cls.`; only one of the two exists in a file."""
-
-    def __init__(self, tensors: Mapping[str, np.ndarray]):
-        self.tensors = tensors
-        self.names = {name.replace("new_cls.", "cls.", 1): name for name in tensors}
-        self.headers = {name: _headers(tensors)[theirs] for name, theirs in self.names.items()}
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.tensors[self.names[name]]
-
-    def __iter__(self):
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
 
 
 def read_checkpoint(
@@ -152,7 +106,7 @@ def read_checkpoint(
     elif any(name.startswith("bert.") for name in tensors) and (
         "StartEndSpanModel" in str(values.get("architectures")) or any("cls.span_predictions" in n for n in tensors)
     ):
-        layout, renamed = "authors", _Renamed(tensors)
+        layout, renamed = "authors", bert.Renamed(tensors, lambda name: name.replace("new_cls.", "cls.", 1))
         if len(renamed) < len(tensors):
             raise CheckpointError(f"{folder} holds two heads, under cls. and new_cls.; remove the one not meant")
         tensors = renamed
@@ -173,41 +127,13 @@ def read_checkpoint(
     return replace(config, **(changes | ({"mode": mode} if mode else {}))), tensors, layout
 
 
-def _headers(tensors: Mapping[str, np.ndarray]) -> Mapping[str, tuple[tuple[int, ...], str]]:
-    """Name -> (shape, dtype), without reading a file that is lazy."""
-    return getattr(tensors, "headers", None) or {n: (a.shape, a.dtype.name) for n, a in tensors.items()}
-
-
 def _refuse_misfits(config: SplinterConfig, tensors: Mapping[str, np.ndarray], layout: str, source: str) -> None:
-    """Every tensor against the configuration, before either framework builds a model of these sizes.
-
-    transformers' own loader only warns of a missing tensor, and leaves it random.
-
-    Raises:
-        WeightError: a tensor missing, surplus, of another shape or not floating; a head that is there is whole.
-    """
-    layers = len({match[1] for name in tensors if (match := re.search(r"encoder\.layer\.(\d+)\.", name))})
-    if layers != config.num_hidden_layers:
-        raise WeightError(f"{source}: num_hidden_layers is {config.num_hidden_layers}, the tensors have {layers}")
+    """Every tensor against the configuration; a head that is there is whole. Raises WeightError."""
+    bert.refuse_layers(tensors, config, source)
     head = any(HEAD_PREFIX[layout] in name for name in tensors)
-    sizes, headers = shapes(config), _headers(tensors)
-    expected = {
-        link.ours: sizes[name][::-1] if link.transpose else sizes[name]
-        for name, link in weight_map("transformers").links_from(sizes).items()
-        if head or not link.ours.startswith("cls.")
-    }
-    for link in weight_map(layout, head).plan(tensors, expected, source):
-        (shape, dtype), wanted = headers[link.theirs], expected[link.ours]
-        wanted = wanted[::-1] if link.transpose else wanted
-        if shape != wanted:
-            raise WeightError(
-                f"{source}: tensor {link.theirs!r} has shape {shape}, the configuration asks for {wanted}"
-            )
-        if dtype not in FLOATING:
-            raise WeightError(
-                f"{source}: tensor {link.theirs!r} has dtype {dtype}, expected one of {', '.join(FLOATING)}; "
-                "save the checkpoint in one of these"
-            )
+    expected = bert.expected(weight_map("transformers"), shapes(config))
+    expected = {name: shape for name, shape in expected.items() if head or not name.startswith("cls.")}
+    bert.refuse_misfits(tensors, weight_map(layout, head), expected, source)
 
 
 def write_companions(folder: Path, config: SplinterConfig, source: Path | None) -> None:
@@ -226,33 +152,11 @@ def write_companions(folder: Path, config: SplinterConfig, source: Path | None) 
 
 def shapes(config: SplinterConfig) -> dict[str, tuple[int, ...]]:
     """Names (those of transformers) and shapes of all tensors of a checkpoint of these sizes."""
-    width, inner = config.hidden_size, config.intermediate_size
-    rows = {
-        "word_embeddings": config.vocab_size,
-        "position_embeddings": config.max_position_embeddings,
-        "token_type_embeddings": config.type_vocab_size,
-    }
-    sizes: dict[str, tuple[int, ...]] = {f"splinter.embeddings.{n}.weight": (r, width) for n, r in rows.items()}
-
-    def norm(path: str) -> None:
-        sizes.update({f"{path}.LayerNorm.weight": (width,), f"{path}.LayerNorm.bias": (width,)})
-
-    def dense(path: str, inputs: int, outputs: int) -> None:
-        sizes.update({f"{path}.weight": (outputs, inputs), f"{path}.bias": (outputs,)})
-
-    norm("splinter.embeddings")
-    for number in range(config.num_hidden_layers):
-        layer = f"splinter.encoder.layer.{number}"
-        for part in ("query", "key", "value"):
-            dense(f"{layer}.attention.self.{part}", width, width)
-        dense(f"{layer}.attention.output.dense", width, width)
-        norm(f"{layer}.attention.output")
-        dense(f"{layer}.intermediate.dense", width, inner)
-        dense(f"{layer}.output.dense", inner, width)
-        norm(f"{layer}.output")
+    width, sizes = config.hidden_size, bert.encoder_shapes(config, "splinter")
     for part in ("query_start", "query_end", "start", "end"):
-        dense(f"splinter_qass.{part}_transform.dense", width, width)
-        norm(f"splinter_qass.{part}_transform")
+        path = f"splinter_qass.{part}_transform"
+        sizes |= {f"{path}.dense.weight": (width, width), f"{path}.dense.bias": (width,)}
+        sizes |= {f"{path}.LayerNorm.weight": (width,), f"{path}.LayerNorm.bias": (width,)}
     for part in ("start", "end"):
         sizes[f"splinter_qass.{part}_classifier.weight"] = (width, width)
     return sizes

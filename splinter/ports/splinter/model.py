@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import paddle
 from paddle import nn
 
-from splinter.align.weights import save_safetensors
 from splinter.ports import checkpoint
 from splinter.ports.encoder import Bert, activation, additive_mask, linear
+from splinter.ports.model_paddle import cross_entropy, load_weights, save_weights
 
 from .config import HEAD_PREFIX, SplinterConfig, read_checkpoint, weight_map, write_companions
 
@@ -63,28 +61,6 @@ class QuestionAwareSpanSelection(nn.Layer):
             paddle.matmul(start, self.start(x), transpose_y=True),  # (B, Q, T)
             paddle.matmul(end, self.end(x), transpose_y=True),  # (B, Q, T)
         )
-
-
-def cross_entropy(logits, labels, ignore: int):
-    """Cross entropy of each row, and which rows count.
-
-    logsumexp(z) - z[y]: Paddle's CPU softmax clamps shifted logits at -64, so its cross_entropy never
-    exceeds 64; QASS logits spread further than that. The row's maximum is taken off first, as inside torch's
-    log_softmax: it costs the digits of logits near 1000 otherwise, and all of them in a row that is all fill.
-
-    Args:
-        logits: (N, T) floats.
-        labels: (N,) integers in [0, T]; `ignore` marks a row that does not count.
-
-    Returns:
-        losses (N,), 0 where ignored, and counted (N,) of the dtype of the logits.
-    """
-    counted = labels != ignore
-    logits = logits - logits.max(axis=-1, keepdim=True).detach()
-    safe = paddle.where(counted, labels, paddle.zeros_like(labels)).unsqueeze(-1)  # (N, 1)
-    picked = paddle.take_along_axis(logits, safe, axis=-1).squeeze(-1)  # (N,)
-    losses = paddle.logsumexp(logits, axis=-1) - picked  # (N,)
-    return paddle.where(counted, losses, paddle.zeros_like(losses)), counted.astype(logits.dtype)
 
 
 def span_loss(start_logits, end_logits, start_positions, end_positions):
@@ -164,17 +140,10 @@ class SplinterModel(nn.Layer):
                 "start from a new one with head='fresh' (--head fresh), or use a checkpoint that has one (-qass)"
             )
         fresh = model.head == "fresh"
-        parameters = {n: p for n, p in model.named_parameters() if not (fresh and n.startswith("cls."))}
-        mapping = weight_map(layout, head=not fresh)
-        for name, array in mapping.convert(tensors, {n: tuple(p.shape) for n, p in parameters.items()}, str(folder)):
-            _fill(parameters[name], array)
+        load_weights(model, weight_map(layout, head=not fresh), tensors, str(folder), fresh=("cls.",) if fresh else ())
         model.folder = folder
         model.eval()
         return model
-
-    def to_numpy(self) -> dict[str, np.ndarray]:
-        """Our names -> arrays, views of the live weights where they lie on the CPU."""
-        return {name: _view(parameter) for name, parameter in self.named_parameters()}
 
     def save_pretrained(self, folder: str | os.PathLike[str], source: Path | None = None) -> Path:
         """Write config.json, model.safetensors (names and layout of `transformers`), vocabulary, tokenizer settings.
@@ -188,13 +157,7 @@ class SplinterModel(nn.Layer):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        mapping, arrays = weight_map("transformers"), self.to_numpy()
-
-        def tensors() -> Iterator[tuple[str, np.ndarray]]:
-            return mapping.revert(arrays)
-
-        shapes = {name: (array.shape, array.dtype.name) for name, array in tensors()}
-        save_safetensors(folder / checkpoint.WEIGHTS, shapes, tensors)
+        save_weights(self, weight_map("transformers"), folder)
         write_companions(folder, self.config, source or getattr(self, "folder", None))
         return folder
 
@@ -292,16 +255,3 @@ class SplinterForPreTraining(SplinterModel):
             weights = weights.reshape([-1]).astype(start.dtype)
             return ((start + end) / 2 * weights).sum() / (weights.sum() + 1e-5)
         return (start.sum() / start_counted.sum() + end.sum() / end_counted.sum()) / 2
-
-
-def _view(parameter) -> np.ndarray:
-    """The parameter as a numpy array that shares its memory on the CPU, a copy elsewhere."""
-    return np.from_dlpack(parameter.detach()) if parameter.place.is_cpu_place() else parameter.numpy()
-
-
-def _fill(parameter, array: np.ndarray) -> None:
-    """Write an array into a parameter without a second copy of the model."""
-    if parameter.place.is_cpu_place():
-        np.copyto(_view(parameter), array)
-    else:
-        parameter.set_value(np.ascontiguousarray(array, dtype=str(parameter.dtype).removeprefix("paddle.")))

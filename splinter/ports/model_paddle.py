@@ -1,0 +1,79 @@
+"""What every Paddle model here needs beside its layers: weights in and out, and a cross entropy that does not clamp."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from splinter.align.weights import WeightMap, save_safetensors
+
+from . import checkpoint
+
+
+def cross_entropy(logits, labels, ignore: int):
+    """Cross entropy of each row, and which rows count.
+
+    logsumexp(z) - z[y]: Paddle's CPU softmax clamps shifted logits at -64, so its cross_entropy never
+    exceeds 64; QASS logits spread further than that. The row's maximum is taken off first, as inside torch's
+    log_softmax: it costs the digits of logits near 1000 otherwise, and all of them in a row that is all fill.
+
+    Args:
+        logits: (N, T) floats.
+        labels: (N,) integers in [0, T]; `ignore` marks a row that does not count.
+
+    Returns:
+        losses (N,), 0 where ignored, and counted (N,) of the dtype of the logits.
+    """
+    counted = labels != ignore
+    logits = logits - logits.max(axis=-1, keepdim=True).detach()
+    safe = paddle.where(counted, labels, paddle.zeros_like(labels)).unsqueeze(-1)  # (N, 1)
+    picked = paddle.take_along_axis(logits, safe, axis=-1).squeeze(-1)  # (N,)
+    losses = paddle.logsumexp(logits, axis=-1) - picked  # (N,)
+    return paddle.where(counted, losses, paddle.zeros_like(losses)), counted.astype(logits.dtype)
+
+
+def view(parameter) -> np.ndarray:
+    """The parameter as a numpy array that shares its memory on the CPU, a copy elsewhere."""
+    return np.from_dlpack(parameter.detach()) if parameter.place.is_cpu_place() else parameter.numpy()
+
+
+def fill(parameter, array: np.ndarray) -> None:
+    """Write an array into a parameter without a second copy of the model."""
+    if parameter.place.is_cpu_place():
+        np.copyto(view(parameter), array)
+    else:
+        parameter.set_value(np.ascontiguousarray(array, dtype=str(parameter.dtype).removeprefix("paddle.")))
+
+
+def load_weights(model, mapping: WeightMap, tensors: Mapping[str, np.ndarray], source: str, fresh=()) -> None:
+    """Fill a model from a checkpoint, one tensor at a time.
+
+    Args:
+        mapping: their names -> ours, for all that the checkpoint holds.
+        fresh: prefixes of our parameters that stay as the initialiser left them.
+
+    Raises:
+        WeightError: a tensor missing, surplus or of another shape.
+    """
+    parameters = {n: p for n, p in model.named_parameters() if not n.startswith(tuple(fresh))}
+    for name, array in mapping.convert(tensors, {n: tuple(p.shape) for n, p in parameters.items()}, source):
+        fill(parameters[name], array)
+
+
+def save_weights(model, mapping: WeightMap, folder: Path) -> None:
+    """Write model.safetensors under their names and in their layout, whole or not at all."""
+    arrays = to_numpy(model)
+
+    def tensors() -> Iterator[tuple[str, np.ndarray]]:
+        return mapping.revert(arrays)
+
+    shapes = {name: (array.shape, array.dtype.name) for name, array in tensors()}
+    save_safetensors(folder / checkpoint.WEIGHTS, shapes, tensors)
+
+
+def to_numpy(model) -> dict[str, np.ndarray]:
+    """Our names -> arrays, views of the live weights where they lie on the CPU."""
+    return {name: view(parameter) for name, parameter in model.named_parameters()}
