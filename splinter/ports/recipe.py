@@ -35,7 +35,8 @@ class TrainingError(RuntimeError):
 class Recipe:
     """What decides a fine-tuning run. Defaults: Splinter's few-shot recipe (Ram et al. 2021, section 5).
 
-    Units: learning_rate per update at its peak, warmup as a share of all steps, max_norm as global L2 norm.
+    Units: learning_rate per update at its peak, warmup as a share of all steps, max_norm as global L2 norm (0 =
+    no clipping).
     """
 
     learning_rate: float = 3e-5
@@ -50,6 +51,7 @@ class Recipe:
     weight_decay: float = 0.0
     max_norm: float = 1.0
     seed: int = 42
+    schedule: str = "linear"  # after the warm-up: "linear" to 0, or "constant"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Plan:
     total: int
     warmup: int
     updates: int
+    constant: bool = False
 
 
 def plan(features: int, recipe: Recipe) -> Plan:
@@ -75,13 +78,17 @@ def plan(features: int, recipe: Recipe) -> Plan:
     if total < recipe.min_steps:
         total, epochs = recipe.min_steps, recipe.min_steps // per_epoch + 1
     updates = epochs * per_epoch
-    return Plan(per_epoch, total, int(recipe.warmup * total), min(updates, recipe.max_steps or updates))
+    updates = min(updates, recipe.max_steps or updates)
+    return Plan(per_epoch, total, int(recipe.warmup * total), updates, recipe.schedule == "constant")
 
 
 def rate(plan: Plan, peak: float, update: int) -> float:
-    """Learning rate that update number `update` (from 0) uses: linear warm-up from 0, then linear to 0 at total."""
+    """Learning rate that update number `update` (from 0) uses: linear warm-up from 0, then linear to 0 at total
+    (or, where the plan is constant, the peak)."""
     if update < plan.warmup:
         return peak * (update / max(1, plan.warmup))
+    if plan.constant:
+        return peak
     return peak * max(0.0, (plan.total - update) / max(1, plan.total - plan.warmup))
 
 
@@ -99,6 +106,50 @@ def trim(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     longest = int(batch["attention_mask"].sum(axis=1).max())
     tokens = min(batch["attention_mask"].shape[1], -(-longest // 8) * 8)
     return {name: a[:, :tokens] if a.ndim == 2 else a for name, a in batch.items()}
+
+
+class Feed(Protocol):
+    """Where the batches of a run come from, for data that is more than one table; see `Table`."""
+
+    @property
+    def plan(self) -> Plan:
+        """The schedule."""
+
+    def about(self) -> dict[str, Any]:
+        """What identifies the data (JSON values); a resumed run must find the same."""
+
+    def batches(self, start: int) -> Iterator[tuple[dict[str, np.ndarray], Callable[[], list[str]]]]:
+        """The batch of each update from `start` on, and a function that names its examples for an error."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The usual feed: one table of model inputs and labels, each column (N, ...)."""
+
+    columns: Mapping[str, np.ndarray]
+    recipe: Recipe
+    names: Callable[[np.ndarray], list[str]] | None = None
+    prepare: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]] = dict
+
+    @property
+    def features(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.columns.values())))
+
+    @property
+    def plan(self) -> Plan:
+        """The schedule for so many rows."""
+        return plan(self.features, self.recipe)
+
+    def about(self) -> dict[str, Any]:
+        """Number of rows and a hash of every column."""
+        return {"features": self.features, "data": digest(self.columns)}
+
+    def batches(self, start: int):
+        """See `Feed`; `prepare` gives each batch its last touch."""
+        for rows in order(self.features, self.plan, self.recipe, start):
+            batch = self.prepare({name: column[rows] for name, column in self.columns.items()})
+            yield batch, lambda rows=rows: self.names(rows) if self.names else list(map(str, rows))
 
 
 class Trainer(Protocol):
@@ -123,7 +174,7 @@ class Trainer(Protocol):
 
 def fit(
     trainer: Trainer,
-    columns: Mapping[str, np.ndarray],
+    columns: Mapping[str, np.ndarray] | Feed,
     recipe: Recipe,
     folder: Path | None = None,
     resume: bool = False,
@@ -132,7 +183,9 @@ def fit(
     progress: bool = False,
     prepare: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]] = dict,
     about: Mapping[str, Any] | None = None,
-) -> list[dict[str, float]]:
+    watch: Callable[[int], Mapping[str, Any]] | None = None,
+    watch_every: int = 0,
+) -> list[dict[str, Any]]:
     """Train; returns the log, one entry per update.
 
     The random state is (seed, update): dropout is reseeded before each update and the order of batches is a
@@ -140,7 +193,7 @@ def fit(
     uninterrupted one ends.
 
     Args:
-        columns: model inputs and labels, each (N, ...).
+        columns: model inputs and labels, each (N, ...); or a `Feed`, which brings its own batches.
         folder: where log and checkpoints go; None keeps nothing.
         resume: go on from the newest whole checkpoint in `folder`.
         save_every: updates between checkpoints.
@@ -148,15 +201,18 @@ def fit(
         progress: a bar on standard error.
         prepare: last touch to a batch before it goes in (cutting off padding, say).
         about: what else decides the run (JSON values); a resumed run must be told the same.
+        watch: called with the number of updates done, now and then and after the last; what it returns
+            (scores on dev data, say) is logged under "dev". See `Best`.
+        watch_every: updates between such calls; 0 = once per epoch.
 
     Raises:
         TrainingError: the loss is not finite; names update and batch.
         CheckpointError: nothing to resume, or the run in `folder` was another one.
     """
-    features = len(next(iter(columns.values())))
-    schedule = plan(features, recipe)
-    run = {"recipe": asdict(recipe), "features": features, "data": _digest(columns), **(about or {})}
-    log: list[dict[str, float]] = []
+    feed: Feed = Table(columns, recipe, names, prepare) if isinstance(columns, Mapping) else columns
+    schedule = feed.plan
+    run = {"recipe": asdict(recipe), **feed.about(), **(about or {})}
+    log: list[dict[str, Any]] = []
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         if resume:
@@ -165,38 +221,92 @@ def fit(
             raise CheckpointError(f"{folder} holds an unfinished run; add --resume to go on, or name another folder")
         write_log(folder / LOG, log)
     bar = _bar(schedule.updates, len(log), progress)
-    for update, rows in enumerate(order(features, schedule, recipe, len(log)), len(log)):
+    for update, (batch, named) in enumerate(feed.batches(len(log)), len(log)):
         began = time.perf_counter()
         trainer.seed(recipe.seed, update)
         now = rate(schedule, recipe.learning_rate, update)
         try:
-            batch = prepare({name: column[rows] for name, column in columns.items()})
             loss, norm = trainer.step(batch, now)
             if not math.isfinite(norm):  # clipped by it, every weight is NaN now: no checkpoint may be written
                 raise FloatingPointError(f"the gradient norm is {norm}")
         except FloatingPointError as error:
-            which = ", ".join(names(rows) if names else map(str, rows))
             raise TrainingError(
-                f"update {update + 1} of {schedule.updates}: {error}; the batch was {which}. "
+                f"update {update + 1} of {schedule.updates}: {error}; the batch was {', '.join(named())}. "
                 "Lower the learning rate, or look at these examples; the last checkpoint is whole"
             ) from None
-        entry = {
-            "step": update + 1,
+        done = update + 1
+        entry: dict[str, Any] = {
+            "step": done,
             "lr": now,
             "loss": loss,
             "norm": norm,
             "seconds": round(time.perf_counter() - began, 4),
         }
+        if watch is not None and (done % (watch_every or schedule.per_epoch) == 0 or done == schedule.updates):
+            entry["dev"] = dict(watch(done))
         log.append(entry)
         if folder is not None:
             with open(folder / LOG, "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
-            if (update + 1) % save_every == 0 and update + 1 < schedule.updates:
-                save(trainer, folder, run, update + 1)
+            if done % save_every == 0 and done < schedule.updates:
+                save(trainer, folder, run, done)
         bar.set_postfix(loss=f"{loss:.4f}", lr=f"{now:.2e}", refresh=False)
         bar.update()
     bar.close()
     return log
+
+
+class Best:
+    """Keeps the weights of the best dev score; give it to `fit` as `watch`.
+
+    Resuming needs no word about it: a run that goes on from a checkpoint sees the scores it saw before, and
+    only a higher one replaces what is kept.
+
+    Args:
+        evaluate: () -> scores of the model as it is.
+        key: which score chooses; the first of equal ones is kept.
+        folder: where the weights are kept, in best/; None keeps them in memory.
+    """
+
+    FOLDER = "best"
+
+    def __init__(self, trainer: Trainer, evaluate: Callable[[], Mapping[str, Any]], key: str, folder: Path | None):
+        self.trainer, self.evaluate, self.key = trainer, evaluate, key
+        self.folder = None if folder is None else folder / self.FOLDER
+        self.kept: dict[str, Any] = {}
+        self.weights: Mapping[str, np.ndarray] = {}
+        if self.folder is not None and (self.folder / STATE).is_file():
+            self.kept = read_json(self.folder / STATE)
+            self.weights = SafetensorsFile(self.folder / f"{self.kept['updates']}.safetensors")
+
+    def __call__(self, updates: int) -> Mapping[str, Any]:
+        scores = self.evaluate()
+        if not self.kept or self._value(scores) > self._value(self.kept["scores"]):
+            self._keep({"updates": updates, "scores": dict(scores)})
+        return scores
+
+    def _value(self, scores: Mapping[str, Any]) -> float:
+        value = scores[self.key]
+        return value if value == value else -math.inf  # any score is better than none (nan)
+
+    def _keep(self, kept: dict[str, Any]) -> None:
+        weights = {n: a for n, a in self.trainer.state().items() if not n.startswith(("moment1/", "moment2/"))}
+        older, self.kept, self.weights = self.kept, kept, weights
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder / f"{kept['updates']}.safetensors"
+        shapes = {name: (array.shape, array.dtype.name) for name, array in weights.items()}
+        save_safetensors(target, shapes, lambda: iter(weights.items()))
+        write_json(self.folder / STATE, kept)  # names the file that counts, so a crash between the two loses nothing
+        self.weights = SafetensorsFile(target)
+        if older and older["updates"] != kept["updates"]:
+            (self.folder / f"{older['updates']}.safetensors").unlink(missing_ok=True)
+
+    def restore(self) -> dict[str, Any]:
+        """Put the kept weights into the model; returns {"updates": ..., "scores": ...}."""
+        self.trainer.load(self.weights, self.kept["updates"])
+        return self.kept
 
 
 def _bar(total: int, done: int, progress: bool):
@@ -205,7 +315,7 @@ def _bar(total: int, done: int, progress: bool):
     return tqdm(total=total, initial=done, disable=not progress, desc="fine-tuning", unit="step")
 
 
-def write_log(path: Path, log: list[dict[str, float]]) -> None:
+def write_log(path: Path, log: list[dict[str, Any]]) -> None:
     """Write a whole JSON-lines log (a resumed run drops the entries after its checkpoint)."""
     from splinter.align.weights import write_whole
 
@@ -244,7 +354,7 @@ def save(trainer: Trainer, folder: Path, run: Mapping[str, Any], updates: int) -
 
 def forget(folder: Path) -> None:
     """Remove the training states of a finished run, whole and partial."""
-    for path in [*folder.glob("step-*"), *folder.glob(".step-*.partial")]:
+    for path in [*folder.glob("step-*"), *folder.glob(".step-*.partial"), *folder.glob(Best.FOLDER)]:
         shutil.rmtree(path)
 
 
@@ -260,7 +370,8 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _digest(columns: Mapping[str, np.ndarray]) -> str:
+def digest(columns: Mapping[str, np.ndarray]) -> str:
+    """Hash (16 hex digits) of names, dtypes, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(columns):
         digest.update(f"{name} {columns[name].dtype.str} {columns[name].shape}".encode())
@@ -268,7 +379,7 @@ def _digest(columns: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _resume(trainer: Trainer, folder: Path, run: Mapping[str, Any]) -> list[dict[str, float]]:
+def _resume(trainer: Trainer, folder: Path, run: Mapping[str, Any]) -> list[dict[str, Any]]:
     newest = latest(folder)
     if newest is None:
         return []  # killed before the first checkpoint: the run starts again, from the same seed

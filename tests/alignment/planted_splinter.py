@@ -252,12 +252,12 @@ def _(patch):
 
 @bug("articles not removed", "metric")
 def _(patch):
-    patch.setattr(metric, "normalize", lambda text: " ".join(text.lower().translate(metric.NO_PUNCTUATION).split()))
+    patch.setattr(answers, "normalize", lambda text: " ".join(text.lower().translate(answers.NO_PUNCTUATION).split()))
 
 
 @bug("punctuation not removed", "metric")
 def _(patch):
-    patch.setattr(metric, "normalize", lambda text: " ".join(metric.ARTICLES.sub(" ", text.lower()).split()))
+    patch.setattr(answers, "normalize", lambda text: " ".join(answers.ARTICLES.sub(" ", text.lower()).split()))
 
 
 @bug("first gold answer only", "metric")
@@ -295,7 +295,7 @@ def _(patch):
 
         return planted
 
-    wrap(patch, metric, "_candidates", candidates)
+    wrap(patch, metric, "candidates", candidates)
 
 
 # -- loss -------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from splinter.ports import recipe
+from splinter.ports import tasks as common
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.recipe import Recipe
 from splinter.ports.splinter import cases, data, tasks
@@ -77,14 +78,18 @@ def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatc
     shutil.rmtree(tmp_path / "run")
     steps = iter(range(3))
 
-    class Interrupted(type(tasks.backend(framework).trainer(*_model_and_recipe(framework)))):
+    class Interrupted(type(common.backend("splinter", framework).trainer(*_model_and_recipe(framework)))):
         def step(self, batch, rate):
             if next(steps, None) is None:
                 raise KeyboardInterrupt
             return super().step(batch, rate)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tasks.backend(framework), "trainer", _trainer(tasks.backend(framework).trainer, Interrupted))
+        patch.setattr(
+            common.backend("splinter", framework),
+            "trainer",
+            _trainer(common.backend("splinter", framework).trainer, Interrupted),
+        )
         with pytest.raises(KeyboardInterrupt):
             finetune(framework)
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["log.jsonl", "step-000002"]
@@ -93,7 +98,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatc
 
 
 def _model_and_recipe(framework):
-    return tasks.backend(framework).open_model(cases.tiny(), "paper", "auto"), SHORT
+    return common.backend("splinter", framework).open_model(cases.tiny(), "paper", "auto"), SHORT
 
 
 def _trainer(build, kind):
@@ -111,7 +116,7 @@ def test_a_disk_full_at_the_end_costs_no_training(finetune, tmp_path, monkeypatc
     """
     said = []
     with monkeypatch.context() as patch:
-        patch.setattr(tasks.backend("paddle"), "save", _full)
+        patch.setattr(common.backend("splinter", "paddle"), "save", _full)
         with pytest.raises(OSError, match="No space left"):
             finetune()
     assert (tmp_path / "run" / "step-000002").is_dir()
@@ -168,7 +173,7 @@ def test_a_resumed_run_is_the_same_run(finetune, monkeypatch, change, message):
     Whatever else was asked for the first time is an error that says what differs.
     """
     with monkeypatch.context() as patch:
-        patch.setattr(tasks.backend("paddle"), "save", _full)
+        patch.setattr(common.backend("splinter", "paddle"), "save", _full)
         with pytest.raises(OSError, match="No space"):
             finetune()
     with pytest.raises(CheckpointError, match=message):
@@ -269,9 +274,9 @@ def test_a_framework_that_is_not_installed_is_named(monkeypatch):
     def missing():
         raise ModuleNotFoundError("No module named 'paddle'", name="paddle")
 
-    monkeypatch.setattr(tasks.runtime, "import_paddle", missing)
+    monkeypatch.setattr(common.runtime, "import_paddle", missing)
     with pytest.raises(UsageError, match=r"--framework paddle needs paddle, which is not installed; pip install"):
-        tasks.backend("paddle")
+        common.backend("splinter", "paddle")
 
 
 def test_torch_does_not_open_the_authors_layout(tmp_path):

@@ -24,17 +24,26 @@ from typing import Any
 
 import numpy as np
 
+from splinter.ports.squad import (
+    answer_of,
+    asked,
+    context_of,
+    golds_of,
+    no_room,
+    paragraphs,
+    questions_of,
+    refuse_empty,
+    unique,
+    window_starts,
+)
+from splinter.ports.squad import read_context as read_context
 from splinter.ports.text import (
     DataError,
     VocabularyError,
     WordPieces,
     as_record,
-    decoded,
     existing,
     from_json,
-    is_blank,
-    is_dropped,
-    open_bytes,
     open_text,
     parsed,
     required,
@@ -91,7 +100,8 @@ def read_examples(path, mode, training=False) -> Iterator[Example]:
             question id used twice, or no question at all. All but a missing file are raised on the way.
     """
     _check_mode(mode)
-    return _checked(existing(path, "an MRQA .jsonl or a SQuAD .json file"), mode, training)
+    examples = _examples(existing(path, "an MRQA .jsonl or a SQuAD .json file"), mode, training)
+    return unique(examples, path, "MRQA lines with 'qas' or SQuAD 'data' with 'paragraphs'")
 
 
 def read_questions(path, mode) -> Iterator[Example]:
@@ -101,27 +111,8 @@ def read_questions(path, mode) -> Iterator[Example]:
         DataError: no such file, a line that is not so, or no line at all.
     """
     _check_mode(mode)
-    name = "standard input" if str(path) == "-" else existing(path, "a file of JSON lines")
-    with open_bytes(path) as lines:
-        asked = False
-        for number, line in enumerate(lines, 1):
-            where = f"{name}, line {number}"
-            if text := decoded(line, where).strip():
-                asked = True
-                yield _question(as_record(from_json(text, where), where, "a line"), mode, where, str(number))
-        if not asked:
-            raise DataError(f'{name}: no questions; give lines such as {{"question": "Who?", "context": "Ann did."}}')
-
-
-def read_context(path) -> str:
-    """The text of a file, `-` for standard input.
-
-    Raises:
-        DataError: no such file, or not UTF-8.
-    """
-    name = "standard input" if str(path) == "-" else existing(path, "a text file")
-    with open_bytes(path) as file:
-        return decoded(file.read(), name)
+    for where, name, question, context in asked(path):
+        yield example(name, question, context, mode, where)
 
 
 def example(name, question, context, mode, where):
@@ -133,32 +124,15 @@ def example(name, question, context, mode, where):
     Raises:
         DataError: the context or the question is empty.
     """
-    for what, text in (("question", question), ("context", context)):
-        if all(is_blank(char) or is_dropped(char) for char in text):
-            raise DataError(f"{where}: the {what} is empty ({text[:40]!r}); give its text")
+    refuse_empty(question, context, where)
     paragraph = {"context": context, "qas": [{"id": name, "question": question, "answers": []}]}
     return replace(next(_squad_examples(where, paragraph, mode, False)), where=where)
 
 
-def _question(record, mode, where, number):
-    name = record.get("id")
-    if not isinstance(name, str | int | None) or isinstance(name, bool):
-        raise DataError(f"{where}: 'id' is {str(name)[:60]!r}, not a string or a number; correct it")
-    question, context = (required(record, key, str, where) for key in ("question", "context"))
-    return example(number if name is None else str(name), question, context, mode, where)
-
-
-def _checked(path, mode, training):
-    """Every example of the file; ids unique, at least one."""
-    seen = set()
+def _examples(path, mode, training):
     for where, paragraph, layout in _paragraphs(path):
         for example in layout(where, paragraph, mode, training):
-            if example.id in seen:
-                raise DataError(f"{where}: question id {example.id!r} was used before; make ids unique")
-            seen.add(example.id)
-            yield example
-    if not seen:
-        raise DataError(f"{path}: no questions; give MRQA lines with 'qas' or SQuAD 'data' with 'paragraphs'")
+            yield where, example
 
 
 def _paragraphs(path):
@@ -170,7 +144,9 @@ def _paragraphs(path):
             if head is None or (isinstance(head, dict) and "data" in head):  # not JSON lines
                 rest = file.read()
                 if (first + rest).strip():
-                    yield from _squad_paragraphs(path, head, first, rest)
+                    document = from_json(first + rest, path, lines=True) if head is None or rest.strip() else head
+                    for where, paragraph in paragraphs(path, document):
+                        yield where, paragraph, _squad_examples
                 return
             for number, line in enumerate(chain([first], file), 1):
                 if line.strip() and not (number == 1 and _is_header(head)):
@@ -184,30 +160,6 @@ def _is_header(head):
     """MRQA's first line: a header, bare or in a list, holding a dict or a list."""
     head = head[0] if isinstance(head, list) and head else head
     return isinstance(head, dict) and "header" in head
-
-
-def _squad_paragraphs(path, head, first, rest):
-    data = from_json(first + rest, path, lines=True) if head is None or rest.strip() else head
-    for i, article in enumerate(required(as_record(data, path, "the file"), "data", list, path)):
-        where = f"{path}, data[{i}]"
-        for j, paragraph in enumerate(required(as_record(article, where, "an article"), "paragraphs", list, where)):
-            place = f"{where}.paragraphs[{j}]"
-            yield place, as_record(paragraph, place, "a paragraph"), _squad_examples
-
-
-def _context(paragraph, where):
-    context = required(paragraph, "context", str, where)
-    if not context.strip():
-        raise DataError(f"{where}: 'context' is empty ({context!r}); remove the line or give its text")
-    return context
-
-
-def _questions(paragraph, where, id_keys):
-    """(place, record, id, question) of each question on a context."""
-    for i, qa in enumerate(required(paragraph, "qas", list, where)):
-        place = f"{where}, qas[{i}]"
-        key = next((key for key in id_keys if key in as_record(qa, place, "a question")), id_keys[0])
-        yield place, qa, required(qa, key, str, place), required(qa, "question", str, place)
 
 
 def _span(answer, key, size, where):
@@ -225,9 +177,9 @@ def _span(answer, key, size, where):
 
 def _mrqa_examples(where, paragraph, mode, training):
     """Spec 2.2. The spans are the authority: `text` may differ from them by article, punctuation or case."""
-    context = _context(paragraph, where)
+    context = context_of(paragraph, where)
     tokens, offsets = _mrqa_tokens(required(paragraph, "context_tokens", list, where), where)
-    for place, qa, name, question in _questions(paragraph, where, ("id", "qid")):
+    for place, qa, name, question in questions_of(paragraph, where, ("id", "qid")):
         raw = required(qa, "answers", list, place)
         if not all(isinstance(text, str) for text in raw):
             raise DataError(f"{place}: 'answers' is {str(raw)[:60]!r}, not a list of texts; correct it")
@@ -269,16 +221,14 @@ def _mrqa_tokens(pairs, where):
 
 def _squad_examples(where, paragraph, mode, training):
     """SQuAD layout: doc tokens are the words between the five blanks SquadExample splits at."""
-    context = _context(paragraph, where)
+    context = context_of(paragraph, where)
     offsets = [match.span() for match in re.finditer("[^ \t\r\n\u202f]+", context)]
     tokens = [context[start:end] for start, end in offsets]
-    for place, qa, name, question in _questions(paragraph, where, ("id",)):
-        impossible = qa.get("is_impossible") is True
-        records = [] if impossible else required(qa, "answers", list, place)
-        golds = [required(as_record(one, place, "an answer"), "text", str, place) for one in records]
+    for place, qa, name, question in questions_of(paragraph, where, ("id",)):
+        impossible, records, golds = golds_of(qa, place)
         answer = {}
         if training and not impossible:
-            answer = _squad_answer(records, context, place)
+            answer = answer_of(records, context, place)
         if answer and mode == "paper":
             ends = (answer["answer_start"], answer["answer_start"] + len(answer["answer_text"]) - 1)
             start, end = (bisect_right(offsets, char, key=_first) - 1 for char in ends)
@@ -286,16 +236,6 @@ def _squad_examples(where, paragraph, mode, training):
         question = _plain(question, mode)
         answer |= {"impossible": impossible, "where": place}
         yield Example(name, question, context, tokens, offsets, golds, golds, **answer)
-
-
-def _squad_answer(records, context, where):
-    if not records:
-        raise DataError(f"{where}: 'answers' is empty; training needs one answer, or \"is_impossible\": true")
-    text, start = records[0]["text"], required(records[0], "answer_start", int, where)
-    if not text.strip() or start < 0 or context[start : start + len(text)] != text:
-        found = context[max(start, 0) : max(start, 0) + len(text)]
-        raise DataError(f"{where}: answer {text!r} is not at {start} (found {found!r}); correct answer_start")
-    return {"answer_text": text, "answer_start": start}
 
 
 def _plain(question, mode):
@@ -471,7 +411,7 @@ def _paper_plans(chunk, tokenizer, contexts, max_length, doc_stride, max_query_l
         question = question[:max_query_length]  # may cut [MASK] off: question_lost
         capacity = max_length - len(question) - 3
         if capacity < 1:
-            raise _no_room(example, len(question), max_length)
+            raise no_room(example, len(question), max_length)
         answer = _answer_pieces(example, pieces, first_piece, tokenizer) if labelled else None
         head = [tokenizer.cls, *question, tokenizer.sep]
         yield _Plan(head, pieces, owner, window_starts(len(pieces), capacity, doc_stride), capacity, answer)
@@ -512,26 +452,13 @@ def _hf_plans(chunk, tokenizer, contexts, max_length, doc_stride, max_query_leng
         pieces, offsets = contexts[example.context]
         capacity = max_length - len(question) - 5
         if capacity < 1 or (len(pieces) > capacity and capacity <= doc_stride):
-            raise _no_room(example, len(question), max_length)
+            raise no_room(example, len(question), max_length)
         answer = None
         if training and not example.impossible:
             answer = (example.answer_start, example.answer_start + len(example.answer_text))
         head = [tokenizer.cls, *question, tokenizer.question, tokenizer.period, tokenizer.sep]
         starts = window_starts(len(pieces), capacity, max(capacity - doc_stride, 1))
         yield _Plan(head, pieces, offsets, starts, capacity, answer)
-
-
-def _no_room(example, size, max_length):
-    return DataError(
-        f"{example.where}: question {example.id!r} has {size} pieces and leaves no room for its context "
-        f"in {max_length} ({example.question[:60]!r}); shorten it, raise max_length or lower doc_stride"
-    )
-
-
-def window_starts(length, capacity, step):
-    """First pieces of the windows over `length` pieces: every `step`, until one window reaches the end."""
-    last = max(0, -(-(length - capacity) // step))
-    return range(0, max(length, 1), step)[: last + 1]
 
 
 def best_windows(length, starts, capacity):

@@ -7,13 +7,9 @@ Imports no framework; `backend` picks train.py (Paddle) or reference.py (torch),
 from __future__ import annotations
 
 import json
-import os
-import platform
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,24 +18,18 @@ import numpy as np
 
 from splinter import runtime
 from splinter.align.weights import write_whole
-from splinter.ports import checkpoint, recipe
+from splinter.ports import checkpoint, recipe, tasks
 from splinter.ports.checkpoint import CheckpointError
+from splinter.ports.tasks import UsageError
 
 from . import data, metric
 from .config import SplinterConfig, read_checkpoint
 
-FRAMEWORKS = ("paddle", "torch")
 SEP = 102
 PADDED_ROWS = 128
 """Fewer rows than this beyond the vocabulary are taken for padding of the matrix; more are another vocabulary."""
-RECORD = "training.json"
-"""Written last: a folder that holds it holds a finished run."""
 MAX_ANSWER = {"paper": 10, "hf": 30}
 """Longest answer: pieces in `paper` mode, as in the paper; tokens in `hf` mode, as in transformers' script."""
-
-
-class UsageError(ValueError):
-    """Something asked for that cannot be done; the message says what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -52,39 +42,11 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What every task shares."""
+class Settings(tasks.Settings):
+    """What every task of Splinter shares."""
 
-    model: str
-    framework: str = "paddle"
     mode: str | None = None
-    device: str = "auto"
-    download: bool = False
     sizes: Sizes = field(default_factory=Sizes)
-    batch_size: int = 16
-    progress: bool = False
-
-
-def backend(framework: str) -> Any:
-    """The module that runs a framework.
-
-    Raises:
-        UsageError: the framework is not installed.
-    """
-    try:
-        if framework == "paddle":
-            runtime.import_paddle()
-            from . import train
-
-            return train
-        from . import reference
-
-        return reference
-    except ImportError as error:
-        raise UsageError(
-            f"--framework {framework} needs {error.name or error}, which is not installed; "
-            "pip install 'splinter[align]' for torch, 'splinter' for Paddle"
-        ) from None
 
 
 # -- reading ----------------------------------------------------------------------------------------------
@@ -123,34 +85,6 @@ def check_sizes(sizes: Sizes, config: SplinterConfig) -> Sizes:
             f"--max-length {sizes.max_length} is more than the {config.max_position_embeddings} positions of the model"
         )
     return sizes
-
-
-def check_device(side: Any, device: str) -> str:
-    """A device that is there.
-
-    Raises:
-        UsageError: this machine, or the installed framework, has no such GPU.
-    """
-    kind, _, number = device.partition(":")
-    if kind == "gpu" and int(number or 0) >= side.gpus():
-        raise UsageError(f"--device {device}: {side.gpus()} GPUs are to be had here; use --device cpu")
-    return device
-
-
-def refuse_checkpoint(folder: Path) -> None:
-    """Never write over a model.
-
-    Raises:
-        UsageError: the folder holds one, or is a file.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; name a folder that may be written")
-    for name in (checkpoint.WEIGHTS, checkpoint.OLD_WEIGHTS, checkpoint.CONFIG):
-        if (folder / name).exists():
-            raise UsageError(
-                f"{folder} holds {name} already; name another folder, or remove it "
-                "(finetune --resume goes on with a run that was interrupted)"
-            )
 
 
 def refuse_lost_questions(examples: list[data.Example], rows: data.Features, sizes: Sizes, offset: int = 0) -> None:
@@ -199,11 +133,15 @@ def finetune(
     Raises:
         DataError, CheckpointError, WeightError, UsageError, TrainingError.
     """
-    if resume and (output / RECORD).exists():
-        return _finished(output, settings, hyper, say)
-    if not (resume and (output / recipe.LOG).exists()):  # killed while it wrote its model: weights, but no record
-        refuse_checkpoint(output)
-    began = time.perf_counter()
+
+    def prepare() -> tasks.Run:
+        return _prepare(settings, train_file, hyper, head)
+
+    asked = {"mode": settings.mode or "paper"}
+    return tasks.finetune(settings, output, hyper, prepare, asked, resume, save_every, say)
+
+
+def _prepare(settings: Settings, train_file: Path, hyper: recipe.Recipe, head: str) -> tasks.Run:
     folder = checkpoint.resolve(settings.model, settings.download)
     config = replace(read_checkpoint(folder)[0], mode=settings.mode or "paper")
     tokenizer, sizes = open_tokenizer(folder, config), check_sizes(settings.sizes, config)
@@ -216,58 +154,33 @@ def finetune(
     )
     examples, rows = data.concatenate(blocks)
     refuse_lost_questions(examples, rows, sizes)
-    side = backend(settings.framework)
+    side = tasks.backend("splinter", settings.framework)
     if head != "pretrained":
         side.seed(hyper.seed)  # a fresh head is part of the run
-    model = side.open_model(folder, config.mode, head, check_device(side, settings.device), repeated=True)
-    steps = recipe.plan(len(rows), hyper)
-    say(
-        f"{len(examples)} examples, {len(rows)} windows, {steps.updates} updates; mode {config.mode}, "
-        f"{model.head} head, {settings.framework}" + (f"; {len(rows.skipped)} examples skipped" if rows.skipped else "")
-    )
+    model = side.open_model(folder, config.mode, head, tasks.check_device(side, settings.device), repeated=True)
     names = ("input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions")
-    log = recipe.fit(
-        side.trainer(model, hyper),
+    feed = recipe.Table(
         {name: getattr(rows, name) for name in names},
         hyper,
-        output,
-        resume,
-        save_every,
         names=lambda numbers: [examples[i].id for i in rows.example_index[numbers]],
-        progress=settings.progress,
         prepare=recipe.trim,
-        about={"framework": settings.framework, "head": model.head, "config": config.to_dict()},
     )
-    side.save(model, output, folder)
-    record = {
-        "task": "finetune",
-        "model": settings.model,
-        "mode": config.mode,
-        "head": model.head,
-        "framework": settings.framework,
-        "train_file": str(train_file),
-        "examples": len(examples),
-        "windows": len(rows),
-        "updates": len(log),
-        "recipe": asdict(hyper),
-        "final_loss": log[-1]["loss"],
-        "seconds": round(time.perf_counter() - began, 1),
-        "environment": environment(),
-    }
-    checkpoint.write_json(output / RECORD, record)
-    recipe.forget(output)
-    return record
-
-
-def _finished(output: Path, settings: Settings, hyper: recipe.Recipe, say) -> dict[str, Any]:
-    """The record of a run that has nothing left to do."""
-    record = checkpoint.read_json(output / RECORD)
-    asked = {"recipe": asdict(hyper), "framework": settings.framework, "mode": settings.mode or "paper"}
-    if other := recipe.differences(record, asked):
-        raise UsageError(f"{output} is finished, with other options ({'; '.join(other)}); name another folder")
-    say(f"{output} is finished already, trained on {record.get('train_file')}; nothing to resume")
-    recipe.forget(output)  # killed just before it did so itself
-    return record
+    summary = f"{len(examples)} examples, {len(rows)} windows, {feed.plan.updates} updates; mode {config.mode}, "
+    summary += f"{model.head} head, {settings.framework}"
+    return tasks.Run(
+        side.trainer(model, hyper),
+        feed,
+        lambda output: side.save(model, output, folder),
+        summary + (f"; {len(rows.skipped)} examples skipped" if rows.skipped else ""),
+        about={"head": model.head, "config": config.to_dict()},
+        details={
+            "mode": config.mode,
+            "head": model.head,
+            "train_file": str(train_file),
+            "examples": len(examples),
+            "windows": len(rows),
+        },
+    )
 
 
 @dataclass
@@ -353,8 +266,8 @@ def open_answerer(
     config = replace(stored, mode=settings.mode or stored.mode)
     tokenizer = open_tokenizer(folder, config)
     check_sizes(settings.sizes, config)
-    side = backend(settings.framework)
-    model = side.open_model(folder, config.mode, "pretrained", check_device(side, settings.device), repeated)
+    side = tasks.backend("splinter", settings.framework)
+    model = side.open_model(folder, config.mode, "pretrained", tasks.check_device(side, settings.device), repeated)
     return Answerer(settings, side, model, config, tokenizer, max_answer or MAX_ANSWER[config.mode], n_best)
 
 
@@ -376,11 +289,11 @@ def evaluate(
     """
     data.existing(file, "an MRQA .jsonl or a SQuAD .json file")  # said before a model loads and answers for hours
     if predictions is not None:
-        _refuse_target(predictions, file)
+        tasks.refuse_target(predictions, file)
     answerer = open_answerer(settings, max_answer, repeated=True)
     examples = data.read_examples(file, answerer.config.mode)
     golds, predicted, began = {}, {}, time.perf_counter()
-    for example, spans in bar(answerer.answers(islice(examples, limit)), settings.progress, "questions"):
+    for example, spans in tasks.bar(answerer.answers(islice(examples, limit)), settings.progress, "questions"):
         golds[example.id], predicted[example.id] = example.answers, spans[0].text
     if predictions is not None:
         write_whole(predictions, lambda f: json.dump(predicted, f, ensure_ascii=False, indent=1), "w")
@@ -394,13 +307,6 @@ def evaluate(
     }
 
 
-def _refuse_target(target: Path, data_file: Path) -> None:
-    if target.is_dir() or not os.access(target.parent, os.W_OK):
-        raise UsageError(f"{target} cannot be written: it is a folder, or its folder is not there or not yours")
-    if target.exists() and target.samefile(data_file):
-        raise UsageError(f"{target} is the file of questions; name another one for the predictions")
-
-
 def convert(
     source: str, output: Path, mode: str | None = None, head: str = "pretrained", download: bool = False
 ) -> str:
@@ -409,7 +315,7 @@ def convert(
     Returns:
         One line on what was written.
     """
-    refuse_checkpoint(output)
+    tasks.refuse_checkpoint(output)
     runtime.import_paddle()
     from .model import SplinterForQuestionAnswering
 
@@ -419,24 +325,4 @@ def convert(
     model = SplinterForQuestionAnswering.from_pretrained(folder, mode=mode, head=head)
     open_tokenizer(folder, model.config)
     model.save_pretrained(output)
-    numbers = sum(int(np.prod(p.shape)) for p in model.parameters())
-    count = len(list(model.parameters()))
-    return f"{output}: {count} tensors, {numbers:,} numbers, mode {model.config.mode}, {model.head} head"
-
-
-def bar(items: Iterable, progress: bool, unit: str, total: int | None = None):
-    """A progress bar on standard error."""
-    from tqdm import tqdm
-
-    return tqdm(items, disable=not progress, unit=f" {unit}", total=total)
-
-
-def environment() -> dict[str, Any]:
-    """Versions and settings that belong to a result."""
-    versions = {"python": platform.python_version()}
-    for name in ("splinter", "paddlepaddle", "torch", "transformers", "tokenizers", "numpy"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {"versions": versions, "runtime": runtime.applied(), "command": " ".join(sys.argv)}
+    return f"{output}: {tasks.counted(model)}, mode {model.config.mode}, {model.head} head"

@@ -1,0 +1,216 @@
+"""The commands of `splinter COMMAND --system splinter`: their options, their help, and what they print."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from splinter import options as shared
+from splinter.options import Text
+from splinter.ports.recipe import Recipe
+
+RECIPE = Recipe()
+MODES = """modes:
+  hf     behaves as transformers does with the published checkpoints: raw text, answers of up to 30 word pieces
+  paper  behaves as the authors' few-shot code: MRQA tokens, answers of up to 10 word pieces"""
+FILES = """files, plain or .gz; the kind is told by what is in them:
+  MRQA JSON lines, as in the few-shot archive (with or without _qass), or SQuAD JSON 1.1 and 2.0"""
+
+TEXTS = {
+    "convert": Text(
+        "Reads the layout of transformers (tau/splinter-base-qass and its like) or the authors' own, from\n"
+        "model.safetensors or pytorch_model.bin. Every tensor must be there, with the right shape.\n\n" + MODES,
+        "splinter convert tau/splinter-base-qass splinter-base --download",
+    ),
+    "finetune": Text(
+        f"By the paper's few-shot recipe unless told otherwise.\n\n{FILES}\n\n{MODES}",
+        "splinter finetune --model splinter-base --train squad-train-seed-42-num-examples-16_qass.jsonl --output run16",
+    ),
+    "evaluate": Text(
+        f"Prints exact match and F1, in points from 0 to 100, as JSON.\n\n{FILES}\n\n{MODES}",
+        "splinter evaluate --model run16 --data dev-v1.1.json --predictions predictions.json",
+    ),
+    "predict": Text(
+        'Each input line: {"question": "Who wrote it?", "context": "Ann wrote it in 1990.", "id": "optional"}.\n'
+        "From standard input, each line is answered as it comes. An answer is a piece of its context; characters\n"
+        f"are counted from 0, the end is exclusive; probabilities are shares among the answers shown.\n\n{MODES}",
+        "splinter predict --model run16 --question 'Who wrote it?' --context 'Ann wrote it in 1990.'\n"
+        "  cat questions.jsonl | splinter predict --model run16 --input - --json",
+    ),
+}
+
+
+def add(command: str, parser: argparse.ArgumentParser) -> None:
+    """Give a command the options of this system."""
+    {"convert": _convert, "finetune": _finetune, "evaluate": _evaluate, "predict": _predict}[command](parser)
+
+
+def _windows(parser: argparse.ArgumentParser, mode_default: str) -> None:
+    parser.add_argument("--mode", choices=("hf", "paper"), help=f"whose behaviour, see above ({mode_default})")
+    group = parser.add_argument_group("windows", "A context too long for the model is read in overlapping windows.")
+    group.add_argument("--max-length", type=shared.positive, default=384, metavar="N", help="size, in pieces (384)")
+    group.add_argument(
+        "--doc-stride",
+        type=shared.positive,
+        default=128,
+        metavar="N",
+        help="paper: from start to start; hf: overlap (128)",
+    )
+    group.add_argument(
+        "--max-query-length",
+        type=shared.positive,
+        default=64,
+        metavar="N",
+        help="paper: longest question, in pieces (64)",
+    )
+
+
+def _convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mode", choices=("hf", "paper"), help="behaviour to record (the checkpoint's, else hf)")
+    parser.add_argument(
+        "--head",
+        choices=("pretrained", "fresh"),
+        default="pretrained",
+        help="fresh: a new random span selection head, for a checkpoint without one (pretrained)",
+    )
+
+
+def _finetune(parser: argparse.ArgumentParser) -> None:
+    _windows(parser, "paper")
+    group = parser.add_argument_group(
+        "recipe", "The rate rises from 0 to its peak, then falls to 0; defaults are those of the paper."
+    )
+    group.add_argument(
+        "--head",
+        choices=("auto", "pretrained", "fresh"),
+        default="auto",
+        help="span selection head: the checkpoint's, or a new random one (auto: new only where there is none)",
+    )
+    shared.add_recipe(group, RECIPE, "windows")
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--predictions", type=shared.path, metavar="FILE", help="also write question id -> text")
+    parser.add_argument("--limit", type=shared.positive, metavar="N", help="only the first N questions")
+    _windows(parser, "the checkpoint's")
+    _answers(parser)
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--question", metavar="TEXT", help="one question; needs --context or --context-file")
+    asked.add_argument("--input", type=shared.path, metavar="FILE", help="JSON lines; - for standard input")
+    context = parser.add_mutually_exclusive_group()
+    context.add_argument("--context", metavar="TEXT", help="the text that holds the answer")
+    context.add_argument(
+        "--context-file", type=shared.path, metavar="FILE", help="the same from a file; - for standard input"
+    )
+    parser.add_argument("--n-best", type=shared.positive, default=3, metavar="N", help="answers per question (3)")
+    _windows(parser, "the checkpoint's")
+    _answers(parser)
+
+
+def _answers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-answer-length", type=shared.positive, metavar="N", help="longest answer (paper: 10 pieces, hf: 30)"
+    )
+    parser.add_argument(
+        "--batch-size", type=shared.positive, default=16, metavar="N", help="windows per forward pass (16)"
+    )
+
+
+# -- commands ---------------------------------------------------------------------------------------------
+
+
+def _settings(options: argparse.Namespace):
+    from .tasks import Settings, Sizes
+
+    return Settings(
+        **shared.settings_of(options),
+        mode=options.mode,
+        sizes=Sizes(options.max_length, options.doc_stride, options.max_query_length),
+    )
+
+
+def convert(options: argparse.Namespace) -> str:
+    """Convert; returns a line about it."""
+    from . import tasks
+
+    return tasks.convert(options.source, options.output, options.mode, options.head, options.download)
+
+
+def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    """Fine-tune; returns the record of the run."""
+    from . import tasks
+
+    return tasks.finetune(
+        _settings(options),
+        options.train,
+        options.output,
+        shared.recipe_of(options, RECIPE),
+        options.head,
+        options.resume,
+        options.save_every,
+        say=say,
+    )
+
+
+def evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    """Score; returns the scores."""
+    from . import tasks
+
+    return tasks.evaluate(
+        _settings(options), options.data, options.predictions, options.max_answer_length, options.limit
+    )
+
+
+def _questions(options: argparse.Namespace, mode: str) -> Iterator[Any]:
+    """The questions of the command line, a file or standard input, as examples.
+
+    Raises:
+        DataError: what is missing, with the line.
+    """
+    from . import data
+
+    if options.input is not None:
+        return data.read_questions(options.input, mode)
+    context = options.context if options.context is not None else data.read_context(options.context_file)
+    return iter([data.example("1", options.question, context, mode, "the command line")])
+
+
+def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Answer questions, each as it comes.
+
+    Yields:
+        What --json prints of a question, with the lines for a reader under "lines".
+    """
+    from splinter.ports.text import existing
+
+    from . import tasks
+
+    given = options.context is not None or options.context_file is not None
+    if given == (options.input is not None):
+        raise tasks.UsageError(
+            "--question needs --context TEXT or --context-file FILE" if not given else "--input brings its own contexts"
+        )
+    stream, file = str(options.input) == "-", options.input or options.context_file
+    if file is not None and str(file) != "-":
+        existing(file, "a file of JSON lines" if options.input else "a text file")  # before a model loads
+    answerer = tasks.open_answerer(_settings(options), options.max_answer_length, options.n_best)
+    for example, spans in answerer.answers(_questions(options, answerer.config.mode), stream=stream):
+        answers = [
+            {
+                "text": span.text,
+                "probability": span.probability,
+                "score": span.score,
+                "start": span.start_char,
+                "end": span.end_char,
+            }
+            for span in spans
+        ]
+        lines = [example.question.removesuffix(" [MASK].")]
+        for span in spans:
+            where = "" if span.start_char is None else f"  (characters {span.start_char}-{span.end_char})"
+            lines.append(f"  {span.probability:6.1%}  {span.text}{where}")
+        yield {"id": example.id, "answers": answers, "lines": lines}

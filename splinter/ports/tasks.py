@@ -1,0 +1,231 @@
+"""What the command line does with any system: a fine-tuning run with record and resume, and what all tasks check.
+
+Imports no framework. A system's own tasks.py builds its `Run`; `backend` picks its train.py (Paddle) or
+reference.py (torch).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splinter import runtime
+
+from . import checkpoint, recipe
+
+RECORD = "training.json"
+"""Written last: a folder that holds it holds a finished run."""
+
+
+class UsageError(ValueError):
+    """Something asked for that cannot be done; the message says what to do instead."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every task shares."""
+
+    model: str
+    framework: str = "paddle"
+    device: str = "auto"
+    download: bool = False
+    batch_size: int = 16
+    progress: bool = False
+
+
+@dataclass
+class Run:
+    """A fine-tuning run, ready to start.
+
+    Args:
+        trainer: the model in training.
+        feed: its batches.
+        save: writes the model, with all that belongs to it, to a folder.
+        summary: one line on what is about to happen.
+        about: what else decides the run; a resumed run must be told the same.
+        details: what the record says beside the shared things.
+        best: where dev data chooses the model that is saved.
+        watch_every: updates between looks at the dev data; 0 = once per epoch.
+    """
+
+    trainer: recipe.Trainer
+    feed: recipe.Feed
+    save: Callable[[Path], None]
+    summary: str
+    about: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    best: recipe.Best | None = None
+    watch_every: int = 0
+
+
+def finetune(
+    settings: Settings,
+    output: Path,
+    hyper: recipe.Recipe,
+    prepare: Callable[[], Run],
+    asked: Mapping[str, Any],
+    resume: bool = False,
+    save_every: int = 50,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train and save, with a record; goes on after an interruption.
+
+    Args:
+        output: folder for the model, the log and the checkpoints.
+        prepare: builds the run; not called when there is nothing left to do.
+        asked: further options that a finished run must agree with (JSON values).
+
+    Returns:
+        What training.json holds.
+
+    Raises:
+        UsageError: the folder holds a model, or a finished run with other options.
+        CheckpointError, TrainingError: see `recipe.fit`.
+    """
+    asked = {"recipe": asdict(hyper), "framework": settings.framework, **asked}
+    if resume and (output / RECORD).exists():
+        return _finished(output, asked, say)
+    if not (resume and (output / recipe.LOG).exists()):  # killed while it wrote its model: weights, but no record
+        refuse_checkpoint(output)
+    began = time.perf_counter()
+    run = prepare()
+    say(run.summary)
+    log = recipe.fit(
+        run.trainer,
+        run.feed,
+        hyper,
+        output,
+        resume,
+        save_every,
+        progress=settings.progress,
+        about={"framework": settings.framework, **run.about},
+        watch=run.best,
+        watch_every=run.watch_every,
+    )
+    chosen = {}
+    if run.best is not None:
+        kept = run.best.restore()
+        chosen = {"best": kept, "last": {"updates": len(log), "scores": log[-1]["dev"]}}
+    run.save(output)
+    record = {
+        "task": "finetune",
+        "model": settings.model,
+        **run.details,
+        **asked,
+        **chosen,
+        "updates": len(log),
+        "final_loss": log[-1]["loss"],
+        "seconds": round(time.perf_counter() - began, 1),
+        "environment": environment(),
+    }
+    checkpoint.write_json(output / RECORD, record)
+    recipe.forget(output)
+    return record
+
+
+def _finished(output: Path, asked: Mapping[str, Any], say) -> dict[str, Any]:
+    """The record of a run that has nothing left to do."""
+    record = checkpoint.read_json(output / RECORD)
+    if other := recipe.differences(record, asked):
+        raise UsageError(f"{output} is finished, with other options ({'; '.join(other)}); name another folder")
+    say(f"{output} is finished already, trained on {record.get('train_file')}; nothing to resume")
+    recipe.forget(output)  # killed just before it did so itself
+    return record
+
+
+def backend(system: str, framework: str) -> Any:
+    """The module that runs a system in a framework.
+
+    Raises:
+        UsageError: the framework is not installed.
+    """
+    try:
+        if framework == "paddle":
+            runtime.import_paddle()
+        return importlib.import_module(f"splinter.ports.{system}.{'train' if framework == 'paddle' else 'reference'}")
+    except ImportError as error:
+        raise UsageError(
+            f"--framework {framework} needs {error.name or error}, which is not installed; "
+            "pip install 'splinter[align]' for torch, 'splinter' for Paddle"
+        ) from None
+
+
+def check_device(side: Any, device: str) -> str:
+    """A device that is there.
+
+    Raises:
+        UsageError: this machine, or the installed framework, has no such GPU.
+    """
+    kind, _, number = device.partition(":")
+    if kind == "gpu" and int(number or 0) >= side.gpus():
+        raise UsageError(f"--device {device}: {side.gpus()} GPUs are to be had here; use --device cpu")
+    return device
+
+
+def refuse_checkpoint(folder: Path) -> None:
+    """Never write over a model.
+
+    Raises:
+        UsageError: the folder holds one, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder that may be written")
+    for name in (checkpoint.WEIGHTS, checkpoint.OLD_WEIGHTS, checkpoint.CONFIG):
+        if (folder / name).exists():
+            raise UsageError(
+                f"{folder} holds {name} already; name another folder, or remove it "
+                "(finetune --resume goes on with a run that was interrupted)"
+            )
+
+
+def refuse_target(target: Path, data_file: Path) -> None:
+    """A file for predictions that can be written and is not the data.
+
+    Raises:
+        UsageError: it cannot, or it is.
+    """
+    if target.is_dir() or not os.access(target.parent, os.W_OK):
+        raise UsageError(f"{target} cannot be written: it is a folder, or its folder is not there or not yours")
+    if target.exists() and data_file.exists() and target.samefile(data_file):
+        raise UsageError(f"{target} is the file of questions; name another one for the predictions")
+
+
+def by_length(lengths: np.ndarray, batch_size: int) -> Iterable[np.ndarray]:
+    """Row numbers of batches of like length, for evaluation where padding changes nothing."""
+    order = np.argsort(lengths, kind="stable")
+    for begin in range(0, len(order), batch_size):
+        yield order[begin : begin + batch_size]
+
+
+def bar(items: Iterable, progress: bool, unit: str, total: int | None = None):
+    """A progress bar on standard error."""
+    from tqdm import tqdm
+
+    return tqdm(items, disable=not progress, unit=f" {unit}", total=total)
+
+
+def counted(model) -> str:
+    """Tensors and numbers of a Paddle model, for one line on a conversion."""
+    sizes = [int(np.prod(parameter.shape)) for parameter in model.parameters()]
+    return f"{len(sizes)} tensors, {sum(sizes):,} numbers"
+
+
+def environment() -> dict[str, Any]:
+    """Versions and settings that belong to a result."""
+    versions = {"python": platform.python_version()}
+    for name in ("splinter", "paddlepaddle", "torch", "transformers", "tokenizers", "numpy"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {"versions": versions, "runtime": runtime.applied(), "command": " ".join(sys.argv)}
