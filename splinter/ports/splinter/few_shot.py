@@ -6,12 +6,12 @@ fine-tuned once and evaluated once. No run is repeated, none is left out.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from splinter.experiments import summary
 from splinter.ports.recipe import Recipe
 
 from . import tasks
@@ -19,26 +19,6 @@ from . import tasks
 SAMPLING_SEEDS = (42, 43, 44, 45, 46)
 PUBLISHED = {16: 54.6, 128: 72.7, 1024: 82.8}
 """F1 in points on SQuAD, Splinter-base, mean of five samples (paper, table 1)."""
-
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-"""Number of runs -> two-sided 95 % quantile of Student's t with one degree of freedom less."""
-
-
-def summary(scores: list[float]) -> dict[str, float]:
-    """Mean, sample deviation and half width of the 95 % interval, in points.
-
-    Raises:
-        ValueError: fewer than 2 or more than 10 runs.
-    """
-    if len(scores) not in T95:
-        raise ValueError(f"{len(scores)} runs: an interval needs 2 to 10")
-    deviation = statistics.stdev(scores)
-    return {
-        "mean": statistics.mean(scores),
-        "deviation": deviation,
-        "interval": T95[len(scores)] * deviation / len(scores) ** 0.5,
-    }
-
 
 def run(
     settings: tasks.Settings,

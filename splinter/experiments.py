@@ -1,0 +1,260 @@
+"""Whole trainings in both frameworks, recorded: the same seeds and batches in torch and Paddle, every run once.
+
+An experiment is a list of commands of the command line. Each run is kept in `results/NAME.json` with its
+commands, seed, versions and scores as soon as it ends, so an interrupted experiment goes on where it stopped;
+a run that is recorded is never repeated, and none is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from splinter import datasets
+from splinter.align.weights import write_whole
+
+FRAMEWORKS = ("torch", "paddle")
+RESULTS = datasets.PROJECT / "results"
+
+T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""Number of runs -> two-sided 95 % quantile of Student's t with one degree of freedom less."""
+
+
+class ExperimentError(RuntimeError):
+    """A run that did not end well; the message holds its command and its last words."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is trained and evaluated, and which figures count.
+
+    Args:
+        title: for the table.
+        needs: data files without which it cannot run.
+        stages: (label, arguments of `splinter`); {data} is the data folder, {work} the run's own, {seed} and
+            {framework} what they say. What an `evaluate` prints is recorded under its label.
+        scores: (label, key in what `evaluate` printed, heading, factor to points 0-100).
+        seeds: fixed here, before any run.
+        published: heading -> the figure to stand beside, with its source in `source`.
+        source: where the published figures are from, and what differs.
+        once: arguments of `splinter` that make what all runs start from, in {shared}; run once.
+    """
+
+    title: str
+    needs: tuple[str, ...]
+    stages: tuple[tuple[str, tuple[str, ...]], ...]
+    scores: tuple[tuple[str, str, str, float], ...]
+    seeds: tuple[int, ...]
+    published: Mapping[str, float]
+    source: str
+    once: tuple[str, ...] = ()
+
+
+def _jointbert(corpus: str, title: str, epochs: int, published: Mapping[str, float]) -> Experiment:
+    model, data = "{work}/model", "{data}/" + corpus
+    shared = ("--system", "jointbert", "--framework", "{framework}")
+    train = ("finetune", *shared, "--model", "minilm", "--train", data, "--output", model, "--epochs", str(epochs))
+    return Experiment(
+        title=f"JointBERT, {title}, MiniLM-L6, {epochs} epochs",
+        needs=(f"{corpus}/train/seq.in", f"{corpus}/test/seq.in"),
+        stages=(
+            ("train", (*train, "--seed", "{seed}", "--save-every", "500")),
+            ("test", ("evaluate", *shared, "--model", model, "--data", f"{data}/test")),
+        ),
+        scores=(
+            ("test", "intent_accuracy", "intent", 1),
+            ("test", "slot_f1", "slot F1", 1),
+            ("test", "sentence_accuracy", "sentence", 1),
+        ),
+        seeds=(1, 2, 3),
+        published=published,
+        source="Chen et al. 2019, BERT-base (12 layers, width 768); here 6 layers, width 384",
+    )
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "jointbert-atis": _jointbert("atis", "ATIS", 20, {"intent": 97.5, "slot F1": 96.1, "sentence": 88.2}),
+    "jointbert-snips": _jointbert("snips", "SNIPS", 8, {"intent": 98.6, "slot F1": 97.0, "sentence": 92.8}),
+}
+
+
+# -- running ----------------------------------------------------------------------------------------------
+
+
+def run(
+    name: str,
+    work: Path,
+    results: Path = RESULTS,
+    jobs: int = 1,
+    seeds: Iterable[int] | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Run what of an experiment is not recorded yet.
+
+    Args:
+        name: one of EXPERIMENTS.
+        work: folder for the models; a run that was interrupted resumes there.
+        results: folder of the record, `NAME.json`.
+        jobs: runs at a time, one thread each.
+        seeds: fewer seeds than the experiment's.
+
+    Returns:
+        The record.
+
+    Raises:
+        DataMissing: a data file is not on this machine.
+        ExperimentError: a command failed; what has ended before is recorded.
+    """
+    experiment = EXPERIMENTS[name]
+    root = _data_folder(experiment.needs)
+    record = read(name, results)
+    results.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
+    if experiment.once and not (work / "shared" / "config.json").exists():
+        _command(experiment.once, root, work, {"shared": str(work / "shared")})
+    done = {(one["framework"], one["seed"]) for one in record["runs"]}
+    wanted = [(f, s) for s in seeds or experiment.seeds for f in FRAMEWORKS if (f, s) not in done]
+    with ThreadPoolExecutor(jobs) as pool:
+        running = [pool.submit(_one, experiment, root, work, framework, seed) for framework, seed in wanted]
+        try:
+            for ended in as_completed(running):
+                found = ended.result()
+                record["runs"] = sorted([*record["runs"], found], key=lambda one: (one["seed"], one["framework"]))
+                write_whole(results / f"{name}.json", lambda file: json.dump(record, file, indent=1), "w")
+                say(f"{name}: {found['framework']}, seed {found['seed']}: {_shown(experiment, found)}")
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return record
+
+
+def read(name: str, results: Path = RESULTS) -> dict[str, Any]:
+    """What is recorded of an experiment so far."""
+    path = results / f"{name}.json"
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    return {"experiment": name, "command": f"python scripts/experiment.py {name}", "runs": []}
+
+
+def _data_folder(needs: Sequence[str]) -> Path:
+    """The folder that holds all needed files."""
+    found = [datasets.find(name) for name in needs]
+    return found[0].parents[len(Path(needs[0]).parts) - 1]
+
+
+def _one(experiment: Experiment, root: Path, work: Path, framework: str, seed: int) -> dict[str, Any]:
+    folder = work / f"{framework}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {"framework": framework, "seed": str(seed), "shared": str(work / "shared")}
+    found: dict[str, Any] = {"framework": framework, "seed": seed, "commands": [], "scores": {}, "trainings": {}}
+    for label, arguments in experiment.stages:
+        shown, printed = _command(arguments, root, folder, values)
+        found["commands"].append(shown)
+        if arguments[0] == "evaluate":
+            kept = json.loads(printed)
+            found["scores"][label] = {k: v for k, v in kept.items() if k not in ("file", "model", "data")}
+        if arguments[0] == "finetune":
+            output = Path(arguments[arguments.index("--output") + 1].format(work=folder, **values, data=root))
+            training = json.loads((output / "training.json").read_text(encoding="utf-8"))
+            found["versions"] = training["environment"]["versions"]
+            keys = ("updates", "final_loss", "seconds", "best", "last")
+            found["trainings"][label] = {key: training[key] for key in keys if key in training}
+    return found
+
+
+def _command(arguments: Sequence[str], root: Path, folder: Path, values: Mapping[str, str]) -> tuple[str, str]:
+    """Run one command of the command line; returns it as a reader may type it, and what it printed."""
+    extra = ("--resume", "--quiet") if arguments[0] == "finetune" else ("--quiet",) * (arguments[0] == "evaluate")
+    shown = " ".join(["splinter", *arguments]).format(
+        data="$SPLINTER_DATA", work="RUN", **{**values, "shared": "SHARED"}
+    )
+    full = [argument.format(data=root, work=folder, **values) for argument in (*arguments, *extra)]
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    done = subprocess.run(
+        [sys.executable, "-m", "splinter.cli", *full], capture_output=True, text=True, env={**os.environ, **threads}
+    )
+    if done.returncode:
+        raise ExperimentError(f"{shown} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+    return shown, done.stdout
+
+
+def _shown(experiment: Experiment, one: Mapping[str, Any]) -> str:
+    return ", ".join(f"{heading} {value:.2f}" for heading, value in points(experiment, one).items())
+
+
+# -- reading ----------------------------------------------------------------------------------------------
+
+
+def points(experiment: Experiment, one: Mapping[str, Any]) -> dict[str, float]:
+    """Heading -> score of a run, in points 0-100."""
+    return {
+        heading: one["scores"][label][key] * factor
+        for label, key, heading, factor in experiment.scores
+        if label in one["scores"]
+    }
+
+
+def summary(scores: Sequence[float]) -> dict[str, float]:
+    """Mean, sample deviation and half width of the 95 % interval, in the unit of the scores.
+
+    Raises:
+        ValueError: fewer than 2 or more than 10 runs.
+    """
+    if len(scores) not in T95:
+        raise ValueError(f"{len(scores)} runs: an interval needs 2 to 10")
+    deviation = statistics.stdev(scores)
+    return {
+        "mean": statistics.mean(scores),
+        "deviation": deviation,
+        "interval": T95[len(scores)] * deviation / len(scores) ** 0.5,
+    }
+
+
+def compared(name: str, results: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """Both frameworks side by side, by heading.
+
+    Returns:
+        Heading -> {"torch": mean, "paddle": mean, "deviation": {framework: ...}, "difference": mean of the paired
+        differences, "interval": its 95 % half width (None for one seed), "runs": seeds, "published": figure}.
+    """
+    experiment, record = EXPERIMENTS[name], read(name, results)
+    by_run = {(one["framework"], one["seed"]): points(experiment, one) for one in record["runs"]}
+    seeds = [seed for seed in experiment.seeds if all((f, seed) in by_run for f in FRAMEWORKS)]
+    found = {}
+    for _, _, heading, _ in experiment.scores:
+        columns = {f: [by_run[f, seed][heading] for seed in seeds] for f in FRAMEWORKS}
+        if not seeds:
+            continue
+        paired = [ours - theirs for theirs, ours in zip(*columns.values(), strict=True)]
+        several = len(seeds) > 1
+        found[heading] = {
+            **{f: statistics.mean(column) for f, column in columns.items()},
+            "deviation": {f: statistics.stdev(column) if several else None for f, column in columns.items()},
+            "difference": statistics.mean(paired),
+            "interval": summary(paired)["interval"] if several else None,
+            "runs": len(seeds),
+            "published": experiment.published.get(heading),
+        }
+    return found
+
+
+def verdict(one: Mapping[str, Any], margin: float = 1.0) -> str:
+    """What the comparison of one heading says.
+
+    Args:
+        one: a value of `compared`.
+        margin: in points; an interval wider than this cannot tell.
+    """
+    if one["interval"] is None:
+        return "one run each"
+    if abs(one["difference"]) > one["interval"]:
+        return "different"
+    return "no difference seen" if one["interval"] <= margin else "inconclusive"
