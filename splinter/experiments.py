@@ -114,7 +114,7 @@ def run(
         ExperimentError: a command failed; what has ended before is recorded.
     """
     experiment = EXPERIMENTS[name]
-    root = _data_folder(experiment.needs)
+    root = find_data(experiment)
     record = read(name, results)
     results.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
@@ -144,10 +144,14 @@ def read(name: str, results: Path = RESULTS) -> dict[str, Any]:
     return {"experiment": name, "command": f"python scripts/experiment.py {name}", "runs": []}
 
 
-def _data_folder(needs: Sequence[str]) -> Path:
-    """The folder that holds all needed files."""
-    found = [datasets.find(name) for name in needs]
-    return found[0].parents[len(Path(needs[0]).parts) - 1]
+def find_data(experiment: Experiment) -> Path:
+    """The data folder that holds what an experiment needs.
+
+    Raises:
+        DataMissing: a file is not there.
+    """
+    found = [datasets.find(name) for name in experiment.needs]
+    return found[0].parents[len(Path(experiment.needs[0]).parts) - 1]
 
 
 def _one(experiment: Experiment, root: Path, work: Path, framework: str, seed: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import pytest
 
 from splinter import runtime
 
+from . import steps
 from .compare import EXACT, Alignment, Tolerance
 from .port import PRECISIONS, Pair, Port
 from .steps import ROUNDED, STEPS
@@ -60,6 +61,26 @@ def cases(ports: Iterable[Port], tolerances: Mapping[str, Mapping[str, Row]], st
                 f"no tolerance for step {step!r} of {port.name!r}: add TOLERANCES[{step!r}][{port.name!r}]"
             )
     return pytest.mark.align_step(step=step, ports=chosen, rows=tolerances[step])
+
+
+def checklist(ports: Iterable[Port], tolerances: Mapping[str, Mapping[str, Row]]) -> dict[str, Callable[..., None]]:
+    """All tests of ports at once, for a project of its own: `globals().update(checklist(PORTS, TOLERANCES))`.
+
+    Returns:
+        `test_<step>` -> test, for the steps that any of the ports has.
+    """
+    ports = list(ports)
+    return {f"test_{s}": _test(s, cases(ports, tolerances, s)) for s in STEPS if any(s in p.steps for p in ports)}
+
+
+def _test(step: str, mark: pytest.MarkDecorator) -> Callable[..., None]:
+    run = getattr(steps, step)
+
+    def test(pair, tolerance, align):
+        align(run(pair), tolerance)
+
+    test.__doc__ = run.__doc__
+    return mark(test)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,77 @@
+"""docs/add-a-system.md, really done: a fifth system as an outsider adds it, in a folder of its own beside no package."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from splinter.align.steps import ROUNDED, STEPS
+
+TOY = Path(__file__).parent / "toy"
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """The toy's folder, copied out of the project."""
+    return shutil.copytree(TOY, tmp_path / "toy", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def proof(folder, *options):
+    """Run the toy's tests as its author would: (exit code, output, alignment.json)."""
+    command = [sys.executable, "-m", "pytest", "-q", "--align-json=a.json", "-p", "no:cacheprovider", *options]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    record = folder / "a.json"
+    return done.returncode, done.stdout, json.loads(record.read_text()) if record.is_file() else None
+
+
+def test_a_fifth_system_is_proven_from_outside(toy):
+    """
+    The engine, used as an installed plugin, runs eleven steps over the toy; the project itself is not touched.
+    """
+    code, output, record = proof(toy)
+    assert code == 0, output
+    assert {r["step"] for r in record["results"]} == set(STEPS)
+    assert {r["verdict"] for r in record["results"]} == {"passed"}
+    assert len(record["results"]) == len(STEPS) + len(ROUNDED)
+    assert "toy plain" in output
+    assert record["environment"]["reference_sha256"].keys() == {"toy/plain"}
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "step"),
+    [
+        ("port.py", "transpose=True", 'transpose=layer == "out"', "forward"),
+        ("ours.py", "initializer=nn.initializer.Normal()", "initializer=nn.initializer.Uniform(-1, 1)", "init"),
+        ("ours.py", "losses.sum() / counted.sum()", "losses.sum() / 4", "loss"),
+    ],
+)
+def test_the_engine_catches_the_outsiders_mistake(toy, file, right, wrong, step):
+    """
+    A square matrix without its transpose, another initial law, a mean over the wrong count: the step turns red.
+    """
+    text = (toy / file).read_text()
+    assert right in text
+    (toy / file).write_text(text.replace(right, wrong))
+    code, output, record = proof(toy, "-k", step)
+    assert code == 1
+    assert {r["verdict"] for r in record["results"]} == {"failed"}, output
+
+
+def test_the_page_shows_the_toy_as_it_is():
+    """
+    Every code block of the page that names a file of the toy stands in that file.
+    """
+    page = (Path(__file__).parents[2] / "docs" / "add-a-system.md").read_text(encoding="utf-8")
+    blocks = [block.split("```")[0] for block in page.split("```python\n")[1:]]
+    assert blocks
+    for block in blocks:
+        name, _, code = block.partition("\n")
+        file = TOY / name.removeprefix("# ").split(":")[0]
+        for piece in code.strip().split("\n...\n"):
+            assert piece in file.read_text(encoding="utf-8"), f"{name} in docs/add-a-system.md is not what the file says"
