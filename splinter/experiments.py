@@ -61,18 +61,19 @@ class Experiment:
 def _jointbert(corpus: str, title: str, epochs: int, published: Mapping[str, float]) -> Experiment:
     model, data = "{work}/model", "{data}/" + corpus
     shared = ("--system", "jointbert", "--framework", "{framework}")
-    train = ("finetune", *shared, "--model", "minilm", "--train", data, "--output", model, "--epochs", str(epochs))
+    train = ("finetune", *shared, "--model", "minilm", "--train", data, "--output", model, "--seed", "{seed}")
     return Experiment(
-        title=f"JointBERT, {title}, MiniLM-L6, {epochs} epochs",
+        title=f"JointBERT, {title}, MiniLM-L6",
         needs=(f"{corpus}/train/seq.in", f"{corpus}/test/seq.in"),
         stages=(
-            ("train", (*train, "--seed", "{seed}", "--save-every", "500")),
+            # a narrow encoder takes, and needs, a larger rate than the recipe's 5e-5
+            ("train", (*train, "--epochs", str(epochs), "--learning-rate", "2e-4", "--save-every", "500")),
             ("test", ("evaluate", *shared, "--model", model, "--data", f"{data}/test")),
         ),
         scores=(
-            ("test", "intent_accuracy", "intent", 1),
+            ("test", "intent_acc", "intent", 1),
             ("test", "slot_f1", "slot F1", 1),
-            ("test", "sentence_accuracy", "sentence", 1),
+            ("test", "sentence_acc", "sentence", 1),
         ),
         seeds=(1, 2, 3),
         published=published,
@@ -81,8 +82,8 @@ def _jointbert(corpus: str, title: str, epochs: int, published: Mapping[str, flo
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "jointbert-atis": _jointbert("atis", "ATIS", 20, {"intent": 97.5, "slot F1": 96.1, "sentence": 88.2}),
-    "jointbert-snips": _jointbert("snips", "SNIPS", 8, {"intent": 98.6, "slot F1": 97.0, "sentence": 92.8}),
+    "jointbert-atis": _jointbert("atis", "ATIS", 6, {"intent": 97.5, "slot F1": 96.1, "sentence": 88.2}),
+    "jointbert-snips": _jointbert("snips", "SNIPS", 2, {"intent": 98.6, "slot F1": 97.0, "sentence": 92.8}),
 }
 
 

@@ -325,8 +325,10 @@ def init(pair: Pair) -> Alignment:
         constant_rows = (np.all(a == a[:1], axis=0), np.all(b == b[:1], axis=0))
         alignment.add(f"{name} fixed entries", constant_rows[0], constant_rows[1], exact=True)
         alignment.add(f"{name} fixed values", a[0][constant_rows[0]], b[0][constant_rows[1]], exact=True)
-        distance, critical = kolmogorov_smirnov(a[:, ~constant_rows[0]], b[:, ~constant_rows[1]], alpha)
-        alignment.add(f"{name} law", 0.0, distance, bound=critical)
+        free = a[:, ~constant_rows[0]], b[:, ~constant_rows[1]]
+        if free[0].size and free[1].size:  # else the fixed entries have said that one side draws and the other does not
+            distance, critical = kolmogorov_smirnov(*free, alpha)
+            alignment.add(f"{name} law", 0.0, distance, bound=critical)
         if len(b) > 1:
             alignment.add(f"{name} new numbers for a new seed", True, not np.array_equal(b[0], b[1]), exact=True)
     return alignment

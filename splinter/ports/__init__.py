@@ -6,7 +6,12 @@ import importlib
 
 from splinter.align.port import Port
 
-SYSTEMS = {"splinter": ("PORT", "PRETRAINING")}
+SYSTEMS = {
+    "splinter": ("PORT", "PRETRAINING"),
+    "funnel": ("PORT", "FACTORIZED"),
+    "jointbert": ("PORT",),
+    "multitask": ("PORT", "FROZEN"),
+}
 """Folder name -> the ports that its port.py describes."""
 
 

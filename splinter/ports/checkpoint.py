@@ -75,14 +75,15 @@ class BertConfig:
 
 
 Config = TypeVar("Config")
-KINDS: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool, "tuple[int, ...]": list}
+KINDS: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
+TUPLES: dict[str, type] = {"tuple[int, ...]": int, "tuple[str, ...]": str}
 
 
 def config_from_dict(cls: type[Config], values: Mapping[str, Any], source: str) -> Config:
     """Build a configuration from JSON values; unknown keys belong to other tools and are left alone.
 
     Args:
-        cls: a dataclass with fields of int, float, str, bool, tuple[int, ...], or one of them `| None`.
+        cls: a dataclass with fields of int, float, str, bool, tuples of int or str, or one of them `| None`.
 
     Raises:
         CheckpointError: a value is missing, of the wrong kind or out of range; names source, key and value.
@@ -95,12 +96,14 @@ def config_from_dict(cls: type[Config], values: Mapping[str, Any], source: str) 
             continue
         value = values[field.name]
         expected, _, optional = str(field.type).partition(" | ")
-        numbers = value if expected == "tuple[int, ...]" and isinstance(value, list) else []
-        fits = isinstance(value, KINDS[expected]) and isinstance(value, bool) == (expected == "bool")
-        fits = fits and all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
+        if expected in TUPLES:
+            fits = isinstance(value, list) and all(type(item) is TUPLES[expected] for item in value)
+            value = tuple(value) if fits else value
+        else:
+            fits = isinstance(value, KINDS[expected]) and isinstance(value, bool) == (expected == "bool")
         if not (fits or (optional and value is None)):
             raise CheckpointError(f"{source}: {field.name} is {value!r}, expected {field.type}")
-        known[field.name] = tuple(numbers) if expected == "tuple[int, ...]" else value
+        known[field.name] = value
     try:
         return cls(**known)
     except CheckpointError as error:

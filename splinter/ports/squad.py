@@ -135,11 +135,12 @@ def answer_of(records, context, where) -> dict[str, Any]:
 # -- questions in no file ---------------------------------------------------------------------------------
 
 
-def asked(path) -> Iterator[tuple[str, str, str, str]]:
+def asked(path, text_key: str = "context") -> Iterator[tuple[str, str, str, str]]:
     """(place, id, question, context) of lines {"question": ..., "context": ..., "id": optional}, one by one.
 
     Args:
         path: a file, or `-` for standard input.
+        text_key: what the context is called.
 
     Raises:
         DataError: no such file, a line that is not so, or no line at all.
@@ -155,20 +156,22 @@ def asked(path) -> Iterator[tuple[str, str, str, str]]:
                 own = record.get("id")
                 if not isinstance(own, str | int | None) or isinstance(own, bool):
                     raise DataError(f"{where}: 'id' is {str(own)[:60]!r}, not a string or a number; correct it")
-                question, context = (required(record, key, str, where) for key in ("question", "context"))
-                refuse_empty(question, context, where)
+                question, context = (required(record, key, str, where) for key in ("question", text_key))
+                refuse_empty(question, context, where, text_key)
                 yield where, str(number) if own is None else str(own), question, context
         if not any_line:
-            raise DataError(f'{name}: no questions; give lines such as {{"question": "Who?", "context": "Ann did."}}')
+            raise DataError(
+                f'{name}: no questions; give lines such as {{"question": "Who?", "{text_key}": "Ann did."}}'
+            )
 
 
-def refuse_empty(question: str, context: str, where) -> None:
+def refuse_empty(question: str, context: str, where, text_key: str = "context") -> None:
     """Both must hold something that a tokenizer reads.
 
     Raises:
         DataError: one does not.
     """
-    for what, text in (("question", question), ("context", context)):
+    for what, text in (("question", question), (text_key, context)):
         if all(is_blank(char) or is_dropped(char) for char in text):
             raise DataError(f"{where}: the {what} is empty ({text[:40]!r}); give its text")
 

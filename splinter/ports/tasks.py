@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -97,6 +98,8 @@ def finetune(
         return _finished(output, asked, say)
     if not (resume and (output / recipe.LOG).exists()):  # killed while it wrote its model: weights, but no record
         refuse_checkpoint(output)
+    if recipe.latest(output) is None:  # starts from nothing: what an earlier run thought best is not this one's
+        shutil.rmtree(output / recipe.Best.FOLDER, ignore_errors=True)
     began = time.perf_counter()
     run = prepare()
     say(run.summary)

@@ -2,7 +2,8 @@
 
 `passages.txt` explains its own layout. Everything else in the folder is derived from it and must never be edited:
 MRQA lines (spec/splinter.md section 2), SQuAD 1.1 documents of the same questions, a SQuAD 2.0 document and QNLI pairs
-made from them, and a small cased vocabulary with BERT's ids where Splinter depends on them. The build needs the standard library only and is deterministic.
+made from them, and a small cased vocabulary with BERT's ids where Splinter depends on them. The build needs the
+standard library only and is deterministic.
 
 Source: own work. Layouts: Fisch et al. 2019 (MRQA), Rajpurkar et al. 2016 (SQuAD), bert-base-cased (vocabulary head).
 """

@@ -4,6 +4,8 @@ Not collected by a plain `pytest`. Base size with `--checkpoint base`. Whole fil
 """
 
 import gc
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ import torch
 from transformers import BertTokenizer
 from transformers.data.processors import squad
 
-from splinter import datasets, runtime
+from splinter import datasets, ports, runtime
 from splinter.ports.checkpoint import BertConfig
 from splinter.ports.recipe import Recipe
 from splinter.ports.splinter import cases, config, data, reference, reference_data, train
+from splinter.ports.train_paddle import PaddleTrainer
+from splinter.ports.train_torch import TorchTrainer
 from splinter.sample import PATH as SAMPLE
 
 SIX = config.SplinterConfig(
@@ -83,6 +87,68 @@ def test_train_step(benchmark, checkpoint, side):
     trainer = module.trainer(model, Recipe())
     losses = []
     benchmark.pedantic(lambda: losses.append(trainer.step(batch(size), 1e-5)[0]), rounds=5, warmup_rounds=1)
+    assert np.isfinite(losses).all()
+    gc.collect()
+
+
+def _jointbert(folder):
+    from splinter.ports.jointbert import cases
+
+    return cases.write_random(folder, replace(cases.tiny_config(), **SIX_LAYERS), 0, None), "softmax"
+
+
+def _multitask(folder):
+    from splinter.ports.multitask import cases
+
+    return cases.write_random(folder, replace(cases.TINY, **SIX_LAYERS), 0, None), "version2"
+
+
+def _funnel(folder):
+    from splinter.ports.funnel import cases
+
+    sizes = {"d_model": 384, "n_head": 6, "d_head": 64, "d_inner": 1536, "block_sizes": (2, 2, 2)}
+    config = replace(cases.TINY, **sizes, block_repeats=(1, 1, 1))
+    return cases.write_random(folder, config, 0, None, logits=10.0), "answering"
+
+
+SIX_LAYERS = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+SIBLINGS = {"jointbert": _jointbert, "funnel": _funnel, "multitask": _multitask}
+
+
+@pytest.fixture(scope="module", params=list(SIBLINGS))
+def sibling(request, tmp_path_factory):
+    """(port, mode, folder, batch) of six layers of width 384; the batch is the port's ordinary one, eight times."""
+    folder, mode = SIBLINGS[request.param](tmp_path_factory.mktemp(request.param))
+    port = ports.load(request.param)[0]
+    rows = max(port.batches(folder, mode).values(), key=lambda one: sum(column.size for column in one.values()))
+    return port, mode, folder, {column: np.concatenate([values] * 8) for column, values in rows.items()}
+
+
+@pytest.mark.parametrize("side", ["paddle", "torch"])
+@pytest.mark.parametrize("what", ["forward pass", "train step"])
+def test_sibling(benchmark, sibling, side, what):
+    """The sibling systems, as the proof runs them; dropout on while training."""
+    port, mode, folder, batch = sibling
+    implementation = port.ours(mode) if side == "paddle" else port.theirs(mode)
+    driver = implementation.driver
+    tokens = max(column.shape[1] for column in batch.values() if column.ndim == 2)
+    rows = max(len(column) for column in batch.values())
+    benchmark.group = f"{what}, {port.name}, six layers, batch {rows, tokens}"
+    torch.set_num_threads(runtime.cores())
+    if what == "forward pass":
+        model = implementation.load(folder)
+        run = partial(driver.trace, model, implementation.forward, batch, "float32", [])
+        assert benchmark.pedantic(run, rounds=5, warmup_rounds=1)[1]
+        return
+
+    def objective(model, batch):
+        return implementation.loss(model, implementation.forward(model, batch), batch)
+
+    model = implementation.build(folder)
+    names = list(driver.parameters(model))
+    kind = PaddleTrainer if side == "paddle" else TorchTrainer
+    trainer, losses = kind(model, objective, port.recipe(), implementation.decayed(names)), []
+    benchmark.pedantic(lambda: losses.append(trainer.step(batch, 1e-5)[0]), rounds=5, warmup_rounds=1)
     assert np.isfinite(losses).all()
     gc.collect()
 

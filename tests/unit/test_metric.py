@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from splinter.ports import answers
 from splinter.ports.splinter import metric
 from splinter.ports.splinter import reference_metric as theirs
 
@@ -122,7 +123,7 @@ def test_f1_without_normalisation_is_told_apart(monkeypatch):
     """
     Planted mistake.
     """
-    monkeypatch.setattr(metric, "normalize", str)
+    monkeypatch.setattr(answers, "normalize", str)
     assert not same_scores(GOLDS, PREDICTIONS)
     assert not same_scores(*fuzz(0))
 

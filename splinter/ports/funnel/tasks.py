@@ -1,0 +1,363 @@
+"""What the command line does with Funnel: fine-tune, evaluate, predict, convert, in either framework.
+
+Imports no framework; `tasks.backend` picks train.py (Paddle) or reference.py (torch), which share six names:
+`open_model`, `trainer`, `logits`, `save`, `gpus`, `seed`. The model pools padding, so rows may be cut only where that
+changes nothing (`data.trim`); the answering loss counts padding, so its training rows are not cut at all.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splinter import runtime
+from splinter.align.weights import write_whole
+from splinter.ports import checkpoint, recipe, tasks
+from splinter.ports.checkpoint import CheckpointError
+from splinter.ports.tasks import UsageError
+from splinter.ports.text import VocabularyError
+
+from . import data, metric
+from .config import MODES, RECIPES, FunnelConfig, has_decoder, has_head, read_checkpoint
+
+TASKS = {"qnli": "classification", "squad": "answering"}
+"""Names of the tasks on the command line -> modes."""
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+LABELS = {"classification": ("labels",), "answering": ("start_positions", "end_positions")}
+PADDED_ROWS = 128
+"""Fewer rows than this beyond the vocabulary are taken for padding of the matrix; more are another vocabulary."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How text becomes rows, in word pieces; the last two are for contexts."""
+
+    max_length: int
+    doc_stride: int = 128
+    max_query_length: int = 64
+
+
+SIZES = {"classification": Sizes(128), "answering": Sizes(512)}
+
+
+@dataclass(frozen=True)
+class Settings(tasks.Settings):
+    """What every task of Funnel shares; `task` "qnli", "squad", or None = what the file or checkpoint says."""
+
+    task: str | None = None
+    max_length: int | None = None
+    doc_stride: int = 128
+    max_query_length: int = 64
+
+    def sizes(self, mode: str) -> Sizes:
+        """The sizes of a mode, with what was asked for."""
+        most = SIZES[mode].max_length if self.max_length is None else self.max_length
+        return Sizes(most, self.doc_stride, self.max_query_length)
+
+
+def task_of_file(file: Path, task: str | None) -> str:
+    """The task that is asked for, or that a file's name tells: .tsv is QNLI, .json is SQuAD.
+
+    Raises:
+        UsageError: neither.
+    """
+    name = file.name.removesuffix(".gz")
+    told = {".tsv": "qnli", ".json": "squad"}.get(Path(name).suffix)
+    if task is None and told is None:
+        raise UsageError(f"{file}: neither .tsv (QNLI) nor .json (SQuAD); say which with --task")
+    return task or str(told)
+
+
+def task_of_checkpoint(folder: Path, task: str | None) -> str:
+    """The task that is asked for, or the one that a checkpoint has a head for.
+
+    Raises:
+        UsageError: it has none, or both.
+    """
+    if task is not None:
+        return task
+    tensors = read_checkpoint(folder)[1]
+    found = [name for name, mode in TASKS.items() if has_head(tensors, mode)]
+    if len(found) != 1:
+        raise UsageError(f"{folder} has {'the heads of both tasks' if found else 'no head'}; say --task qnli or squad")
+    return found[0]
+
+
+def open_tokenizer(folder: Path, config: FunnelConfig) -> data.Tokenizer:
+    """The vocabulary of a checkpoint.
+
+    Raises:
+        VocabularyError: none there, BERT's names of special tokens, or another size than the model's.
+    """
+    tokenizer = data.Tokenizer(folder)
+    if not config.vocab_size - PADDED_ROWS < tokenizer.size <= config.vocab_size:
+        raise VocabularyError(
+            f"{folder / checkpoint.VOCABULARY} has {tokenizer.size} pieces, the model's embedding {config.vocab_size} "
+            "rows; take the vocab.txt that came with the checkpoint"
+        )
+    return tokenizer
+
+
+# -- fine-tuning ------------------------------------------------------------------------------------------
+
+
+def finetune(
+    settings: Settings,
+    train_file: Path,
+    output: Path,
+    changes: Mapping[str, Any] | recipe.Recipe,
+    head: str = "auto",
+    resume: bool = False,
+    save_every: int = 50,
+    say=print,
+) -> dict[str, Any]:
+    """Fine-tune on a QNLI or SQuAD file and save the model.
+
+    Args:
+        changes: the whole recipe, or what differs from the task's own.
+        head: "pretrained", "fresh", or "auto" (the checkpoint's when it has one).
+
+    Returns:
+        What training.json holds.
+
+    Raises:
+        DataError, CheckpointError, WeightError, UsageError, TrainingError.
+    """
+    task = task_of_file(train_file, settings.task)
+    own = RECIPES[TASKS[task]]
+    hyper = changes if isinstance(changes, recipe.Recipe) else replace(own, **changes)
+
+    def prepare() -> tasks.Run:
+        return _prepare(settings, task, train_file, hyper, head)
+
+    return tasks.finetune(settings, output, hyper, prepare, {"task_name": task}, resume, save_every, say)
+
+
+def _prepare(settings: Settings, task: str, train_file: Path, hyper: recipe.Recipe, head: str) -> tasks.Run:
+    mode = TASKS[task]
+    data.existing(train_file, "a QNLI .tsv or a SQuAD .json file")  # said before anything else
+    folder = checkpoint.resolve(settings.model, settings.download)
+    config = read_checkpoint(folder)[0]
+    tokenizer, sizes = open_tokenizer(folder, config), settings.sizes(mode)
+    _check_length(sizes, config)
+    rows: data.PairFeatures | data.AnswerFeatures
+    if mode == "classification":
+        pairs = list(data.read_pairs(train_file))
+        rows, names = data.pair_features(pairs, tokenizer, sizes.max_length), [pair.id for pair in pairs]
+    else:
+        blocks = data.answer_features(
+            data.read_examples(train_file, training=True), tokenizer, training=True, **asdict(sizes)
+        )
+        examples, rows = data.concatenate(blocks)
+        names = [examples[number].id for number in rows.example_index]
+    side = tasks.backend("funnel", settings.framework)
+    if head != "pretrained":
+        side.seed(hyper.seed)  # a fresh head is part of the run
+    model = side.open_model(folder, mode, head, tasks.check_device(side, settings.device))
+    _check_classes(model, mode, folder)
+    cut = mode == "classification" and config.separate_cls and config.truncate_seq
+    feed = recipe.Table(
+        {name: getattr(rows, name) for name in (*INPUTS, *LABELS[mode])},
+        hyper,
+        names=lambda numbers: [names[i] for i in numbers],
+        prepare=(lambda batch: data.trim(batch, len(config.block_sizes))) if cut else dict,
+    )
+    counts = {"examples": len(set(names)), "rows": len(rows)}
+    summary = f"{counts['examples']} examples, {len(rows)} rows of {sizes.max_length}, {feed.plan.updates} updates; "
+    return tasks.Run(
+        side.trainer(model, hyper),
+        feed,
+        lambda output: side.save(model, output, folder),
+        summary + f"{task}, {model.head} head, {settings.framework}",
+        about={"head": model.head, "config": config.to_dict()},
+        details={"head": model.head, "train_file": str(train_file), **counts, "sizes": asdict(sizes)},
+    )
+
+
+def _check_length(sizes: Sizes, config: FunnelConfig) -> None:
+    least = 2 ** (len(config.block_sizes) - 1) + 1
+    if sizes.max_length < least:
+        raise UsageError(f"--max-length {sizes.max_length} is too short for {len(config.block_sizes)} blocks: {least}")
+
+
+def _check_classes(model: Any, mode: str, folder: Path) -> None:
+    classes = model.config.num_labels
+    if mode == "classification" and classes != len(data.LABELS):
+        raise UsageError(f"{folder} has a head of {classes} classes, QNLI has 2; use --head fresh")
+
+
+# -- using ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Worker:
+    """A loaded model with its tokenizer."""
+
+    settings: Settings
+    mode: str
+    side: Any
+    model: Any
+    config: FunnelConfig
+    tokenizer: data.Tokenizer
+
+    def logits(self, rows: data.PairFeatures | data.AnswerFeatures) -> dict[str, np.ndarray]:
+        """Logits of all rows; those of padding are the lowest number, so that it takes no place among the best.
+
+        Raises:
+            CheckpointError: they are not finite.
+        """
+        columns = {name: getattr(rows, name) for name in INPUTS}
+        config, lengths, size = self.config, rows.attention_mask.sum(axis=1), self.settings.batch_size
+        cut = config.separate_cls and config.truncate_seq
+        found: dict[str, np.ndarray] = {}
+        for mine in tasks.by_length(lengths, size):
+            batch = {name: column[mine] for name, column in columns.items()}
+            batch = data.trim(batch, len(config.block_sizes)) if cut else batch
+            for name, part in self.side.logits(self.model, batch, size).items():
+                full = found.setdefault(name, np.zeros((len(rows), *self._shape(part, rows)), part.dtype))
+                full[mine, : part.shape[1]] = part
+        if not all(np.isfinite(one).all() for one in found.values()):
+            raise CheckpointError(f"{self.settings.model} answers with NaN: its weights are broken; take another one")
+        for full in found.values() if self.mode == "answering" else ():
+            full[rows.attention_mask == 0] = np.finfo(full.dtype).min
+        return found
+
+    @staticmethod
+    def _shape(part: np.ndarray, rows: data.PairFeatures | data.AnswerFeatures) -> tuple[int, ...]:
+        return (rows.input_ids.shape[1],) if isinstance(rows, data.AnswerFeatures) else part.shape[1:]
+
+    def classes(self, pairs: Iterable[data.Pair], stream: bool = False) -> Iterator[tuple[data.Pair, np.ndarray]]:
+        """Each pair with the probabilities of data.LABELS, (2,) float64; one by one where `stream`."""
+        pairs = iter(pairs)
+        while chunk := list(islice(pairs, 1 if stream else 1000)):
+            rows = data.pair_features(chunk, self.tokenizer, self.settings.sizes(self.mode).max_length)
+            logits = self.logits(rows)["logits"].astype(np.float64)
+            shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
+            yield from zip(chunk, shares / shares.sum(axis=-1, keepdims=True), strict=True)
+
+    def answers(
+        self, examples: Iterable[data.Example], null: bool, max_answer: int = 30, stream: bool = False
+    ) -> Iterator[tuple[data.Example, metric.Decoded]]:
+        """Each example with what the model says to it; one by one where `stream`."""
+        done, sizes = 0, asdict(self.settings.sizes(self.mode))
+        for kept, rows in data.answer_features(examples, self.tokenizer, block=1 if stream else 128, **sizes):
+            start, end = self.logits(rows).values()
+            for number, example in enumerate(kept, done):
+                mine = np.flatnonzero(rows.example_index == number)
+                windows = [{"offsets": rows.offsets[row]} for row in mine]
+                found = metric.decode(example, windows, start[mine], end[mine], null, max_answer_length=max_answer)
+                yield example, found
+            done += len(kept)
+
+
+def open_worker(settings: Settings, task: str | None = None) -> Worker:
+    """Load a model for work.
+
+    Raises:
+        CheckpointError, WeightError, VocabularyError, UsageError.
+    """
+    folder = checkpoint.resolve(settings.model, settings.download)
+    mode = TASKS[task or task_of_checkpoint(folder, settings.task)]
+    config = read_checkpoint(folder)[0]
+    tokenizer = open_tokenizer(folder, config)
+    _check_length(settings.sizes(mode), config)
+    side = tasks.backend("funnel", settings.framework)
+    model = side.open_model(folder, mode, "pretrained", tasks.check_device(side, settings.device))
+    _check_classes(model, mode, folder)
+    return Worker(settings, mode, side, model, config, tokenizer)
+
+
+def evaluate(
+    settings: Settings,
+    file: Path,
+    predictions: Path | None = None,
+    limit: int | None = None,
+    max_answer: int = 30,
+    threshold: float = 0.0,
+    null: bool | None = None,
+) -> dict[str, Any]:
+    """Score a model on a QNLI or SQuAD file.
+
+    Args:
+        predictions: also write id -> label or answer to this JSON file.
+        limit: only the first rows.
+        threshold: odds above which a question gets no answer.
+        null: whether questions may have none; None = if the file has such questions.
+
+    Returns:
+        Scores in points 0-100, `seconds`, and what was evaluated.
+    """
+    data.existing(file, "a QNLI .tsv or a SQuAD .json file")  # said before a model loads
+    if predictions is not None:
+        tasks.refuse_target(predictions, file)
+    task = task_of_file(file, settings.task)
+    began = time.perf_counter()
+    if task == "qnli":
+        pairs = list(islice(data.read_pairs(file), limit))
+        worker = open_worker(settings, task)
+        found = list(tasks.bar(worker.classes(pairs), settings.progress, "pairs", len(pairs)))
+        labels = np.array([pair.label for pair, _ in found])
+        scores: dict[str, Any] = {"accuracy": metric.accuracy(labels, np.stack([s for _, s in found]))}
+        scores["total"] = len(found)
+        said = {pair.id: data.LABELS[int(shares.argmax())] for pair, shares in found}
+    else:
+        examples = list(islice(data.read_examples(file), limit))
+        null = any(example.impossible for example in examples) if null is None else null
+        worker = open_worker(settings, task)
+        answers = worker.answers(examples, null, max_answer)
+        decoded = {e.id: one for e, one in tasks.bar(answers, settings.progress, "questions", len(examples))}
+        scores = {**metric.evaluate({e.id: e.answers for e in examples}, decoded, threshold), "null_answers": null}
+        said = {name: one.text(threshold) for name, one in decoded.items()}
+    if predictions is not None:
+        write_whole(predictions, lambda f: json.dump(said, f, ensure_ascii=False, indent=1), "w")
+    return {
+        **scores,
+        "file": str(file),
+        "model": settings.model,
+        "task": task,
+        "framework": settings.framework,
+        "max_length": settings.sizes(TASKS[task]).max_length,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def convert(source: str, output: Path, task: str | None = None, head: str = "auto", download: bool = False) -> str:
+    """Read a checkpoint into the Paddle model and write it, in transformers' names and layout.
+
+    Args:
+        task: keep this task's head; None = what the checkpoint has: one head, a bare model with or without decoder.
+        head: "pretrained", "fresh" or "auto"; with a task only.
+
+    Returns:
+        One line on what was written.
+    """
+    tasks.refuse_checkpoint(output)
+    runtime.import_paddle()
+    from . import model as models
+
+    folder = checkpoint.resolve(source, download)
+    if not (folder / checkpoint.VOCABULARY).is_file():
+        raise CheckpointError(f"{folder} has no {checkpoint.VOCABULARY}; a converted model could not read text")
+    config, tensors, _ = read_checkpoint(folder)
+    open_tokenizer(folder, config)
+    heads = [mode for mode in MODES if has_head(tensors, mode)]
+    if task is None and len(heads) > 1:
+        raise UsageError(f"{folder} has the heads of both tasks; say which to keep with --task qnli or squad")
+    bare = "full" if has_decoder(tensors) else "base"
+    kind = TASKS[task] if task else (heads[0] if heads else bare)
+    classes = {
+        "base": models.FunnelBaseModel,
+        "full": models.FunnelModel,
+        "classification": models.FunnelForSequenceClassification,
+        "answering": models.FunnelForQuestionAnswering,
+    }
+    model = classes[kind].from_pretrained(folder, head=head)
+    model.save_pretrained(output)
+    return f"{output}: {tasks.counted(model)}, {kind}" + (f", {model.head} head" if kind in MODES else "")

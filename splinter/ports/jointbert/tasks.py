@@ -1,0 +1,298 @@
+"""What the command line does with JointBERT: fine-tune, evaluate, predict, convert, in either framework.
+
+Imports no framework; `backend` picks train.py (Paddle) or reference.py (torch), which share their names.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splinter import runtime
+from splinter.align.weights import write_whole
+from splinter.ports import checkpoint, recipe, tasks
+from splinter.ports.checkpoint import CheckpointError
+from splinter.ports.tasks import UsageError
+from splinter.ports.text import DataError, VocabularyError, WordPieces
+
+from . import data, metric
+from .config import JointConfig, read_checkpoint
+
+PADDED_ROWS = 128
+"""Fewer rows than this beyond the vocabulary are taken for padding of the matrix; more are another vocabulary."""
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "slot_labels", "intent_labels")
+
+
+@dataclass(frozen=True)
+class Settings(tasks.Settings):
+    """What every task of JointBERT shares; `max_length` in word pieces, [CLS] and [SEP] included."""
+
+    batch_size: int = 64
+    max_length: int = data.MAX_LENGTH
+
+
+# -- reading ----------------------------------------------------------------------------------------------
+
+
+def open_pieces(folder: Path, config: JointConfig) -> WordPieces:
+    """The vocabulary of a checkpoint.
+
+    Raises:
+        VocabularyError: none there, or it does not fit the model: another size, another padding token.
+    """
+    pieces = WordPieces(folder, python=True)
+    file, way_out = folder / checkpoint.VOCABULARY, "take the vocab.txt that came with the checkpoint"
+    if not config.vocab_size - PADDED_ROWS < pieces.size <= config.vocab_size:
+        raise VocabularyError(
+            f"{file} has {pieces.size} pieces, the model's embedding {config.vocab_size} rows; {way_out}"
+        )
+    if pieces.pad != config.pad_token_id:
+        raise VocabularyError(
+            f"{file} has the padding token on line {pieces.pad} (from 0), pad_token_id in {checkpoint.CONFIG} is "
+            f"{config.pad_token_id}; {way_out}"
+        )
+    return pieces
+
+
+def check_length(length: int, config: JointConfig) -> int:
+    """Rows no longer than the model's positions, and long enough for a word.
+
+    Raises:
+        UsageError: the length cannot be.
+    """
+    if not 3 <= length <= config.max_position_embeddings:
+        raise UsageError(
+            f"--max-length {length} cannot be: [CLS], a word and [SEP] need 3, the model has "
+            f"{config.max_position_embeddings} positions"
+        )
+    return length
+
+
+def points(scores: dict[str, float]) -> dict[str, float]:
+    """Scores from 0 to 1 as points from 0 to 100."""
+    return {name: 100.0 * float(value) for name, value in scores.items()}
+
+
+@dataclass
+class Tagger:
+    """A loaded model that finds intents and slots."""
+
+    settings: Settings
+    side: Any
+    model: Any
+    config: JointConfig
+    pieces: WordPieces
+
+    @property
+    def labels(self) -> data.Labels:
+        """The label sets of the model."""
+        return data.Labels(self.config.intents, self.config.slots)
+
+    def rows(self, sentences: Sequence[data.Sentence]) -> dict[str, np.ndarray]:
+        """Model inputs and labels; see `data.features`."""
+        return data.features(sentences, self.pieces, self.labels, self.settings.max_length)
+
+    def found(self, rows: dict[str, np.ndarray]) -> tuple[list[str], np.ndarray, list[list[str]], float]:
+        """Intents, their probabilities (N,), tags at the words' first pieces, and the mean loss over batches.
+
+        Raises:
+            CheckpointError: NaN comes out.
+        """
+        got = self.side.predictions(self.model, rows, self.settings.batch_size)
+        logits = got["intent_logits"]
+        if not np.isfinite(logits).all():
+            raise CheckpointError(f"{self.settings.model} answers with NaN: its weights are broken; take another one")
+        ids = logits.argmax(axis=-1)
+        shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+        shares = (shifted / shifted.sum(axis=-1, keepdims=True))[np.arange(len(ids)), ids]
+        tags = metric.tags_at(got["slots"], rows["slot_labels"], self.config.slots)
+        return [self.config.intents[i] for i in ids], shares, tags, float(got["loss"].mean())
+
+    def scores(self, rows: dict[str, np.ndarray]) -> tuple[dict[str, float], list[str], list[list[str]]]:
+        """Scores in points and the mean loss; the intents and tags they are of."""
+        intents, _, tags, loss = self.found(rows)
+        gold = [self.config.intents[i] for i in rows["intent_labels"]]
+        gold_tags = metric.tags_at(rows["slot_labels"], rows["slot_labels"], self.config.slots)
+        return points(metric.evaluate(gold, intents, gold_tags, tags)) | {"loss": loss}, intents, tags
+
+
+# -- fine-tuning ------------------------------------------------------------------------------------------
+
+
+def finetune(
+    settings: Settings,
+    corpus: Path,
+    output: Path,
+    hyper: recipe.Recipe,
+    crf: bool = False,
+    evaluate_every: int = 200,
+    resume: bool = False,
+    save_every: int = 50,
+    say=print,
+) -> dict[str, Any]:
+    """Fine-tune on the train part of a corpus; its dev part chooses the weights that are saved.
+
+    Args:
+        corpus: folder with train/ and dev/.
+        output: folder for the model, the log and the checkpoints.
+        hyper: hyperparameters and seed.
+        crf: with a CRF on the slots.
+        evaluate_every: updates between looks at dev; the best sentence accuracy is kept.
+        resume: go on after an interruption.
+
+    Returns:
+        What training.json holds: data, updates, best and last dev scores, seconds, versions.
+
+    Raises:
+        DataError, CheckpointError, WeightError, UsageError, TrainingError.
+    """
+
+    def prepare() -> tasks.Run:
+        return _prepare(settings, corpus, output, hyper, crf, evaluate_every)
+
+    asked = {"crf": crf, "max_length": settings.max_length, "evaluate_every": evaluate_every}
+    return tasks.finetune(settings, output, hyper, prepare, asked, resume, save_every, say)
+
+
+def _prepare(
+    settings: Settings, corpus: Path, output: Path, hyper: recipe.Recipe, crf: bool, evaluate_every: int
+) -> tasks.Run:
+    if not corpus.is_dir():
+        raise DataError(f"{corpus}: no such folder; give a corpus folder with train/ and dev/")
+    train, dev = data.read(corpus / "train"), data.read(corpus / "dev")
+    labels = data.read_labels(corpus) or data.build_labels(train)
+    folder = checkpoint.resolve(settings.model, settings.download)
+    stored, _, found = read_checkpoint(folder)
+    check_length(settings.max_length, stored)
+    # heads are kept where they mean the same; else they start anew, from the seed of the run
+    same = found and (stored.intents, stored.slots, stored.use_crf) == (labels.intents, labels.slots, crf)
+    heads = "pretrained" if same else "fresh"
+    side = tasks.backend("jointbert", settings.framework)
+    device = tasks.check_device(side, settings.device)
+    side.seed(hyper.seed)
+    changes = {"intents": labels.intents, "slots": labels.slots, "use_crf": crf}
+    model = side.open_model(folder, heads, device, repeated=True, **changes)
+    tagger = Tagger(settings, side, model, model.config, open_pieces(folder, stored))
+    rows, dev_rows = tagger.rows(train), tagger.rows(dev)
+    feed = recipe.Table(rows, hyper, names=lambda numbers: [train[i].where for i in numbers], prepare=recipe.trim)
+    trainer = side.trainer(model, hyper)
+    summary = f"{len(train)} sentences, {len(labels.intents)} intents, {len(labels.slots)} slots, "
+    summary += f"{feed.plan.updates} updates; {'CRF' if crf else 'no CRF'}, {heads} heads, {settings.framework}"
+    return tasks.Run(
+        trainer,
+        feed,
+        lambda target: side.save(model, target, folder),
+        summary,
+        about={"heads": heads, "config": model.config.to_dict(), "dev": recipe.digest(dev_rows)},
+        details={"train_file": str(corpus), "sentences": len(train), "dev_sentences": len(dev), "heads": heads},
+        best=recipe.Best(trainer, lambda: tagger.scores(dev_rows)[0], "sentence_acc", output),
+        watch_every=evaluate_every,
+    )
+
+
+# -- use --------------------------------------------------------------------------------------------------
+
+
+def open_tagger(settings: Settings, decode_padding: bool = False, repeated: bool = False) -> Tagger:
+    """Load a model for use.
+
+    Args:
+        decode_padding: let the CRF decode the padding as well, as monologg/JointBERT does.
+        repeated: many sentences will follow.
+
+    Raises:
+        CheckpointError, WeightError, VocabularyError, UsageError.
+    """
+    folder = checkpoint.resolve(settings.model, settings.download)
+    config = read_checkpoint(folder)[0]
+    check_length(settings.max_length, config)
+    pieces = open_pieces(folder, config)
+    side = tasks.backend("jointbert", settings.framework)
+    device = tasks.check_device(side, settings.device)
+    changes = {"decode_padding": True} if decode_padding else {}
+    model = side.open_model(folder, "pretrained", device, repeated, **changes)
+    return Tagger(settings, side, model, model.config, pieces)
+
+
+def evaluate(
+    settings: Settings, folder: Path, predictions: Path | None = None, decode_padding: bool = False
+) -> dict[str, Any]:
+    """Score a model on one part of a corpus, such as atis/test.
+
+    Args:
+        predictions: also write one line per sentence, `<intent> -> word [word:slot]`.
+
+    Returns:
+        Scores in points 0-100, the mean loss over batches in nats, `seconds`, and what was evaluated.
+    """
+    sentences = data.read(folder)
+    if predictions is not None:
+        for name in (data.WORDS, data.TAGS, data.INTENTS):
+            tasks.refuse_target(predictions, folder / name)
+    tagger = open_tagger(settings, decode_padding, repeated=True)
+    began = time.perf_counter()
+    rows = tagger.rows(sentences)
+    scores, intents, tags = tagger.scores(rows)
+    if predictions is not None:
+        lines = [metric.line(i, one.words, t) + "\n" for i, one, t in zip(intents, sentences, tags, strict=True)]
+        write_whole(predictions, lambda file: file.writelines(lines), "w")
+    return {
+        **scores,
+        "sentences": len(sentences),
+        "unknown_intents": int((rows["intent_labels"] == tagger.config.intents.index("UNK")).sum()),
+        "file": str(folder),
+        "model": settings.model,
+        "crf": tagger.config.use_crf,
+        "framework": settings.framework,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def predict(tagger: Tagger, sentences: Iterable[data.Sentence], stream: bool = False) -> Iterator[dict[str, Any]]:
+    """Intent and slots of each sentence, in order.
+
+    Args:
+        stream: one by one, for input that is typed or piped; batches are faster.
+
+    Yields:
+        words, intent, its probability, and a slot per word (None for words beyond the longest row).
+    """
+    size, rest = 1 if stream else tagger.settings.batch_size, iter(sentences)
+    while block := list(itertools.islice(rest, size)):
+        intents, shares, tags, _ = tagger.found(tagger.rows(block))
+        for one, intent, share, row in zip(block, intents, shares, tags, strict=True):
+            slots: list[str | None] = [*row, *[None] * (len(one.words) - len(row))]
+            yield {"words": one.words, "intent": intent, "probability": float(share), "slots": slots}
+
+
+def convert(source: str, output: Path, labels: Path | None = None, download: bool = False) -> str:
+    """Read a JointBERT into the Paddle model and write it in our layout.
+
+    Args:
+        labels: folder of the two label files, for a checkpoint of monologg/JointBERT.
+
+    Returns:
+        One line on what was written.
+    """
+    tasks.refuse_checkpoint(output)
+    named = data.read_labels(labels) if labels is not None else None
+    if labels is not None and named is None:
+        raise DataError(f"{labels}: holds neither {data.INTENT_LABELS} nor {data.SLOT_LABELS}; name the corpus folder")
+    runtime.import_paddle()
+    from .model import JointBert
+
+    folder = checkpoint.resolve(source, download)
+    if not (folder / checkpoint.VOCABULARY).is_file():
+        raise CheckpointError(f"{folder} has no {checkpoint.VOCABULARY}; a converted model could not read text")
+    model = JointBert.from_pretrained(folder, labels=None if named is None else (named.intents, named.slots))
+    open_pieces(folder, model.config)
+    model.save_pretrained(output)
+    c = model.config
+    kind = "with CRF" if c.use_crf else "without CRF"
+    return f"{output}: {tasks.counted(model)}, {len(c.intents)} intents, {len(c.slots)} slots, {kind}"

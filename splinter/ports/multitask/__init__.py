@@ -1,0 +1,1 @@
+"""Multi-task BERT: sentiment, paraphrase and similarity of sentences with one encoder."""

@@ -1,0 +1,77 @@
+"""Theirs, for dev_data and train_data: the skeleton's reading restated, and transformers' Python BertTokenizer.
+
+Shares no code with data.py. Source: minBERT default final project, datasets.py (load_multitask_data,
+preprocess_string and the collate functions of its datasets).
+"""
+
+import csv
+import gzip
+
+import numpy as np
+from transformers import BertTokenizer
+
+
+def columns(path, task, vocabulary, longest, collated):
+    """A file as columns.
+
+    Args:
+        path: a course file, plain or .gz.
+        task: sentiment, paraphrase or similarity.
+        vocabulary: vocab.txt.
+        longest: pieces of a sentence, with [CLS] and [SEP].
+        collated: number of rows -> lists of row numbers, each compared as a padded batch.
+
+    Returns:
+        names of rows, texts of each side, and a dict of flat ids and lengths of each side, labels, padded batches.
+    """
+    tokenizer = BertTokenizer(str(vocabulary), do_lower_case=True)
+    if task == "sentiment":
+        rows = _sentences(path)
+        sides = {"": [row[1] for row in rows]}
+    else:
+        rows = _pairs(path, task)
+        sides = {"a_": [row[1] for row in rows], "b_": [row[2] for row in rows]}
+    labels = np.array([row[-1] for row in rows], np.float32 if task == "similarity" else np.int64)
+    found: dict = {}
+    for side, texts in sides.items():
+        ids = tokenizer(texts, truncation=True, max_length=longest)["input_ids"]
+        found[f"{side}flat"] = np.array([number for one in ids for number in one], np.int32)
+        found[f"{side}lengths"] = np.array([len(one) for one in ids], np.int64)
+    found["labels"] = labels
+    for number, some in enumerate(collated(len(rows))):
+        for side, texts in sides.items():
+            chosen = [texts[i] for i in some]
+            padded = tokenizer(chosen, return_tensors="pt", padding=True, truncation=True, max_length=longest)
+            for name in ("input_ids", "attention_mask"):
+                found[f"batch {number}/{task}/{side}{name}"] = padded[name].numpy()
+        found[f"batch {number}/{task}/labels"] = labels[list(some)]
+    return [row[0] for row in rows], list(sides.values()), found
+
+
+def _records(path):
+    with gzip.open(path, "rt") if str(path).endswith(".gz") else open(path) as file:
+        yield from csv.DictReader(file, delimiter="\t")
+
+
+def _sentences(path):
+    found = []
+    for record in _records(path):
+        text = record["sentence"].lower().strip()
+        found.append((record["id"].lower().strip(), text, int(record["sentiment"].strip())))
+    return found
+
+
+def _pairs(path, task):
+    found = []
+    for record in _records(path):
+        try:
+            label = int(float(record["is_duplicate"])) if task == "paraphrase" else float(record["similarity"])
+        except ValueError:
+            continue  # as theirs does, without a word
+        sides = [_spaced(record[f"sentence{i}"]) for i in (1, 2)]
+        found.append((record["id"].lower().strip(), *sides, label))
+    return found
+
+
+def _spaced(text):
+    return " ".join(text.lower().replace(".", " .").replace("?", " ?").replace(",", " ,").replace("'", " '").split())

@@ -1,0 +1,82 @@
+"""Whole trainings on real data in both frameworks: what is recorded is complete, and a new run agrees with it."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from splinter import datasets, experiments
+from splinter.experiments import EXPERIMENTS, FRAMEWORKS
+from splinter.ports import checkpoint
+
+README = Path(experiments.__file__).parents[1] / "README.md"
+BARS = {"multitask": {"sentiment": 39.1, "paraphrase": 76.4, "similarity": 45.4}}
+"""Scores in points that both frameworks must exceed: those of the earlier design's note."""
+
+
+@pytest.mark.parametrize("name", list(EXPERIMENTS))
+def test_training_record_is_complete(name):
+    """Every seed in every framework stands in results/, once, with its commands, versions and scores."""
+    record, experiment = experiments.read(name), EXPERIMENTS[name]
+    runs = [(one["seed"], one["framework"]) for one in record["runs"]]
+    assert sorted(runs) == sorted((seed, framework) for seed in experiment.seeds for framework in FRAMEWORKS)
+    for one in record["runs"]:
+        assert len(one["commands"]) == len(experiment.stages)
+        assert one["versions"]["torch"] and one["versions"]["paddlepaddle"]
+        found = experiments.points(experiment, one)
+        assert found.keys() == {heading for _, _, heading, _ in experiment.scores}
+        assert all(0 <= value <= 100 for value in found.values())
+    commands = {tuple(c.replace(one["framework"], "F").replace(f"--seed {one['seed']}", "") for c in one["commands"])
+                for one in record["runs"]}  # fmt: skip
+    assert len(commands) == 1, "runs differ in more than framework and seed"
+
+
+@pytest.mark.parametrize("name", list(EXPERIMENTS))
+def test_training_agrees_in_both_frameworks(name):
+    """Over the recorded seeds, no difference between the frameworks that its 95 % interval excludes."""
+    for heading, one in experiments.compared(name).items():
+        assert experiments.verdict(one) != "different", f"{name}, {heading}: {one}"
+
+
+@pytest.mark.parametrize("name", list(BARS))
+def test_training_beats_the_earlier_scores(name):
+    """In one checkpoint, in both frameworks, every run."""
+    for one in experiments.read(name)["runs"]:
+        found = experiments.points(EXPERIMENTS[name], one)
+        for heading, bar in BARS[name].items():
+            assert found[heading] > bar, f"{one['framework']}, seed {one['seed']}: {heading} {found[heading]}"
+
+
+def test_training_tables_come_from_the_records(monkeypatch):
+    """README's table of trainings is what scripts/figures.py makes of results/ now."""
+    monkeypatch.syspath_prepend(str(README.parent / "scripts"))
+    import figures
+
+    try:
+        table = figures.trainings_table(experiments.RESULTS)
+    finally:
+        sys.modules.pop("figures")
+    assert table in README.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(EXPERIMENTS))
+def test_training_again_gives_what_is_recorded(name, tmp_path, capsys):
+    """One seed, trained anew in both frameworks: scores within four standard deviations of the record, or 2 points."""
+    experiment = EXPERIMENTS[name]
+    try:
+        experiments.find_data(experiment)
+        checkpoint.resolve("minilm")
+    except (datasets.DataMissing, checkpoint.CheckpointError) as error:
+        pytest.skip(str(error))
+    seed = experiment.seeds[0]
+    record = experiments.run(name, tmp_path / "work", tmp_path / "results", jobs=2, seeds=[seed])
+    with capsys.disabled():
+        print(json.dumps(record, indent=1))
+    recorded = experiments.compared(name)
+    for one in record["runs"]:
+        for heading, value in experiments.points(experiment, one).items():
+            deviation = recorded[heading]["deviation"][one["framework"]] or 0.0
+            allowed = max(4 * deviation, 2.0)
+            assert abs(value - recorded[heading][one["framework"]]) <= allowed, f"{one['framework']}: {heading} {value}"

@@ -1,0 +1,329 @@
+"""funnel/tasks.py and commands.py: fine-tune, score, predict, convert on the embedded checkpoint, both frameworks."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from splinter import cli
+from splinter.ports import recipe
+from splinter.ports import tasks as common
+from splinter.ports.checkpoint import CheckpointError
+from splinter.ports.funnel import cases, data, tasks
+from splinter.ports.funnel.tasks import Settings, UsageError
+from splinter.ports.recipe import Recipe
+from splinter.ports.text import VocabularyError
+from splinter.sample import PATH
+
+BOTH = pytest.mark.parametrize("framework", ["paddle", "torch"])
+TASKS = pytest.mark.parametrize("task", ["qnli", "squad"])
+SHORT = Recipe(max_steps=4, batch_size=4, learning_rate=1e-3, warmup=0.0, min_steps=0, epsilon=1e-6)
+FILES = {"qnli": PATH / "qnli-train.tsv", "squad": PATH / "squad-train.json"}
+WINDOWS = ["--max-length", "64", "--doc-stride", "16", "--max-query-length", "16"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """A model this small only waits for its second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def settings(framework="paddle", **changes):
+    """The embedded checkpoint with short rows."""
+    given = {"model": str(cases.tiny()), "framework": framework, "max_length": 64, "doc_stride": 16}
+    return Settings(**(given | {"max_query_length": 16} | changes))
+
+
+@pytest.fixture
+def finetune(tmp_path):
+    """Fine-tune into tmp_path/run."""
+
+    def run(task, framework="paddle", resume=False, head="auto", hyper=SHORT, **changes):
+        return tasks.finetune(
+            settings(framework, **changes),
+            FILES[task],
+            tmp_path / "run",
+            hyper,
+            head,
+            resume,
+            save_every=2,
+            say=lambda text: None,
+        )
+
+    return run
+
+
+# Fine-tuning
+
+
+@BOTH
+@TASKS
+def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatch, task, framework):
+    """
+    Stopped after the third update and resumed from the second, the weights are those of the whole run.
+    """
+    finetune(task, framework)
+    whole = (tmp_path / "run" / "model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "run")
+    side, left = common.backend("funnel", framework), iter(range(3))
+    build = side.trainer
+
+    def trainer(model, hyper):
+        made = build(model, hyper)
+        step = made.step
+
+        def interrupted(batch, rate):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return step(batch, rate)
+
+        made.step = interrupted
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(side, "trainer", trainer)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(task, framework)
+    assert (tmp_path / "run" / "step-000002").is_dir()
+    record = finetune(task, framework, resume=True)
+    assert record["updates"] == 4
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == whole
+
+
+def test_the_record_tells_what_was_done(finetune, tmp_path):
+    """
+    Task, head, rows, recipe and versions.
+    """
+    record = finetune("squad", head="fresh")
+    assert json.loads((tmp_path / "run" / "training.json").read_text()) == record
+    assert (record["task_name"], record["head"], record["examples"], record["updates"]) == ("squad", "fresh", 48, 4)
+    assert record["rows"] > record["examples"]
+    with pytest.raises(UsageError, match="framework was paddle, now torch"):
+        finetune("squad", "torch", resume=True)
+
+
+def test_recipes_differ_by_task(tmp_path, capsys):
+    """
+    What is not said comes from the task's own recipe.
+    """
+    command = ["finetune", "--system", "funnel", "--model", str(cases.tiny()), *WINDOWS, "--max-steps", "1", "--quiet"]
+    for task, rate, size in (("qnli", 2e-5, 32), ("squad", 3e-5, 7)):
+        more = [] if task == "qnli" else ["--batch-size", "7"]
+        where = tmp_path / task
+        assert cli.main([*command, *more, "--train", str(FILES[task]), "--output", str(where)]) == 0
+        kept = json.loads((where / "training.json").read_text())["recipe"]
+        assert (kept["learning_rate"], kept["batch_size"], kept["epsilon"]) == (rate, size, 1e-6)
+
+
+# Using
+
+
+@TASKS
+def test_frameworks_and_batches_answer_alike(task):
+    """
+    In Paddle or torch, one by one or in blocks, in batches of any size.
+    """
+    found = []
+    for changes in ({}, {"batch_size": 3}, {"framework": "torch"}, {"stream": True}):
+        stream = changes.pop("stream", False)
+        worker = tasks.open_worker(settings(**changes), task)
+        if task == "qnli":
+            pairs = list(data.read_pairs(PATH / "qnli-dev.tsv"))[:8]
+            found.append(np.stack([shares for _, shares in worker.classes(pairs, stream)]))
+        else:
+            examples = list(data.read_examples(PATH / "squad2-dev.json"))[:5]
+            answers = [one for _, one in worker.answers(examples, null=True, stream=stream)]
+            found.append(np.array([[one.odds, one.best.score] for one in answers]))
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=2e-4)
+
+
+def test_cut_rows_give_the_logits_of_full_ones():
+    """
+    Rows are cut where more padding changes nothing; logits of padding are the lowest number.
+    """
+    worker = tasks.open_worker(settings(max_length=128), "squad")
+    examples = [data.Example(str(n), "Who?", "Ann did. " * n, []) for n in (1, 2, 9)]
+    ((_, rows),) = data.answer_features(examples, worker.tokenizer, 128, 16, 16)
+    start, _ = worker.logits(rows).values()
+    full = worker.side.logits(worker.model, {name: getattr(rows, name) for name in tasks.INPUTS})["start_logits"]
+    real = rows.attention_mask == 1
+    np.testing.assert_allclose(start[real], full[real], atol=2e-4)
+    assert (start[~real] == np.finfo("float32").min).all()
+
+
+def test_evaluate(tmp_path):
+    """
+    Scores in points, and what was said, by id.
+    """
+    found = tasks.evaluate(settings(), PATH / "qnli-dev.tsv", tmp_path / "said.json")
+    said = json.loads((tmp_path / "said.json").read_text())
+    right = sum(said[pair.id] == data.LABELS[pair.label] for pair in data.read_pairs(PATH / "qnli-dev.tsv"))
+    assert (found["accuracy"], found["total"]) == (100 * right / 20, 20)
+    found = tasks.evaluate(settings(), PATH / "squad2-dev.json", tmp_path / "said.json", limit=6)
+    assert (found["total"], found["null_answers"], found["NoAns_total"]) == (6, True, 2)
+    always = tasks.evaluate(settings(), PATH / "squad2-dev.json", limit=6, threshold=-1e9)
+    assert (always["NoAns_exact"], always["HasAns_exact"]) == (100.0, 0.0)
+    assert "NoAns_exact" not in tasks.evaluate(settings(), PATH / "squad-dev.json", limit=3)
+
+
+def run(capsys, *arguments):
+    """Exit code and the two streams of a command."""
+    code = cli.main([*map(str, arguments)])
+    found = capsys.readouterr()
+    return code, found.out, found.err
+
+
+def test_predict_prints_lines_or_json(capsys, monkeypatch):
+    """
+    Classes with their probability, answers with their characters; typed, or piped line by line.
+    """
+    predict = ["predict", "--system", "funnel", "--model", cases.tiny(), *WINDOWS]
+    code, out, _ = run(capsys, *predict, "--task", "qnli", "--question", "Who?", "--sentence", "Ann did.")
+    assert (code, out.splitlines()[0]) == (0, "Who?")
+    assert "entailment: Ann did." in out
+    code, out, _ = run(capsys, *predict, "--task", "squad", "--question", "Who?", "--context", "Ann did.")
+    assert code == 0 and "(characters " in out
+    line = json.dumps({"question": "Who?", "context": "Ann did.", "id": 7})
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(line.encode())))
+    _, out, _ = run(capsys, *predict, "--task", "squad", "--input", "-", "--json", "--null-answers", "yes")
+    answer = json.loads(out)
+    assert (answer["id"], set(answer)) == ("7", {"id", "text", "null_odds", "answers"})
+
+
+@TASKS
+def test_convert_keeps_every_bit(tmp_path, task):
+    """
+    There and back again; the other task's head stays behind.
+    """
+    line = tasks.convert(str(cases.tiny()), tmp_path / "one", task)
+    assert "pretrained head" in line
+    tasks.convert(str(tmp_path / "one"), tmp_path / "two")
+    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
+    before = load_file(cases.tiny() / "model.safetensors")
+    assert all(
+        np.array_equal(before[name], array) for name, array in load_file(tmp_path / "one/model.safetensors").items()
+    )
+    worker = tasks.open_worker(settings(model=str(tmp_path / "one")))
+    assert worker.mode == tasks.TASKS[task]
+
+
+# What cannot be done
+
+
+def broken(tmp_path, change=lambda tensors: tensors, vocabulary=None, **config):
+    """The embedded checkpoint, changed."""
+    folder = shutil.copytree(cases.tiny(), tmp_path / "model")
+    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors", {"format": "pt"})
+    values = json.loads((folder / "config.json").read_text()) | config
+    (folder / "config.json").write_text(json.dumps(values))
+    if vocabulary is not None:
+        (folder / "vocab.txt").write_text(vocabulary, encoding="utf-8")
+    return str(folder)
+
+
+@BOTH
+def test_broken_weights_are_said(tmp_path, finetune, framework):
+    """
+    NaN ends an evaluation and a training in one line.
+    """
+    model = broken(tmp_path, lambda t: t | {"funnel.embeddings.layer_norm.bias": np.full(32, np.nan, "float32")})
+    with pytest.raises(CheckpointError, match="answers with NaN: its weights are broken"):
+        tasks.evaluate(settings(framework, model=model), PATH / "qnli-dev.tsv")
+    with pytest.raises(recipe.TrainingError, match="update 1 of 4: the loss is nan"):
+        finetune("qnli", framework, model=model)
+
+
+def test_a_vocabulary_must_fit(tmp_path):
+    """
+    BERT's names, or too many pieces.
+    """
+    model = broken(tmp_path, vocabulary=(PATH / "vocab.txt").read_text(encoding="utf-8"))
+    with pytest.raises(VocabularyError, match="lacks <pad>"):
+        tasks.open_worker(settings(model=model), "qnli")
+    lines = (cases.tiny() / "vocab.txt").read_text(encoding="utf-8") + "surplus\n"
+    (tmp_path / "model" / "vocab.txt").write_text(lines, encoding="utf-8")
+    with pytest.raises(VocabularyError, match="has 2049 pieces, the model's embedding 2048 rows"):
+        tasks.open_worker(settings(model=model), "qnli")
+
+
+def three(tensors):
+    """A head of three classes."""
+    rng = np.random.default_rng(0)
+    shapes = {"classifier.linear_out.weight": (3, 32), "classifier.linear_out.bias": (3,)}
+    return tensors | {name: rng.normal(size=shape).astype("float32") for name, shape in shapes.items()}
+
+
+@BOTH
+def test_a_head_of_three_classes(tmp_path, finetune, framework):
+    """
+    QNLI has two: refused, or replaced where a fresh head is asked for.
+    """
+    model = broken(tmp_path, three, id2label={str(n): str(n) for n in range(3)})
+    with pytest.raises(UsageError, match="has a head of 3 classes, QNLI has 2; use --head fresh"):
+        tasks.open_worker(settings(framework, model=model), "qnli")
+    assert finetune("qnli", framework, head="fresh", model=model)["updates"] == 4
+    assert tasks.open_worker(settings(framework, model=str(tmp_path / "run"))).mode == "classification"
+
+
+def test_the_task_must_be_clear(tmp_path):
+    """
+    By the file's name or the checkpoint's head, else by --task.
+    """
+    with pytest.raises(UsageError, match=r"has the heads of both tasks; say --task qnli or squad"):
+        tasks.open_worker(settings())
+    with pytest.raises(UsageError, match=r"neither \.tsv \(QNLI\) nor \.json \(SQuAD\); say which with --task"):
+        tasks.evaluate(settings(), PATH / "vocab.txt")
+    with pytest.raises(UsageError, match="heads of both tasks; say which to keep"):
+        tasks.convert(str(cases.tiny()), tmp_path / "out")
+
+
+LINES = {
+    "short rows": (["--question", "q", "--sentence", "s", "--max-length", "4"], "--max-length 4 is too short"),
+    "a sentence for squad": (["--question", "q", "--sentence", "s", "--task", "squad"], "give --sentence for qnli"),
+    "nothing to look in": (["--question", "q"], "--question needs --sentence TEXT, --context TEXT"),
+    "empty sentence": (["--question", "q", "--sentence", " ", "--task", "qnli"], "the sentence is empty"),
+    "no file": (["--input", "/nowhere.jsonl"], "/nowhere.jsonl: no such file; give a file of JSON lines"),
+    "no such gpu": (
+        ["--question", "q", "--sentence", "s", "--task", "qnli", "--device", "gpu:97"],
+        "GPUs are to be had",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), LINES.values(), ids=LINES)
+def test_wrong_input_ends_in_one_line(capsys, options, message):
+    """
+    On standard error, with exit code 2.
+    """
+    rows = [] if "--max-length" in options else WINDOWS
+    task = [] if "--task" in options or "--input" in options else ["--task", "qnli"]
+    code, out, err = run(capsys, "predict", "--system", "funnel", "--model", cases.tiny(), *rows, *task, *options)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_wrong_data_ends_in_one_line(capsys, tmp_path):
+    """
+    Missing files, files of another kind, and a target that cannot be written.
+    """
+    evaluate = ["evaluate", "--system", "funnel", "--model", cases.tiny(), *WINDOWS, "--data"]
+    wrong = tmp_path / "wrong.tsv"
+    wrong.write_text("a\tb\n")
+    for more, message in (
+        ([tmp_path / "none.tsv"], "no such file"),
+        ([wrong], "line 1: the heading is"),
+        ([PATH / "qnli-dev.tsv", "--task", "squad"], "not JSON"),
+        ([PATH / "qnli-dev.tsv", "--predictions", tmp_path], "cannot be written"),
+    ):
+        code, _, err = run(capsys, *evaluate, *more)
+        assert (code, err.count("\n")) == (2, 1), err
+        assert message in err
