@@ -91,7 +91,11 @@ class PaddleTrainer:
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value}")
         loss.backward()
-        return value, self.optimizer.step(rate)
+        norm = self.optimizer.step(rate)
+        for parameter in self.named.values():
+            # clear_gradient leaves zeros, not None: momentum would move what the next batch does not use
+            parameter.grad = None
+        return value, norm
 
     def seed(self, *numbers: int) -> None:
         paddle.seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))

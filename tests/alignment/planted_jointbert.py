@@ -480,7 +480,7 @@ def _(patch):
     wrap(patch, model.CRF, "_weights", lambda plain: lambda self, dtype: (w.detach() for w in plain(self, dtype)))
 
 
-@bug("the maximum of the forward recursion detached, but not added back to the gradient", "backward", mode="crf")
+@bug("no gradient through the sum over all paths", "backward", mode="crf")
 def _(patch):
     plain = model.CRF._log_partition
     patch.setattr(model.CRF, "_log_partition", lambda self, e, m: plain(self, e.detach(), m))

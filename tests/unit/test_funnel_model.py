@@ -100,6 +100,23 @@ def test_every_option_equals_transformers(choice):
     assert compared >= 27
 
 
+@pytest.mark.parametrize("attention", OPTIONS["attention_type"])
+@pytest.mark.parametrize("length", [128, 511, 512])
+def test_real_lengths(attention, length):
+    """
+    Rows of QNLI and SQuAD in both precisions; in float32 our error is of the size of the reference's own.
+    """
+    rng = np.random.default_rng(4)
+    ids = rng.integers(0, 200, (2, length))
+    mask, segments = np.ones_like(ids), np.broadcast_to(np.arange(length) > 20, ids.shape).astype("int64")
+    mask[1, length // 2 :], segments[:, 0] = 0, 2
+    exact, ours = outputs(*both(attention_type=attention), ids, mask, segments)
+    np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-12)
+    theirs, mine = both(attention_type=attention)
+    rounded, ours = outputs(theirs.float(), mine.to(dtype="float32"), ids, mask, segments)
+    assert np.abs(ours - exact).max() < 3 * np.abs(rounded - exact).max() < 1e-4
+
+
 def test_transformers_runs_out_of_positions():
     """
     A fault of the reference: six tokens, no truncation, three blocks ask for one distance more than its table has.

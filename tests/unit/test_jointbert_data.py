@@ -56,6 +56,8 @@ def test_files_that_are_not_there_are_named(tmp_path):
     (tmp_path / "train" / "label").unlink()
     with pytest.raises(DataError, match="label: no such file; give the label of a corpus"):
         data.read(tmp_path / "train")
+    with pytest.raises(DataError, match=r"is a whole corpus; name one part of it, such as .*train"):
+        data.read(tmp_path)
     with pytest.raises(DataError, match=r"seq\.in: is a file; give a folder"):
         data.read(tmp_path / "train" / "seq.in")
 
@@ -81,6 +83,9 @@ def test_a_sentence_has_words(tmp_path):
     assert next(sentences).words == ["go", "home"]
     with pytest.raises(DataError, match=r"in\.txt, line 2: no words"):
         next(sentences)
+    (tmp_path / "in.txt").write_text("")
+    with pytest.raises(DataError, match=r"in\.txt is empty"):
+        next(data.read_texts(tmp_path / "in.txt"))
 
 
 # Labels

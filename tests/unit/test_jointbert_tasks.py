@@ -208,10 +208,10 @@ def test_labels_come_from_train_where_there_are_no_files(finetune, tmp_path):
     assert data.Labels(stored.intents, stored.slots) == data.read_labels(cases.CORPUS)
     shutil.rmtree(tmp_path / "run")
     shutil.rmtree(corpus / "dev")
-    with pytest.raises(DataError, match="dev: no such folder"):
+    with pytest.raises(DataError, match="dev: no such folder; give a corpus folder with train/ and dev/"):
         finetune(corpus=corpus)
-    with pytest.raises(DataError, match="give a corpus folder with train/ and dev/"):
-        finetune(corpus=corpus / "nowhere")
+    with pytest.raises(DataError, match="train: no such folder; give a corpus folder with train/ and dev/"):
+        finetune(corpus=corpus / "train")
 
 
 def test_sentences_longer_than_the_positions_cannot_be(finetune):

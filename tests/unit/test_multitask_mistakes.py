@@ -170,10 +170,10 @@ def test_each_sentence_is_a_sequence_of_its_own(sets):
 
 
 def test_a_small_set_is_learnt_by_heart(pieces):
-    """Too few samples in debugging: 64 pairs, all of them right after 40 passes."""
+    """Too few samples in debugging: 64 pairs, all of them right after 30 passes."""
     files = [data.find(SAMPLE, "paraphrase", split) for split in ("train", "dev")]
     pairs = data.load(files, "paraphrase", pieces).first(64)
-    feed = MixedFeed({"paraphrase": pairs}, dataclasses.replace(cases.RECIPE, epochs=40, learning_rate=1e-3), steps=8)
+    feed = MixedFeed({"paraphrase": pairs}, dataclasses.replace(cases.RECIPE, epochs=30, learning_rate=1e-3), steps=8)
     model = train.load(cases.tiny(), "version2")
     recipes.fit(train.trainer(model, feed.recipe), feed, feed.recipe)
     assert tasks.Runner(train, model, "tiny", 64).scores({"paraphrase": pairs})["paraphrase"] > 0.95

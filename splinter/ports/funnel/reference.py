@@ -227,7 +227,7 @@ def columns(name: str, mode: str) -> dict[str, np.ndarray]:
         return reference_data.pairs(source.path, source.vocabulary, **source.sizes)
     found = reference_data.windows(source.path, source.vocabulary, source.training, source.limit, **source.sizes)
     if not source.training:
-        questions = reference_data.questions(source.path)
+        questions = reference_data.questions(source.path)[: source.limit]
         found["gold texts"] = np.array([json.dumps([one["id"], one["golds"]]) for one in questions])
     return found
 
@@ -248,7 +248,8 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, 
     """Candidates and answers of a data source from logits (N, T), and their scores."""
     from . import reference_data, reference_metric
 
-    questions, found = reference_data.questions(cases.source(name).path), {}
+    source, found = cases.source(name), {}
+    questions = reference_data.questions(source.path)[: source.limit]
     for number, rows in cases.rows_by_example(given).items():
         windows = [{"offsets": given["offsets"][row]} for row in rows]
         found[questions[number]["id"]] = reference_metric.decode(

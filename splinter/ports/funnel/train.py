@@ -137,7 +137,8 @@ def scores(case: str, given: Mapping[str, np.ndarray] | None) -> dict[str, np.nd
 
 def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, np.ndarray]:
     """Candidates and answers of a data source from logits (N, T), and their scores."""
-    examples = list(data.read_examples(cases.source(name).path))
+    source = cases.source(name)
+    examples = list(islice(data.read_examples(source.path), source.limit))
     found = {}
     for number, rows in cases.rows_by_example(given).items():
         windows = [{"offsets": given["offsets"][row]} for row in rows]

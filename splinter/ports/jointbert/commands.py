@@ -18,23 +18,23 @@ TEXTS = {
     "convert": Text(
         "Reads a JointBERT in the layout of monologg/JointBERT (PyTorch), from model.safetensors or\n"
         "pytorch_model.bin; its vocab.txt must lie beside it. A plain BERT needs no conversion: finetune reads it.",
-        "splinter convert --system jointbert monologg-atis jointbert-atis --labels atis",
+        "splinter convert --system jointbert monologg-atis jb --labels atis",
     ),
     "finetune": Text(
         "Trains on CORPUS/train; the sentence accuracy on CORPUS/dev chooses the weights that are saved (the last\n"
         f"scores are in training.json as well). The model is a BERT, whose heads are new, or a JointBERT.\n\n{CORPUS}",
-        "splinter finetune --system jointbert --model bert-base-uncased --train atis --crf --output jointbert-atis",
+        "splinter finetune --system jointbert --model google-bert/bert-base-uncased --train atis --crf --output jb",
     ),
     "evaluate": Text(
         "Prints intent accuracy, slot precision, recall and F1, and sentence accuracy, in points from 0 to 100, and\n"
         f"the mean loss, as JSON. --data is one part of a corpus.\n\n{CORPUS}",
-        "splinter evaluate --system jointbert --model jointbert-atis --data atis/test --predictions predictions.txt",
+        "splinter evaluate --system jointbert --model jb --data atis/test --predictions predictions.txt",
     ),
     "predict": Text(
         "Words are told apart by spaces. A word in brackets carries its slot tag; from standard input, each line is\n"
         "answered as it comes. Words that do not fit into --max-length get no tag.",
-        'splinter predict --system jointbert --model jointbert-atis "book a flight to boston"\n'
-        "  cat sentences.txt | splinter predict --system jointbert --model jointbert-atis --input - --json",
+        'splinter predict --system jointbert --model jb "book a flight to boston"\n'
+        "  cat sentences.txt | splinter predict --system jointbert --model jb --input - --json",
     ),
 }
 

@@ -18,6 +18,7 @@ from splinter.ports.text import DataError, WordPieces, decoded, existing, open_b
 
 from .config import PAD, UNK, label_problem
 
+PARTS = ("train", "dev", "test")
 WORDS, TAGS, INTENTS = "seq.in", "seq.out", "label"
 INTENT_LABELS, SLOT_LABELS = "intent_label.txt", "slot_label.txt"
 MAX_LENGTH = 50
@@ -62,6 +63,8 @@ def read(folder: Path) -> list[Sentence]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: {what}; give a folder with {WORDS}, {TAGS} and {INTENTS}")
+    if not (folder / WORDS).exists() and (inside := [name for name in PARTS if (folder / name).is_dir()]):
+        raise DataError(f"{folder} is a whole corpus; name one part of it, such as {folder / inside[-1]}")
     paths = [folder / name for name in (WORDS, TAGS, INTENTS)]
     columns = [_lines(path, f"the {path.name} of a corpus") for path in paths]
     counts = [len(lines) for lines in columns]
@@ -93,14 +96,16 @@ def read_texts(path: Path) -> Iterator[Sentence]:
     """Sentences without labels, one per line of a file or of standard input, each as it comes.
 
     Raises:
-        DataError: no such file, or an empty line.
+        DataError: no such file, nothing in it, or an empty line.
     """
     if str(path) != "-":
         existing(path, "a text file with one sentence per line")
-    name = "standard input" if str(path) == "-" else path
+    name, number = "standard input" if str(path) == "-" else path, 0
     with open_bytes(path) as file:
         for number, line in enumerate(file, 1):
             yield sentence(decoded(line, f"{name}, line {number}"), f"{name}, line {number}")
+    if not number:
+        raise DataError(f"{name} is empty; expected one sentence per line")
 
 
 def sentence(text: str, where: str) -> Sentence:

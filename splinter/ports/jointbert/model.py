@@ -91,11 +91,12 @@ class CRF(nn.Layer):
 
         logsumexp_i(alpha_i + T_ij) is log(exp(alpha - max) @ exp(T - top)) + max + top, a product of matrices instead
         of B * S * S exponentials: forty times faster. The sum keeps a term of at least exp(-spread of T), and what
-        underflows is below exp(-87): nothing is lost while the spread is moderate. Else the plain form serves.
+        underflows is below exp(-87): nothing is lost while the spread is moderate. Else the plain form serves, and on a
+        GPU, where exponentials cost little and products may be rounded to TF32.
         """
         start, transitions, end = self._weights(emissions.dtype)
         top = transitions.max(axis=0, keepdim=True).detach()  # (1, to)
-        moderate = (top - transitions).max().item() <= MODERATE
+        moderate = emissions.place.is_cpu_place() and (top - transitions).max().item() <= MODERATE
         into = paddle.exp(transitions - top) if moderate else transitions.t().unsqueeze(0)
         alpha = start + emissions[:, 0]  # (B, S)
         for t in range(1, emissions.shape[1]):

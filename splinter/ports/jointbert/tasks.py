@@ -163,8 +163,9 @@ def finetune(
 def _prepare(
     settings: Settings, corpus: Path, output: Path, hyper: recipe.Recipe, crf: bool, evaluate_every: int
 ) -> tasks.Run:
-    if not corpus.is_dir():
-        raise DataError(f"{corpus}: no such folder; give a corpus folder with train/ and dev/")
+    for name in ("train", "dev"):
+        if not (corpus / name).is_dir():
+            raise DataError(f"{corpus / name}: no such folder; give a corpus folder with train/ and dev/")
     train, dev = data.read(corpus / "train"), data.read(corpus / "dev")
     labels = data.read_labels(corpus) or data.build_labels(train)
     folder = checkpoint.resolve(settings.model, settings.download)

@@ -59,6 +59,7 @@ class MixedFeed:
     def about(self) -> dict[str, Any]:
         """What identifies the data and their order."""
         return {
+            "tasks": list(self.datasets),
             "data": {task: {"rows": len(d), "hash": d.hash()} for task, d in self.datasets.items()},
             "sampling": {"kind": self.sampling, "alpha": self.alpha, "steps": self.steps},
         }
