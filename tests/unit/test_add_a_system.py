@@ -74,4 +74,6 @@ def test_the_page_shows_the_toy_as_it_is():
         name, _, code = block.partition("\n")
         file = TOY / name.removeprefix("# ").split(":")[0]
         for piece in code.strip().split("\n...\n"):
-            assert piece in file.read_text(encoding="utf-8"), f"{name} in docs/add-a-system.md is not what the file says"
+            assert piece in file.read_text(encoding="utf-8"), (
+                f"{name} in docs/add-a-system.md is not what the file says"
+            )

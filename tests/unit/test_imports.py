@@ -14,7 +14,7 @@ from splinter import ports
 
 ROOT = Path(splinter.__file__).parent
 FILES = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
-FAMILY = {"torch": "torch", "transformers": "torch", "paddle": "paddle", "paddlenlp": "paddle"}
+FAMILY = {"torch": "torch", "torchcrf": "torch", "transformers": "torch", "paddle": "paddle", "paddlenlp": "paddle"}
 NAMES = {
     "torch": ("reference*.py", "*torch*.py"),
     "paddle": ("model.py", "encoder.py", "train.py", "train_paddle.py", "*paddle*.py"),

@@ -11,6 +11,7 @@ PASSAGES = build.read_passages()
 QUESTIONS = {question.id: (passage, question) for passage in PASSAGES for question in passage.questions}
 VOCABULARY = (PATH / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1]
 FILES = ["fewshot-train.jsonl", "fewshot-dev.jsonl", "squad-train.json", "squad-dev.json", "vocab.txt"]
+FILES += ["qnli-train.tsv", "qnli-dev.tsv", "squad2-dev.json"]
 
 
 def mrqa(split):

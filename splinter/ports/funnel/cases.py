@@ -19,6 +19,7 @@ from splinter.ports import checkpoint
 from splinter.ports.recipe import Recipe
 from splinter.sample import PATH as SAMPLE
 
+from . import data
 from .config import PUBLISHED, RECIPES, FunnelConfig, read_checkpoint, shapes, write_companions
 
 Arrays = Mapping[str, np.ndarray]
@@ -96,20 +97,12 @@ def base() -> Path:
     return write_random(_scratch("base"), PUBLISHED["small"], seed=0, vocabulary=None, logits=4.0)
 
 
-SPECIAL = {0: "<pad>", 96: "<s>", 97: "</s>", 100: "<unk>", 101: "<cls>", 102: "<sep>", 103: "<mask>"}
-"""Funnel's vocabulary is BERT's uncased one with these lines (from 0) renamed."""
-
-
 @functools.cache
 def vocabulary(bert: Path) -> Path:
     """Funnel's vocabulary made from a BERT vocabulary file."""
-    lines = bert.read_text(encoding="utf-8").split("\n")
-    for number, token in SPECIAL.items():
-        lines[number] = token
     folder = _scratch("vocabulary")
     folder.mkdir(parents=True)
-    (folder / checkpoint.VOCABULARY).write_text("\n".join(lines), encoding="utf-8", newline="\n")
-    return folder / checkpoint.VOCABULARY
+    return data.write_vocabulary(bert, folder / checkpoint.VOCABULARY)
 
 
 def _scratch(name: str) -> Path:

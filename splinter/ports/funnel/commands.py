@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from splinter import options as shared
 from splinter.options import Text
 
-from .config import RECIPES
+from .config import PUBLISHED, RECIPES, FunnelConfig
 
 RECIPE = RECIPES["classification"]
 NAMES = {"qnli": "classification", "squad": "answering"}
@@ -24,8 +26,10 @@ PADDING = (
 TEXTS = {
     "convert": Text(
         "Reads the layout of transformers (funnel-transformer/small and its like), from model.safetensors or\n"
-        "pytorch_model.bin. Every tensor must be there, with the right shape.",
-        "splinter convert --system funnel funnel-transformer/small funnel-small --download",
+        "pytorch_model.bin. Every tensor must be there, with the right shape. With --from-scratch the source is a\n"
+        "vocab.txt (BERT's uncased one or Funnel's), and the weights are random.",
+        "splinter convert --system funnel funnel-transformer/small funnel-small --download\n"
+        "  splinter convert --system funnel vocab.txt tiny --from-scratch small --set d_model=128 n_head=2 d_inner=512",
     ),
     "finetune": Text(
         f"By the recipe of the authors' examples unless told otherwise.\n\n{FILES}\n\n{PADDING}",
@@ -72,6 +76,24 @@ def _convert(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="with --task: the checkpoint's, or a new random one (auto: new only where there is none)",
     )
+    group = parser.add_argument_group("new models")
+    group.add_argument("--from-scratch", choices=list(PUBLISHED), help="random weights of this published layout")
+    group.add_argument(
+        "--set", nargs="+", type=_field, default=[], metavar="FIELD=VALUE", help="other sizes, as in config.json"
+    )
+    group.add_argument("--seed", type=shared.count, default=42, metavar="N", help="of the random weights (42)")
+
+
+def _field(text: str) -> tuple[str, Any]:
+    """A field of the configuration and its JSON value."""
+    name, equals, value = text.partition("=")
+    if name not in {field.name for field in fields(FunnelConfig)} or not equals:
+        known = ", ".join(field.name for field in fields(FunnelConfig))
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE with a field of config.json ({known})")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 class _ByTask:
@@ -166,6 +188,12 @@ def convert(options: argparse.Namespace) -> str:
     """Convert; returns a line about it."""
     from . import tasks
 
+    if options.from_scratch:
+        return tasks.from_scratch(
+            Path(options.source), options.output, options.from_scratch, dict(options.set), options.seed, options.task
+        )
+    if options.set:
+        raise tasks.UsageError("--set changes the sizes of a new model; add --from-scratch LAYOUT")
     return tasks.convert(options.source, options.output, options.task, options.head, options.download)
 
 

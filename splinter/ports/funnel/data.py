@@ -17,18 +17,39 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import chain, islice
+from pathlib import Path
 
 import numpy as np
 
+from splinter.align.weights import write_whole
 from splinter.ports.squad import Example, asked, no_room, window_starts
 from splinter.ports.squad import read_context as read_context
 from splinter.ports.squad import read_examples as read_examples
 from splinter.ports.squad import refuse_empty as refuse_empty
-from splinter.ports.text import DataError, WordPieces, existing, open_text
+from splinter.ports.text import DataError, VocabularyError, WordPieces, decoded, existing, open_text
 
+SPECIAL = {0: "<pad>", 96: "<s>", 97: "</s>", 100: "<unk>", 101: "<cls>", 102: "<sep>", 103: "<mask>"}
+"""Funnel's vocabulary is BERT's uncased one with these lines (from 0) renamed."""
 TOKENS = {"pad": "<pad>", "unk": "<unk>", "cls": "<cls>", "sep": "<sep>", "mask": "<mask>"}
 LABELS = ("entailment", "not_entailment")
 CLS_SEGMENT = 2
+
+
+def write_vocabulary(bert: Path, target: Path) -> Path:
+    """Write Funnel's vocabulary, made from BERT's vocab.txt or already its own.
+
+    Raises:
+        VocabularyError: no file, or too short for the special tokens.
+    """
+    if not bert.is_file():
+        raise VocabularyError(f"{bert}: no such file; give a vocab.txt, BERT's or Funnel's")
+    lines = decoded(bert.read_bytes(), bert).split("\n")
+    if len(lines) <= max(SPECIAL):
+        raise VocabularyError(f"{bert} has {len(lines)} lines; the special tokens stand on lines up to {max(SPECIAL)}")
+    for number, token in SPECIAL.items():
+        lines[number] = token
+    write_whole(target, lambda file: file.write("\n".join(lines)), "w")
+    return target
 
 
 class Tokenizer(WordPieces):

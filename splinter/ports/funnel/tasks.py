@@ -25,7 +25,7 @@ from splinter.ports.tasks import UsageError
 from splinter.ports.text import VocabularyError
 
 from . import data, metric
-from .config import MODES, RECIPES, FunnelConfig, has_decoder, has_head, read_checkpoint
+from .config import MODES, PUBLISHED, RECIPES, FunnelConfig, config_from_dict, has_decoder, has_head, read_checkpoint
 
 TASKS = {"qnli": "classification", "squad": "answering"}
 """Names of the tasks on the command line -> modes."""
@@ -361,3 +361,34 @@ def convert(source: str, output: Path, task: str | None = None, head: str = "aut
     model = classes[kind].from_pretrained(folder, head=head)
     model.save_pretrained(output)
     return f"{output}: {tasks.counted(model)}, {kind}" + (f", {model.head} head" if kind in MODES else "")
+
+
+def from_scratch(
+    vocabulary: Path, output: Path, layout: str, changes: Mapping[str, Any], seed: int, task: str | None = None
+) -> str:
+    """Write a new model with random weights, of a published layout or a variation, to be trained from nothing.
+
+    Args:
+        vocabulary: a vocab.txt, BERT's uncased one or Funnel's.
+        layout: one of config.PUBLISHED.
+        changes: configuration fields to change; vocab_size follows the vocabulary.
+        seed: of the initialiser.
+        task: also give it this task's head.
+
+    Returns:
+        One line on what was written.
+    """
+    tasks.refuse_checkpoint(output)
+    side = tasks.backend("funnel", "paddle")
+    from .model import FunnelForQuestionAnswering, FunnelForSequenceClassification, FunnelModel
+
+    output.mkdir(parents=True, exist_ok=True)
+    data.write_vocabulary(vocabulary, output / checkpoint.VOCABULARY)
+    size = data.Tokenizer(output).size
+    values = {**PUBLISHED[layout].to_dict(), **changes, "vocab_size": size}
+    config = config_from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, "--set")
+    side.seed(seed)
+    kinds = {"qnli": FunnelForSequenceClassification, "squad": FunnelForQuestionAnswering}
+    model = kinds.get(task or "", FunnelModel)(config)
+    model.save_pretrained(output)
+    return f"{output}: {tasks.counted(model)}, {layout} with random weights, seed {seed}"
