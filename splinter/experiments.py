@@ -81,9 +81,92 @@ def _jointbert(corpus: str, title: str, epochs: int, published: Mapping[str, flo
     )
 
 
+def _funnel(task: str, title: str, seed: int, files: tuple[str, str], head: tuple, scores: tuple) -> Experiment:
+    """A small Funnel from random weights, both frameworks from the same ones, without dropout: two equal runs."""
+    sizes = ("d_model=128", "n_head=2", "d_inner=512", "block_sizes=[2,2,2]", "hidden_dropout=0", "attention_dropout=0")
+    shared, model = ("--system", "funnel", "--framework", "{framework}"), "{work}/model"
+    vocabulary = "vocab/bert-base-uncased-vocab.txt"
+    rate = ("--learning-rate", "5e-4", "--save-every", "200")
+    train = ("finetune", *shared, "--model", "{shared}", "--train", "{data}/" + files[0], "--output", model)
+    return Experiment(
+        title=f"Funnel 2-2-2 H128 from scratch, {title}",
+        needs=(vocabulary, *files),
+        once=(
+            *("convert", "--system", "funnel", "{data}/" + vocabulary, "{shared}", "--from-scratch", "small"),
+            *("--task", task, "--seed", str(seed), "--set", *sizes),
+        ),
+        stages=(
+            ("train", (*train, *head, *rate, "--seed", "{seed}")),
+            ("held out", ("evaluate", *shared, "--model", model, "--data", "{data}/" + files[1], *head[:2])),
+        ),
+        scores=scores,
+        seeds=(seed,),
+        published={},
+        source="no published model is of this size",
+    )
+
+
+def _multitask() -> Experiment:
+    """Heads on a frozen encoder, then everything; the paraphrase head compares, for want of Quora's full data."""
+    shared = ("--system", "multitask", "--framework", "{framework}")
+    data = ("--train", "{data}/cs224n", "--dev-rows", "2000", "--steps-per-epoch", "200", "--epochs", "2")
+    recipe = (*data, "--batch-size", "16", "--seed", "{seed}", "--save-every", "100")
+    quora = ("{data}/cs224n/quora-train-subset.csv.gz", "{data}/cs224n/qqp-train-sample.csv")
+    heads, model = "{work}/heads", "{work}/model"
+    start = ("--model", "minilm", "--phase", "pretrain", "--pair-features", "compare")
+    tune = ("--model", heads, "--phase", "finetune", "--learning-rate", "1e-4")
+    files = ("ids-sst-train.csv", "ids-sst-dev.csv", "quora-dev.csv", "quora-train-subset.csv", "qqp-train-sample.csv")
+    train = ("finetune", *shared)
+    score = ("evaluate", *shared, "--data", "{data}/cs224n")
+    tasks = ("sentiment", "paraphrase", "similarity")
+    return Experiment(
+        title="multi-task, MiniLM-L6",
+        needs=tuple(f"cs224n/{file}" for file in files),
+        stages=(
+            ("frozen", (*train, *start, *recipe, "--paraphrase-train", *quora, "--output", heads)),
+            ("frozen", (*score, "--model", heads)),
+            ("fine-tuned", (*train, *tune, *recipe, "--paraphrase-train", *quora, "--output", model)),
+            ("fine-tuned", (*score, "--model", model)),
+        ),
+        scores=(
+            *(("frozen", task, f"{task}, frozen", 100) for task in tasks),
+            *(("fine-tuned", task, task, 100) for task in tasks),
+        ),
+        seeds=(1,),
+        published={"sentiment": 39.1, "paraphrase": 76.4, "similarity": 45.4}
+        | {"sentiment, frozen": 39.6, "paraphrase, frozen": 68.0, "similarity, frozen": 20.0},
+        source="the one-page design note (BERT-base)",
+    )
+
+
+QNLI = ("qnli/train-sample.tsv.gz", "qnli/train-sample-heldout.tsv")
+SQUAD2 = ("squad_v2/dev-half-a-v2.0.json.gz", "squad_v2/dev-half-b-v2.0-reconstructed.json.gz")
+
 EXPERIMENTS: dict[str, Experiment] = {
     "jointbert-atis": _jointbert("atis", "ATIS", 6, {"intent": 97.5, "slot F1": 96.1, "sentence": 88.2}),
     "jointbert-snips": _jointbert("snips", "SNIPS", 2, {"intent": 98.6, "slot F1": 97.0, "sentence": 92.8}),
+    "multitask": _multitask(),
+    "funnel-qnli": _funnel(
+        "qnli",
+        "QNLI sample",
+        1,
+        QNLI,
+        ("--max-length", "128", "--epochs", "3"),
+        (("held out", "accuracy", "accuracy", 1),),
+    ),
+    "funnel-squad2": _funnel(
+        "squad",
+        "SQuAD 2.0 half A to B",
+        1,
+        SQUAD2,
+        ("--max-length", "256", "--epochs", "1"),
+        (
+            ("held out", "exact", "exact, threshold 0", 1),
+            ("held out", "f1", "F1, threshold 0", 1),
+            ("held out", "best_f1", "F1, best threshold", 1),
+            ("held out", "HasAns_f1", "F1, answerable", 1),
+        ),
+    ),
 }
 
 

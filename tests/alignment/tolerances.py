@@ -75,16 +75,16 @@ JOINT_LOSS = {
     "float64": Tolerance(
         atol=0.0,
         rtol=1e-12,
-        why="the CRF adds up a sentence, and probabilities are differences of sums of 1000: seen 5.6e-14",
+        why="the CRF adds up a sentence, and probabilities are differences of sums of 1000: seen 1.5e-13",
     ),
     "float32": Tolerance(
-        atol=0.0, rtol=2e-4, ratio=10, why="as float64: seen 3.8e-5 with the CRF, 1.5e-7 without; ratio 1.1"
+        atol=0.0, rtol=2e-4, ratio=10, why="as float64: seen 7.5e-5 with the CRF, 2.7e-7 without; ratio 1.9"
     ),
 }
 JOINT_BACKWARD = {
     "float64": Tolerance(atol=0.0, rtol=1e-12, why="as forward, then back through CRF and layers: seen 1.4e-14 tiny"),
     "float32": Tolerance(
-        atol=0.0, rtol=5e-5, ratio=20, why="as forward, then back through CRF and layers: seen 5.6e-6 tiny, ratio 4.6"
+        atol=0.0, rtol=5e-5, ratio=20, why="as forward, then back through CRF and layers: seen 6.0e-6 tiny, ratio 4.6"
     ),
 }
 
@@ -104,7 +104,7 @@ MULTITASK_BACKWARD = {
 }
 MULTITASK_TRAINING = {
     "float64": Tolerance(atol=0.0, rtol=1e-11, why="24 updates, differences of backward grow: seen 2.4e-14"),
-    "float32": Tolerance(atol=0.0, rtol=5e-5, why="24 updates, differences of backward grow: seen 4.3e-6"),
+    "float32": Tolerance(atol=0.0, rtol=5e-5, why="24 updates, differences of backward grow: seen 5.6e-6"),
 }
 
 PEER_ADAMW = {
@@ -193,8 +193,8 @@ TOLERANCES = {
             "float32": Tolerance(atol=0.0, rtol=5e-5, why="20 updates, differences of backward grow: seen 4.2e-6"),
         },
         "jointbert": {
-            "float64": Tolerance(atol=0.0, rtol=1e-11, why="24 updates, differences of backward grow: seen 1.2e-15"),
-            "float32": Tolerance(atol=0.0, rtol=2e-5, why="24 updates, differences of backward grow: seen 9.3e-7"),
+            "float64": Tolerance(atol=0.0, rtol=1e-11, why="24 updates, differences of backward grow: seen 2.2e-15"),
+            "float32": Tolerance(atol=0.0, rtol=2e-5, why="24 updates, differences of backward grow: seen 1.2e-6"),
         },
         "splinter": {
             "float64": Tolerance(atol=0.0, rtol=1e-10, why="24 updates, differences of backward grow: seen 6.1e-13"),

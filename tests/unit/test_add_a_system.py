@@ -1,4 +1,4 @@
-"""docs/add-a-system.md, really done: a fifth system as an outsider adds it, in a folder of its own beside no package."""
+"""docs/add-a-system.md, really done: a fifth system as an outsider adds it, in a folder beside no package."""
 
 import json
 import os

@@ -97,6 +97,25 @@ def test_without_an_activation_the_paraphrase_logit_cannot_compare():
     assert interaction("relu") > 0.1
 
 
+def test_comparing_features_agree_with_the_reference(tmp_path):
+    """
+    [u, v, |u - v|, u * v] for the paraphrase head: logits and every gradient equal in float64.
+    """
+    config = replace(cases.TINY, pair_features="compare")
+    folder = cases.write_random(tmp_path / "compare", config, 0, None, std=0.15)
+    batch = cases.batches(folder, "version2")["joint"]
+    found = []
+    for module in (reference, train):
+        side = module.side("version2")
+        model = side.driver.cast(side.load(folder), "float64")
+        found.append(side.driver.gradients(model, side.forward, side.loss, batch, "float64"))
+    (loss, gradients), (our_loss, ours) = found
+    assert our_loss == pytest.approx(loss, rel=1e-12)
+    assert gradients["paraphrase_hidden.weight"].shape == (64, 256)
+    np.testing.assert_allclose(ours["paraphrase_hidden.weight"].T, gradients["paraphrase_hidden.weight"], atol=1e-12)
+    np.testing.assert_allclose(ours["bert.pooler.weight"].T, gradients["bert.pooler.dense.weight"], atol=1e-11)
+
+
 def test_similarity_is_symmetric_and_paraphrase_is_not():
     """
     One tower for both sides; a concatenation has an order.

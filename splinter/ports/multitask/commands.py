@@ -57,6 +57,7 @@ def _design(parser: Any) -> None:
     texts = {
         "design": "heads: two layers per pair task, or one (the checkpoint's, else version2)",
         "pooling": "what stands for a sentence: the pooler's output or [CLS] (the checkpoint's, else pooled)",
+        "pair_features": "paraphrase reads u, v, or also |u - v| and u * v (the checkpoint's, else concat)",
         "head_activation": "between two layers of a head (the checkpoint's, else relu)",
     }
     for name, text in texts.items():

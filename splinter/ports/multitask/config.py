@@ -20,7 +20,12 @@ TASKS = ("sentiment", "paraphrase", "similarity")
 FILL = -10000.0
 """Added to the score of a padded key, as in minBERT."""
 
-CHOICES = {"design": MODES, "pooling": ("pooled", "cls"), "head_activation": ("relu", "none")}
+CHOICES = {
+    "design": MODES,
+    "pooling": ("pooled", "cls"),
+    "head_activation": ("relu", "none"),
+    "pair_features": ("concat", "compare"),
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class MultitaskConfig(BertConfig):
         head_dropout_prob: the heads' own dropout; that of BERT is another number.
         pooling: what stands for a sentence: "pooled" = the pooler's output, "cls" = the last state of [CLS].
         head_activation: between the two layers of a version 2 head; "none" is the ablation.
+        pair_features: what version 2's paraphrase head reads of two sentences u and v: "concat" = [u, v] as in the
+            note, "compare" = [u, v, |u - v|, u * v] (Conneau et al., EMNLP 2017, section 3.1).
     """
 
     vocab_size: int = 30522
@@ -42,6 +49,7 @@ class MultitaskConfig(BertConfig):
     head_dropout_prob: float = 0.3
     pooling: str = "pooled"
     head_activation: str = "relu"
+    pair_features: str = "concat"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,7 +67,7 @@ def heads(config: MultitaskConfig) -> dict[str, tuple[int, int]]:
     if config.design == "version1":
         return sentiment | {"paraphrase_classifier": (2 * width, 1), "similarity_classifier": (2 * width, 1)}
     return sentiment | {
-        "paraphrase_hidden": (2 * width, width),
+        "paraphrase_hidden": ((4 if config.pair_features == "compare" else 2) * width, width),
         "paraphrase_out": (width, 2),
         "similarity_hidden": (width, width),
         "similarity_out": (width, width),

@@ -73,6 +73,8 @@ class MultitaskBert(nn.Layer):
         pair = paddle.concat([e1, e2], axis=1)  # (B, 2D)
         if self.config.design == "version1":
             return self.paraphrase_classifier(self.paraphrase_dropout(pair)).squeeze(1)
+        if self.config.pair_features == "compare":
+            pair = paddle.concat([pair, (e1 - e2).abs(), e1 * e2], axis=1)  # (B, 4D)
         return self.paraphrase_out(self.paraphrase_dropout(self.activation(self.paraphrase_hidden(pair))))
 
     def similarity(self, e1, e2):

@@ -48,7 +48,8 @@ class Twin(nn.Module):
             self.paraphrase_classifier = nn.Linear(2 * width, 1)
             self.similarity_classifier = nn.Linear(2 * width, 1)
         else:
-            self.paraphrase_hidden, self.paraphrase_out = nn.Linear(2 * width, width), nn.Linear(width, 2)
+            parts = {"concat": 2, "compare": 4}[config.pair_features]
+            self.paraphrase_hidden, self.paraphrase_out = nn.Linear(parts * width, width), nn.Linear(width, 2)
             self.similarity_hidden, self.similarity_out = nn.Linear(width, width), nn.Linear(width, width)
         self.activation = nn.ReLU() if config.head_activation == "relu" else nn.Identity()
         self.dropout_of_sentiment, self.dropout_of_paraphrase = nn.Dropout(rate), nn.Dropout(rate)
@@ -74,6 +75,8 @@ class Twin(nn.Module):
         pair = torch.cat([e1, e2], dim=-1)
         if self.config.design == "version1":
             return self.paraphrase_classifier(self.dropout_of_paraphrase(pair))[:, 0]
+        if self.config.pair_features == "compare":
+            pair = torch.cat([pair, torch.abs(e1 - e2), torch.mul(e1, e2)], dim=-1)
         return self.paraphrase_out(self.dropout_of_paraphrase(self.activation(self.paraphrase_hidden(pair))))
 
     def similarity(self, e1, e2):

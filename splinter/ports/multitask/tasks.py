@@ -110,6 +110,7 @@ class Choices:
     design: str | None = None
     pooling: str | None = None
     head_activation: str | None = None
+    pair_features: str | None = None
 
 
 def open_tokenizer(folder: Path, config: MultitaskConfig) -> text.WordPieces:
@@ -263,7 +264,8 @@ def _prepare(
 ) -> tasks.Run:
     files.check("train", "dev")
     folder = checkpoint.resolve(settings.model, settings.download)
-    changes: dict[str, Any] = {n: getattr(choices, n) for n in ("design", "pooling", "head_activation")}
+    names = ("design", "pooling", "head_activation", "pair_features")
+    changes: dict[str, Any] = {name: getattr(choices, name) for name in names}
     if "sentiment" in files.tasks:
         changes["sentiment_classes"] = CLASSES[files.sentiment]
     config = read_checkpoint(folder, choices.head, **changes)[0]
