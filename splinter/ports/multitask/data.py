@@ -26,6 +26,7 @@ SIDES = {"sentiment": ("",), "paraphrase": ("a_", "b_"), "similarity": ("a_", "b
 NAMES = {"sst": "ids-sst", "cfimdb": "ids-cfimdb", "paraphrase": "quora", "similarity": "sts"}
 """Data set -> how the names of its files begin; the task sentiment has two."""
 LONGEST = 512
+BLOCK = 4096
 
 
 # -- files ------------------------------------------------------------------------------------------------
@@ -199,11 +200,12 @@ def tokenizer(folder: Path) -> WordPieces:
 
 def tokens(texts: Sequence[str], pieces: WordPieces, longest: int = LONGEST) -> Tokens:
     """Each text alone between [CLS] and [SEP], cut to `longest` pieces in all."""
-    encoded = [[pieces.cls, *ids[: longest - 2], pieces.sep] for ids in pieces.encode(texts)]
-    starts = np.zeros(len(encoded) + 1, np.int64)
-    starts[1:] = np.cumsum([len(ids) for ids in encoded])
-    flat = np.fromiter((number for ids in encoded for number in ids), np.int32, int(starts[-1]))
-    return Tokens(flat, starts, pieces.pad)
+    found: list[np.ndarray] = []
+    for begin in range(0, len(texts), BLOCK):  # all at once, the tokenizer's own objects would fill the memory
+        for ids in pieces.encode(texts[begin : begin + BLOCK]):
+            found.append(np.array([pieces.cls, *ids[: longest - 2], pieces.sep], np.int32))
+    starts = np.concatenate([[0], np.cumsum([len(ids) for ids in found])])
+    return Tokens(np.concatenate(found), starts, pieces.pad)
 
 
 @dataclass(frozen=True)
