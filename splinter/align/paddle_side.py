@@ -103,7 +103,8 @@ def trace(
 def gradients(model, forward: Callable, loss: Callable, batch: Mapping[str, np.ndarray], dtype: str):
     """Loss and the gradient of every parameter that got one, dropout off."""
     model.eval()
-    model.clear_gradients(set_to_zero=False)
+    for parameter in model.parameters():
+        parameter.grad = None  # clear_gradients leaves zeros (paddle 3.3.1): an unused parameter would seem to have one
     tensors = from_numpy(batch, dtype)
     value = loss(model, forward(model, tensors), tensors)
     value.backward()

@@ -152,7 +152,7 @@ def lr(pair: Pair) -> Alignment:
 
 @timed
 def optimizer(pair: Pair) -> Alignment:
-    """1000 updates from injected gradients give the same weights and moments, with and without decay."""
+    """1000 updates from injected gradients give the same weights and moments, plain, then with decay and clipping."""
     alignment = pair.alignment("optimizer")
     _add_hyperparameters(alignment, pair, ("beta1", "beta2", "epsilon"))
     rng = np.random.default_rng(0)
@@ -179,11 +179,10 @@ def optimizer(pair: Pair) -> Alignment:
                 history.setdefault("norm", []).append(np.asarray(norm, dtype))
         return {name: np.stack(values) for name, values in history.items()}
 
-    for decay in (0.0, 0.01):
-        for clip in (0.0, 1.0):
-            theirs, ours = (run(side, decay, clip, pair.dtype) for side in (pair.theirs, pair.ours))
-            judged = run(pair.theirs, decay, clip, "float64") if pair.refereed else None
-            alignment.add_all(f"decay {decay}, clip {clip}/", theirs, ours, judged)
+    for decay, clip in ((0.0, 0.0), (0.01, 1.0)):
+        theirs, ours = (run(side, decay, clip, pair.dtype) for side in (pair.theirs, pair.ours))
+        judged = run(pair.theirs, decay, clip, "float64") if pair.refereed else None
+        alignment.add_all(f"decay {decay}, clip {clip}/", theirs, ours, judged)
     return alignment
 
 

@@ -7,11 +7,14 @@ the local hub cache and fetched only when the caller asks for it.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib.util
 import json
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -224,6 +227,13 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, lambda file: file.write(text), "w")
 
 
+def scratch(name: str) -> Path:
+    """A folder that is not there yet, in a temporary one that goes when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix=f"splinter-{name}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder / name
+
+
 __all__ = [
     "BertConfig",
     "CheckpointError",
@@ -232,5 +242,6 @@ __all__ = [
     "open_weights",
     "read_json",
     "resolve",
+    "scratch",
     "write_json",
 ]

@@ -92,6 +92,12 @@ def rate(plan: Plan, peak: float, update: int) -> float:
     return peak * max(0.0, (plan.total - update) / max(1, plan.total - plan.warmup))
 
 
+def rates(features: int, recipe: Recipe) -> list[float]:
+    """The learning rate of each update, and of 25 beyond the last."""
+    schedule = plan(features, recipe)
+    return [rate(schedule, recipe.learning_rate, k) for k in range(schedule.updates + 25)]
+
+
 def order(features: int, plan: Plan, recipe: Recipe, start: int = 0) -> Iterator[np.ndarray]:
     """Row numbers of each batch from update `start` on; each epoch its own permutation, a function of the seed."""
     for update in range(start, plan.updates):

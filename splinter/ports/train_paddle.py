@@ -13,6 +13,22 @@ from splinter.align import paddle_side
 from .recipe import Recipe
 
 
+def gpus() -> int:
+    """How many GPUs this Paddle can use."""
+    return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
+
+
+def seed(number: int) -> None:
+    """Seed what new weights are drawn from."""
+    paddle.seed(number)
+
+
+def clear(parameter) -> None:
+    """Forget a gradient. Paddle 3.3.1's clear_gradient leaves zeros instead, and then momentum moves a parameter
+    that the next batch does not use, where torch leaves it alone (tests/alignment/test_frameworks.py)."""
+    parameter.grad = None
+
+
 class AdamW:
     """transformers' old AdamW (up to 4.56; optimization.py in 2.9): not paddle.optimizer.AdamW.
 
@@ -53,7 +69,7 @@ class AdamW:
             w.subtract_((m / v.sqrt().add_(self._epsilon(w.dtype))).scale_(rate * correction))
             if r.weight_decay and name in self.decayed:
                 w.subtract_(w.scale(rate * r.weight_decay))  # w * (1 - tiny) would round the factor
-            w.clear_gradient(set_to_zero=False)
+            clear(w)
         return norm
 
     def _epsilon(self, dtype) -> paddle.Tensor:
@@ -91,14 +107,10 @@ class PaddleTrainer:
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value}")
         loss.backward()
-        norm = self.optimizer.step(rate)
-        for parameter in self.named.values():
-            # clear_gradient leaves zeros, not None: momentum would move what the next batch does not use
-            parameter.grad = None
-        return value, norm
+        return value, self.optimizer.step(rate)
 
     def seed(self, *numbers: int) -> None:
-        paddle.seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+        seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
     def state(self) -> dict[str, np.ndarray]:
         state = paddle_side.state(self.model)

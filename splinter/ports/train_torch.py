@@ -13,6 +13,34 @@ from splinter.align import torch_side
 from .recipe import Recipe
 
 
+def gpus() -> int:
+    """How many GPUs this torch can use."""
+    return torch.cuda.device_count()
+
+
+def seed(number: int) -> None:
+    """Seed what new weights are drawn from."""
+    torch.manual_seed(number)
+
+
+def linear_rates(features: int, recipe: Recipe) -> list[float]:
+    """What transformers' linear schedule gives each update, and 25 beyond the last; the step rule restated."""
+    from transformers import get_linear_schedule_with_warmup
+
+    per_epoch = -(-features // recipe.batch_size)
+    total, epochs = per_epoch * recipe.epochs, recipe.epochs
+    if total < recipe.min_steps:
+        total, epochs = recipe.min_steps, recipe.min_steps // per_epoch + 1
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
+    schedule = get_linear_schedule_with_warmup(optimizer, int(total * recipe.warmup), total)
+    used = []
+    for _ in range(epochs * per_epoch + 25):
+        used.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return used
+
+
 class AdamW:
     """transformers' old AdamW, written from its formula (docs of optimization.py 2.9): not torch.optim.AdamW.
 
@@ -84,7 +112,7 @@ class TorchTrainer:
         return value, self.optimizer.step(rate)
 
     def seed(self, *numbers: int) -> None:
-        torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+        seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
     def state(self) -> dict[str, np.ndarray]:
         state = torch_side.state(self.model)

@@ -11,6 +11,7 @@ import torch
 from tolerances import PEER_ADAMW
 
 from splinter.align import torch_side
+from splinter.ports import train_paddle
 from splinter.ports.splinter import model
 
 RNG = np.random.default_rng(0)
@@ -131,3 +132,25 @@ def test_forward_products_stay_within_the_componentwise_bound():
         assert (np.abs(product - exact) / gauge).max() < 16
     rounded = ((a.view("uint32") + 0x1000) & 0xFFFFE000).view("float32")  # TF32 operands
     assert (np.abs(rounded.astype("float64") @ b.T.astype("float64") - exact) / gauge).max() > 16
+
+
+def test_paddle_still_clears_gradients_to_zero():
+    """clear_gradient(set_to_zero=False) leaves a gradient of zeros; torch's grad = None leaves none."""
+    parameter = paddle.create_parameter([2], "float32")
+    (parameter * 3).sum().backward()
+    parameter.clear_gradient(set_to_zero=False)
+    assert parameter.grad is not None and not parameter.grad.numpy().any()
+    train_paddle.clear(parameter)
+    assert parameter.grad is None
+
+
+def test_paddle_still_cannot_go_back_through_products_of_four_and_three_axes():
+    """The gradient of (B, H, Q, d) @ (H, d, N) fails for B > 1; Funnel's attention puts an axis of one in front."""
+    left = paddle.ones([2, 3, 4, 5])
+    left.stop_gradient = False
+    right = paddle.ones([3, 5, 6])
+    right.stop_gradient = False
+    with pytest.raises((ValueError, RuntimeError, OSError)):
+        paddle.matmul(left, right).sum().backward()
+    paddle.matmul(left, right.unsqueeze(0)).sum().backward()
+    assert right.grad.shape == [3, 5, 6]

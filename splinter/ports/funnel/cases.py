@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,34 +79,30 @@ def write_random(folder: Path, config: FunnelConfig, seed: int, vocabulary: Path
 @functools.cache
 def tiny() -> Path:
     """The embedded checkpoint: three blocks of width 32, the second repeated, the shipped vocabulary, seed 0."""
-    return write_random(_scratch("tiny"), TINY, seed=0, vocabulary=vocabulary(SAMPLE / "vocab.txt"), logits=4.0)
+    return write_random(
+        checkpoint.scratch("funnel-tiny"), TINY, seed=0, vocabulary=vocabulary(SAMPLE / "vocab.txt"), logits=4.0
+    )
 
 
 @functools.cache
 def tiny_factorized() -> Path:
     """The same weights with factorized relative attention."""
     config = replace(TINY, attention_type="factorized")
-    return write_random(_scratch("factorized"), config, seed=0, vocabulary=None, logits=4.0)
+    return write_random(checkpoint.scratch("funnel-factorized"), config, seed=0, vocabulary=None, logits=4.0)
 
 
 @functools.cache
 def base() -> Path:
     """Random weights in the layout of funnel-transformer/small."""
-    return write_random(_scratch("base"), PUBLISHED["small"], seed=0, vocabulary=None, logits=4.0)
+    return write_random(checkpoint.scratch("funnel-base"), PUBLISHED["small"], seed=0, vocabulary=None, logits=4.0)
 
 
 @functools.cache
 def vocabulary(bert: Path) -> Path:
     """Funnel's vocabulary made from a BERT vocabulary file."""
-    folder = _scratch("vocabulary")
+    folder = checkpoint.scratch("funnel-vocabulary")
     folder.mkdir(parents=True)
     return data.write_vocabulary(bert, folder / checkpoint.VOCABULARY)
-
-
-def _scratch(name: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=f"splinter-funnel-{name}-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder / name
 
 
 # -- batches ----------------------------------------------------------------------------------------------

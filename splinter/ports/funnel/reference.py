@@ -28,7 +28,9 @@ from splinter.align.weights import save_safetensors
 from splinter.ports import recipe as recipes
 from splinter.ports.checkpoint import WEIGHTS
 from splinter.ports.recipe import Recipe
-from splinter.ports.train_torch import AdamW, TorchTrainer
+from splinter.ports.train_torch import AdamW, TorchTrainer, linear_rates
+from splinter.ports.train_torch import gpus as gpus
+from splinter.ports.train_torch import seed as seed
 
 from . import cases
 from . import config as configs
@@ -70,11 +72,6 @@ def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False):
     return model.eval()
 
 
-def gpus() -> int:
-    """How many GPUs this torch can use."""
-    return torch.cuda.device_count()
-
-
 def open_model(folder: Path, mode: str, head: str, device: str = "auto"):
     """A model for work, with the dropout of its configuration; on a GPU where there is one.
 
@@ -103,11 +100,6 @@ def save(model: nn.Module, folder: Path, source: Path) -> None:
     save_safetensors(folder / WEIGHTS, shapes, lambda: iter(arrays.items()))
     config = replace(configs.read_checkpoint(source)[0], num_labels=model.num_labels)
     configs.write_companions(folder, config, mode, source)
-
-
-def seed(number: int) -> None:
-    """Seed what a fresh head is drawn from."""
-    torch.manual_seed(number)
 
 
 @contextlib.contextmanager
@@ -176,19 +168,6 @@ def hyperparameters(mode: str) -> dict[str, float]:
     if mode == "classification":
         return {**common, "learning_rate": 2e-5, "epochs": 3, "batch_size": 32}
     return {**common, "learning_rate": 3e-5, "epochs": 2, "batch_size": 16}
-
-
-def rates(features: int, recipe: Recipe) -> list[float]:
-    """What transformers' linear schedule gives each update, and 25 beyond the last."""
-    updates = -(-features // recipe.batch_size) * recipe.epochs
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
-    schedule = transformers.get_linear_schedule_with_warmup(optimizer, int(updates * recipe.warmup), updates)
-    used = []
-    for _ in range(updates + 25):
-        used.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return used
 
 
 def trainer(model: nn.Module, recipe: Recipe) -> TorchTrainer:
@@ -279,7 +258,7 @@ def side(mode: str) -> Side:
         optimizer=AdamW,
         decayed=decayed,
         hyperparameters=lambda: hyperparameters(mode),
-        rates=rates,
+        rates=linear_rates,
         data=lambda source: columns(source, mode),
         metric=scores,
         train=lambda folder, dtype: train(folder, mode, dtype),

@@ -18,6 +18,8 @@ from splinter.align.port import Side
 from splinter.ports import recipe as recipes
 from splinter.ports.recipe import Recipe
 from splinter.ports.train_paddle import AdamW, PaddleTrainer
+from splinter.ports.train_paddle import gpus as gpus
+from splinter.ports.train_paddle import seed as seed
 
 from . import cases, config, data, metric
 from .config import chosen_head, read_checkpoint
@@ -42,11 +44,6 @@ def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False):
     return MODELS[mode].from_pretrained(folder, **changes)
 
 
-def gpus() -> int:
-    """How many GPUs this Paddle can use."""
-    return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
-
-
 def open_model(folder: Path, mode: str, head: str, device: str = "auto"):
     """A model for work, with the dropout of its configuration; QNLI's two classes where its head is fresh."""
     if device != "auto":
@@ -58,11 +55,6 @@ def open_model(folder: Path, mode: str, head: str, device: str = "auto"):
 def save(model, folder: Path, source: Path) -> None:
     """Write the model with the vocabulary of `source`."""
     model.save_pretrained(folder, source)
-
-
-def seed(number: int) -> None:
-    """Seed what a fresh head is drawn from."""
-    paddle.seed(number)
 
 
 def forward(model, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
@@ -79,12 +71,6 @@ def loss(model, outputs: Mapping[str, paddle.Tensor], batch: Mapping[str, paddle
 def decayed(names: Iterable[str]) -> list[str]:
     """All but biases, those of the scores included, and LayerNorm weights; by structured name."""
     return [name for name in names if not name.endswith("bias") and not name.endswith("layer_norm.weight")]
-
-
-def rates(features: int, recipe: Recipe) -> list[float]:
-    """The learning rate of each update, and of 25 beyond the last."""
-    plan = recipes.plan(features, recipe)
-    return [recipes.rate(plan, recipe.learning_rate, k) for k in range(plan.updates + 25)]
 
 
 def trainer(model, recipe: Recipe) -> PaddleTrainer:
@@ -168,7 +154,7 @@ def side(mode: str) -> Side:
         optimizer=AdamW,
         decayed=decayed,
         hyperparameters=lambda: asdict(config.RECIPES[mode]),
-        rates=rates,
+        rates=recipes.rates,
         data=lambda source: columns(source, mode),
         metric=scores,
         train=lambda folder, dtype: train(folder, mode, dtype),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,7 +98,9 @@ def write_random(folder: Path, config: JointConfig, seed: int, vocabulary: Path 
 @functools.cache
 def tiny() -> Path:
     """The embedded checkpoint: 2 layers, width 64, the shipped vocabulary and labels, seed 0."""
-    return write_random(_scratch("tiny"), tiny_config(), seed=0, vocabulary=SAMPLE / "vocab.txt", std=0.15)
+    return write_random(
+        checkpoint.scratch("jointbert-tiny"), tiny_config(), seed=0, vocabulary=SAMPLE / "vocab.txt", std=0.15
+    )
 
 
 @functools.cache
@@ -110,13 +110,7 @@ def base() -> Path:
         vocabulary = datasets.find("vocab/bert-base-uncased-vocab.txt")
     except datasets.DataMissing:
         vocabulary = None
-    return write_random(_scratch("base"), base_config(), seed=0, vocabulary=vocabulary, std=0.04)
-
-
-def _scratch(name: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=f"jointbert-{name}-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder / name
+    return write_random(checkpoint.scratch("jointbert-base"), base_config(), seed=0, vocabulary=vocabulary, std=0.04)
 
 
 # -- batches ----------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from torch import nn
 from torchcrf import CRF
 from transformers import BertConfig, BertModel
@@ -24,7 +23,9 @@ from splinter.align.weights import save_safetensors
 from splinter.ports import recipe as recipes
 from splinter.ports.checkpoint import WEIGHTS, CheckpointError
 from splinter.ports.recipe import Recipe
-from splinter.ports.train_torch import AdamW, TorchTrainer
+from splinter.ports.train_torch import AdamW, TorchTrainer, linear_rates
+from splinter.ports.train_torch import gpus as gpus
+from splinter.ports.train_torch import seed as seed
 
 from . import cases
 from . import config as configs
@@ -130,11 +131,6 @@ def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) ->
     return _build(folder, "pretrained", fresh, use_crf=mode == "crf", **changes)
 
 
-def gpus() -> int:
-    """How many GPUs this torch can use."""
-    return torch.cuda.device_count()
-
-
 def open_model(folder: Path, heads: str, device: str = "auto", repeated: bool = False, **changes: Any) -> JointBERT:
     """A model for work, with the dropout of its configuration; on a GPU where there is one.
 
@@ -155,11 +151,6 @@ def save(model: JointBERT, folder: Path, source: Path) -> None:
     shapes = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
     save_safetensors(folder / WEIGHTS, shapes, lambda: iter(arrays.items()))
     configs.write_companions(folder, model.config, source)
-
-
-def seed(number: int) -> None:
-    """Seed what fresh heads are drawn from."""
-    torch.manual_seed(number)
 
 
 def forward(model: JointBERT, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -201,19 +192,6 @@ def hyperparameters() -> dict[str, float]:
         "weight_decay": 0.0,
         "max_norm": 1.0,
     }
-
-
-def rates(features: int, recipe: Recipe) -> list[float]:
-    """What transformers' linear schedule gives each update, and 25 beyond the last."""
-    total = -(-features // recipe.batch_size) * recipe.epochs
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
-    schedule = transformers.get_linear_schedule_with_warmup(optimizer, int(total * recipe.warmup), total)
-    used = []
-    for _ in range(total + 25):
-        used.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return used
 
 
 def trainer(model: JointBERT, recipe: Recipe) -> TorchTrainer:
@@ -309,7 +287,7 @@ def side(mode: str) -> Side:
         optimizer=AdamW,
         decayed=decayed,
         hyperparameters=hyperparameters,
-        rates=rates,
+        rates=linear_rates,
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
         train=lambda folder, dtype: train(folder, mode, dtype),

@@ -18,6 +18,8 @@ from splinter.ports import recipe as recipes
 from splinter.ports.recipe import Recipe
 from splinter.ports.text import WordPieces
 from splinter.ports.train_paddle import AdamW, PaddleTrainer
+from splinter.ports.train_paddle import gpus as gpus
+from splinter.ports.train_paddle import seed as seed
 
 from . import cases, data, metric
 from .config import RECIPE, read_checkpoint
@@ -41,11 +43,6 @@ def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) ->
     return JointBert.from_pretrained(folder, **changes)
 
 
-def gpus() -> int:
-    """How many GPUs this Paddle can use."""
-    return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
-
-
 def open_model(folder: Path, heads: str, device: str = "auto", repeated: bool = False, **changes: Any) -> JointBert:
     """A model for work, with the dropout of its configuration.
 
@@ -65,11 +62,6 @@ def open_model(folder: Path, heads: str, device: str = "auto", repeated: bool = 
 def save(model: JointBert, folder: Path, source: Path) -> None:
     """Write the model with the vocabulary of `source`."""
     model.save_pretrained(folder, source)
-
-
-def seed(number: int) -> None:
-    """Seed what fresh heads are drawn from."""
-    paddle.seed(number)
 
 
 def forward(model: JointBert, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
@@ -96,12 +88,6 @@ def decayed(names: Iterable[str]) -> list[str]:
     on which a rule about names decays everything or nothing.
     """
     return [name for name in names if not name.endswith(".bias") and not name.endswith("norm.weight")]
-
-
-def rates(features: int, recipe: Recipe) -> list[float]:
-    """The learning rate of each update, and of 25 beyond the last."""
-    plan = recipes.plan(features, recipe)
-    return [recipes.rate(plan, recipe.learning_rate, k) for k in range(plan.updates + 25)]
 
 
 def trainer(model: JointBert, recipe: Recipe) -> PaddleTrainer:
@@ -194,7 +180,7 @@ def side(mode: str) -> Side:
         optimizer=AdamW,
         decayed=decayed,
         hyperparameters=lambda: asdict(RECIPE),
-        rates=rates,
+        rates=recipes.rates,
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
         train=lambda folder, dtype: train(folder, mode, dtype),

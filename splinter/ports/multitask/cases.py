@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -93,7 +91,7 @@ def write_random(folder: Path, config: MultitaskConfig, seed: int, vocabulary: P
 @functools.cache
 def tiny() -> Path:
     """The embedded checkpoint: 2 layers, width 64, the shipped vocabulary, seed 0."""
-    return write_random(_scratch("tiny"), TINY, seed=0, vocabulary=SAMPLE / "vocab.txt", std=0.15)
+    return write_random(checkpoint.scratch("multitask-tiny"), TINY, seed=0, vocabulary=SAMPLE / "vocab.txt", std=0.15)
 
 
 @functools.cache
@@ -103,13 +101,7 @@ def base() -> Path:
         vocabulary = datasets.find("vocab/bert-base-uncased-vocab.txt")
     except datasets.DataMissing:
         vocabulary = None
-    return write_random(_scratch("base"), BASE, seed=0, vocabulary=vocabulary)
-
-
-def _scratch(name: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=f"splinter-multitask-{name}-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder / name
+    return write_random(checkpoint.scratch("multitask-base"), BASE, seed=0, vocabulary=vocabulary)
 
 
 # -- batches ----------------------------------------------------------------------------------------------

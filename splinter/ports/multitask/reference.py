@@ -24,6 +24,8 @@ from splinter.ports import recipe as recipes
 from splinter.ports.checkpoint import WEIGHTS
 from splinter.ports.recipe import Recipe
 from splinter.ports.train_torch import AdamW, TorchTrainer
+from splinter.ports.train_torch import gpus as gpus
+from splinter.ports.train_torch import seed as seed
 
 from . import cases
 from . import config as configs
@@ -132,11 +134,6 @@ def load(
     return made.eval()
 
 
-def gpus() -> int:
-    """How many GPUs this torch can use."""
-    return torch.cuda.device_count()
-
-
 def open_model(
     folder: Path, head: str, device: str = "auto", repeated: bool = False, frozen: bool = False, **changes: Any
 ) -> Twin:
@@ -164,11 +161,6 @@ def save(made: Twin, folder: Path, source: Path) -> None:
 def checkpoint_order(config: MultitaskConfig) -> list[str]:
     """Names of a checkpoint's tensors."""
     return list(configs.shapes(config))
-
-
-def seed(number: int) -> None:
-    """Seed what fresh heads are drawn from."""
-    torch.manual_seed(number)
 
 
 def forward(made: Twin, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

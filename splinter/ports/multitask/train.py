@@ -18,6 +18,8 @@ from splinter.align.port import Side
 from splinter.ports import recipe as recipes
 from splinter.ports.recipe import Recipe
 from splinter.ports.train_paddle import AdamW, PaddleTrainer
+from splinter.ports.train_paddle import gpus as gpus
+from splinter.ports.train_paddle import seed as seed
 
 from . import cases, data, metric, model
 from .config import TASKS, read_checkpoint
@@ -45,11 +47,6 @@ def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False, fr
     return made
 
 
-def gpus() -> int:
-    """How many GPUs this Paddle can use."""
-    return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
-
-
 def open_model(folder: Path, head: str, device: str = "auto", repeated: bool = False, frozen: bool = False, **changes):
     """A model for work, with the dropout of its configuration.
 
@@ -72,11 +69,6 @@ def save(made: MultitaskBert, folder: Path, source: Path) -> None:
     made.save_pretrained(folder, source)
 
 
-def seed(number: int) -> None:
-    """Seed what fresh heads are drawn from."""
-    paddle.seed(number)
-
-
 def forward(made: MultitaskBert, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
     """The outputs of every task in the batch."""
     return made(batch)
@@ -90,12 +82,6 @@ def loss(made: MultitaskBert, outputs: Mapping[str, paddle.Tensor], batch: Mappi
 def decayed(names: Iterable[str]) -> list[str]:
     """All matrices: neither biases nor LayerNorm weights decay."""
     return [name for name in names if not name.endswith(".bias") and not name.endswith("norm.weight")]
-
-
-def rates(features: int, recipe: Recipe) -> list[float]:
-    """The learning rate of each update, and of 25 beyond the last."""
-    plan = recipes.plan(features, recipe)
-    return [recipes.rate(plan, recipe.learning_rate, k) for k in range(plan.updates + 25)]
 
 
 def trainer(made: MultitaskBert, recipe: Recipe) -> PaddleTrainer:
@@ -160,7 +146,7 @@ def side(mode: str, frozen: bool = False) -> Side:
         optimizer=AdamW,
         decayed=decayed,
         hyperparameters=lambda: asdict(cases.recipe()),
-        rates=rates,
+        rates=recipes.rates,
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, mode),
         train=lambda folder, dtype: train(folder, mode, dtype, frozen),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +78,9 @@ def write_random(
 @functools.cache
 def tiny() -> Path:
     """The embedded checkpoint: 2 layers, width 64, the shipped vocabulary, seed 0."""
-    return write_random(_scratch("tiny"), TINY, seed=0, vocabulary=SAMPLE / "vocab.txt", logits=60.0, std=0.15)
+    return write_random(
+        checkpoint.scratch("tiny"), TINY, seed=0, vocabulary=SAMPLE / "vocab.txt", logits=60.0, std=0.15
+    )
 
 
 @functools.cache
@@ -90,13 +90,7 @@ def base() -> Path:
         vocabulary = datasets.find("vocab/bert-base-cased-vocab.txt")
     except datasets.DataMissing:
         vocabulary = None
-    return write_random(_scratch("base"), BASE, seed=0, vocabulary=vocabulary, logits=700.0)
-
-
-def _scratch(name: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=f"splinter-{name}-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder / name
+    return write_random(checkpoint.scratch("base"), BASE, seed=0, vocabulary=vocabulary, logits=700.0)
 
 
 # -- batches ----------------------------------------------------------------------------------------------

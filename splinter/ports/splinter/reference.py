@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from torch import nn
 from transformers import BertConfig, BertModel, SplinterForPreTraining, SplinterForQuestionAnswering
 from transformers.activations import ACT2FN
@@ -25,7 +24,9 @@ from splinter.align.weights import save_safetensors
 from splinter.ports import recipe as recipes
 from splinter.ports.checkpoint import WEIGHTS, CheckpointError
 from splinter.ports.recipe import Recipe
-from splinter.ports.train_torch import AdamW, TorchTrainer
+from splinter.ports.train_torch import AdamW, TorchTrainer, linear_rates
+from splinter.ports.train_torch import gpus as gpus
+from splinter.ports.train_torch import seed as seed
 
 from . import cases
 from . import config as configs
@@ -175,11 +176,6 @@ def load(
     return model.eval()
 
 
-def gpus() -> int:
-    """How many GPUs this torch can use."""
-    return torch.cuda.device_count()
-
-
 def open_model(folder: Path, mode: str, head: str, device: str = "auto", repeated: bool = False):
     """A model for work, with the dropout of its configuration; on a GPU where there is one.
 
@@ -217,11 +213,6 @@ def save(model: nn.Module, folder: Path, source: Path) -> None:
     shapes = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
     save_safetensors(folder / WEIGHTS, shapes, lambda: iter(arrays.items()))
     configs.write_companions(folder, config, source)
-
-
-def seed(number: int) -> None:
-    """Seed what a fresh head is drawn from."""
-    torch.manual_seed(number)
 
 
 def forward(model: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -305,22 +296,6 @@ def hyperparameters() -> dict[str, float]:
         "weight_decay": 0.0,
         "max_norm": 1.0,
     }
-
-
-def rates(features: int, recipe: Recipe) -> list[float]:
-    """What transformers' linear schedule gives each update, and 25 beyond the last."""
-    per_epoch = -(-features // recipe.batch_size)
-    total, epochs = per_epoch * recipe.epochs, recipe.epochs
-    if total < recipe.min_steps:
-        total, epochs = recipe.min_steps, recipe.min_steps // per_epoch + 1
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
-    schedule = transformers.get_linear_schedule_with_warmup(optimizer, int(total * recipe.warmup), total)
-    used = []
-    for _ in range(epochs * per_epoch + 25):
-        used.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return used
 
 
 def trainer(model: nn.Module, recipe: Recipe) -> TorchTrainer:
@@ -416,7 +391,7 @@ def side(mode: str, task: str = "answering") -> Side:
         optimizer=AdamW,
         decayed=decayed,
         hyperparameters=hyperparameters,
-        rates=rates,
+        rates=linear_rates,
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
         train=lambda folder, dtype: train(folder, mode, dtype),

@@ -18,6 +18,8 @@ from splinter.align.port import Side
 from splinter.ports import recipe as recipes
 from splinter.ports.recipe import Recipe
 from splinter.ports.train_paddle import AdamW, PaddleTrainer
+from splinter.ports.train_paddle import gpus as gpus
+from splinter.ports.train_paddle import seed as seed
 
 from . import cases, data, metric
 from .config import read_checkpoint
@@ -45,11 +47,6 @@ def load(folder: Path, mode: str, task: str = "answering", dropout: bool = False
     return MODELS[task].from_pretrained(folder, mode=mode, **changes)
 
 
-def gpus() -> int:
-    """How many GPUs this Paddle can use."""
-    return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
-
-
 def open_model(folder: Path, mode: str, head: str, device: str = "auto", repeated: bool = False):
     """A model for work, with the dropout of its configuration.
 
@@ -67,11 +64,6 @@ def open_model(folder: Path, mode: str, head: str, device: str = "auto", repeate
 def save(model, folder: Path, source: Path) -> None:
     """Write the model with the vocabulary of `source`."""
     model.save_pretrained(folder, source)
-
-
-def seed(number: int) -> None:
-    """Seed what a fresh head is drawn from."""
-    paddle.seed(number)
 
 
 def forward(model, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
@@ -95,12 +87,6 @@ def decayed(names: Iterable[str]) -> list[str]:
     on which a rule about names decays everything or nothing.
     """
     return [name for name in names if not name.endswith(".bias") and not name.endswith("norm.weight")]
-
-
-def rates(features: int, recipe: Recipe) -> list[float]:
-    """The learning rate of each update, and of 25 beyond the last."""
-    plan = recipes.plan(features, recipe)
-    return [recipes.rate(plan, recipe.learning_rate, k) for k in range(plan.updates + 25)]
 
 
 def trainer(model, recipe: Recipe) -> PaddleTrainer:
@@ -179,7 +165,7 @@ def side(mode: str, task: str = "answering") -> Side:
         optimizer=AdamW,
         decayed=decayed,
         hyperparameters=lambda: asdict(Recipe()),
-        rates=rates,
+        rates=recipes.rates,
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
         train=lambda folder, dtype: train(folder, mode, dtype),
