@@ -109,7 +109,7 @@ def _funnel(task: str, title: str, seed: int, files: tuple[str, str], head: tupl
 def _multitask() -> Experiment:
     """Heads on a frozen encoder, then everything; the paraphrase head compares, for want of Quora's full data."""
     shared = ("--system", "multitask", "--framework", "{framework}")
-    data = ("--train", "{data}/cs224n", "--dev-rows", "2000", "--steps-per-epoch", "200", "--epochs", "2")
+    data = ("--train", "{data}/cs224n", "--dev-rows", "2000", "--steps-per-epoch", "150", "--epochs", "2")
     recipe = (*data, "--batch-size", "16", "--seed", "{seed}", "--save-every", "100")
     quora = ("{data}/cs224n/quora-train-subset.csv.gz", "{data}/cs224n/qqp-train-sample.csv")
     heads, model = "{work}/heads", "{work}/model"

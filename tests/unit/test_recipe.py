@@ -404,3 +404,101 @@ def test_a_finished_run_forgets_its_states(tmp_path):
     (tmp_path / ".step-000006.1.partial").mkdir()
     recipes.forget(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+# Looking at dev data
+
+
+def peaked(trainer, at):
+    """A dev score that is highest after `at` updates."""
+    return lambda: {"score": -abs(trainer.updates - at), "updates": trainer.updates}
+
+
+@pytest.mark.parametrize("at", [4, 8, 16])
+def test_the_best_weights_are_kept_and_restored(tmp_path, at):
+    """
+    A look after each epoch of 4 updates; what is restored is what the run of `at` updates ends with.
+    """
+    trainer = Toy()
+    best = recipes.Best(trainer, peaked(trainer, at), "score", tmp_path)
+    log = fit(trainer, columns(), SHORT, tmp_path, watch=best)
+    assert [entry["step"] for entry in log if "dev" in entry] == [4, 8, 12, 16]
+    assert best.restore() == {"updates": at, "scores": {"score": 0, "updates": at}}
+    shorter = Toy()
+    fit(shorter, columns(), replace(SHORT, max_steps=at))
+    assert np.array_equal(trainer.arrays["weight"], shorter.arrays["weight"])
+    assert [path.name for path in (tmp_path / "best").glob("*.safetensors")] == [f"{at}.safetensors"]
+
+
+def test_looks_may_come_between_epochs_and_always_at_the_end():
+    """
+    Every 5 updates of 16, and after the last.
+    """
+    seen = []
+    fit(Toy(), columns(), SHORT, watch=lambda updates: seen.append(updates) or {}, watch_every=5)
+    assert seen == [5, 10, 15, 16]
+
+
+def test_the_first_of_equal_scores_is_kept_and_no_number_never():
+    """
+    NaN, 1, 1, 0.5: the second look stays.
+    """
+    trainer, scores = Toy(), iter([float("nan"), 1.0, 1.0, 0.5])
+    best = recipes.Best(trainer, lambda: {"score": next(scores)}, "score", None)
+    fit(trainer, columns(), SHORT, watch=best)
+    assert best.restore() == {"updates": 8, "scores": {"score": 1.0}}
+
+
+@pytest.mark.parametrize("at", range(1, 16, 2))
+def test_a_killed_run_finds_the_same_best(tmp_path, at):
+    """
+    Whenever it dies: the log with its dev scores, the weights and the choice are those of a whole run.
+    """
+
+    def watched(trainer, folder, resume=False):
+        best = recipes.Best(trainer, peaked(trainer, 8), "score", folder)
+        return fit(trainer, columns(), SHORT, folder, resume, save_every=3, watch=best), best
+
+    whole, best = watched(one := Toy(), tmp_path / "whole")
+    with pytest.raises(Killed):
+        watched(Toy(die_at=at), tmp_path / "killed")
+    log, again = watched(other := Toy(), tmp_path / "killed", resume=True)
+    assert plain(log) == plain(whole)
+    assert (again.restore(), other.arrays["weight"].tolist()) == (best.restore(), one.arrays["weight"].tolist())
+
+
+def test_a_constant_schedule_climbs_and_stays():
+    """
+    Warm-up to the peak as ever; the last rate, and those beyond, are the peak.
+    """
+    recipe = replace(SHORT, schedule="constant", warmup=0.25)
+    assert recipes.rates(10, recipe)[:6] == [0.0, 0.125, 0.25, 0.375, 0.5, 0.5]
+    assert set(recipes.rates(10, recipe)[4:]) == {0.5}
+
+
+def test_a_feed_brings_its_own_batches(tmp_path):
+    """
+    Data that is more than one table: the run asks for batches from where it stands, and for what identifies the data.
+    """
+
+    class Feed:
+        plan = plan(10, SHORT)
+
+        def __init__(self, about=1):
+            self.told = {"data": about}
+
+        def about(self):
+            return self.told
+
+        def batches(self, start):
+            for update in range(start, self.plan.updates):
+                yield {"x": np.array([float(update)])}, lambda update=update: [f"batch {update}"]
+
+    with pytest.raises(Killed):
+        fit(Toy(die_at=7), Feed(), SHORT, tmp_path, save_every=3)
+    with pytest.raises(CheckpointError, match="data was 1, now 2"):
+        fit(Toy(), Feed(2), SHORT, tmp_path, resume=True)
+    log = fit(Toy(), Feed(), SHORT, tmp_path, resume=True)
+    assert [entry["loss"] for entry in log] == list(map(float, range(16)))
+    with pytest.raises(TrainingError, match="the batch was batch 3"):
+        fit(Toy(loss_of=lambda x: float("nan") if x == 3 else x), Feed(), SHORT)

@@ -320,7 +320,7 @@ def model_inputs(columns: Arrays, labels: bool = False) -> dict[str, np.ndarray]
 def training_recipe(folder: Path) -> Recipe:
     """A short few-shot run; steps large enough that the tiny model really learns in them."""
     small = read_checkpoint(folder)[0].hidden_size < 256
-    return Recipe(learning_rate=1e-3, epochs=4, min_steps=0) if small else Recipe(epochs=1, min_steps=0)
+    return Recipe(learning_rate=2e-3, epochs=2, min_steps=0) if small else Recipe(epochs=1, min_steps=0)
 
 
 def training_record(log: list[dict[str, float]], decoded: Arrays, dtype: str) -> dict[str, np.ndarray]:
