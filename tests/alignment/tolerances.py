@@ -197,8 +197,8 @@ TOLERANCES = {
             "float32": Tolerance(atol=0.0, rtol=2e-5, why="24 updates, differences of backward grow: seen 1.2e-6"),
         },
         "splinter": {
-            "float64": Tolerance(atol=0.0, rtol=1e-10, why="24 updates, differences of backward grow: seen 6.1e-13"),
-            "float32": Tolerance(atol=0.0, rtol=2e-5, why="24 updates, differences of backward grow: seen 1.2e-6"),
+            "float64": Tolerance(atol=0.0, rtol=1e-10, why="12 updates, differences of backward grow: seen 6.1e-13"),
+            "float32": Tolerance(atol=0.0, rtol=2e-5, why="12 updates, differences of backward grow: seen 1.5e-6"),
             "float64/base": Tolerance(atol=0.0, rtol=1e-8, why="as backward at base size, update after update"),
             "float32/base": Tolerance(atol=0.0, rtol=5e-3, why="as backward at base size, update after update"),
         },
