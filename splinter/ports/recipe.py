@@ -249,7 +249,8 @@ def fit(
             "seconds": round(time.perf_counter() - began, 4),
         }
         if watch is not None and (done % (watch_every or schedule.per_epoch) == 0 or done == schedule.updates):
-            entry["dev"] = dict(watch(done))
+            # JSON has no nan (an undefined correlation)
+            entry["dev"] = {k: None if v != v else v for k, v in watch(done).items()}
         log.append(entry)
         if folder is not None:
             with open(folder / LOG, "a", encoding="utf-8") as file:
@@ -288,12 +289,12 @@ class Best:
     def __call__(self, updates: int) -> Mapping[str, Any]:
         scores = self.evaluate()
         if not self.kept or self._value(scores) > self._value(self.kept["scores"]):
-            self._keep({"updates": updates, "scores": dict(scores)})
+            self._keep({"updates": updates, "scores": {k: None if v != v else v for k, v in scores.items()}})
         return scores
 
     def _value(self, scores: Mapping[str, Any]) -> float:
         value = scores[self.key]
-        return value if value == value else -math.inf  # any score is better than none (nan)
+        return -math.inf if value is None or value != value else value  # any score is better than none
 
     def _keep(self, kept: dict[str, Any]) -> None:
         weights = {n: a for n, a in self.trainer.state().items() if not n.startswith(("moment1/", "moment2/"))}

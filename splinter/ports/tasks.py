@@ -93,7 +93,7 @@ def finetune(
         UsageError: the folder holds a model, or a finished run with other options.
         CheckpointError, TrainingError: see `recipe.fit`.
     """
-    asked = {"recipe": asdict(hyper), "framework": settings.framework, **asked}
+    asked = {"recipe": asdict(hyper), "framework": settings.framework, "model": settings.model, **asked}
     if resume and (output / RECORD).exists():
         return _finished(output, asked, say)
     if not (resume and (output / recipe.LOG).exists()):  # killed while it wrote its model: weights, but no record
@@ -111,7 +111,7 @@ def finetune(
         resume,
         save_every,
         progress=settings.progress,
-        about={"framework": settings.framework, **run.about},
+        about={"framework": settings.framework, "model": settings.model, **run.about},
         watch=run.best,
         watch_every=run.watch_every,
     )
@@ -122,7 +122,6 @@ def finetune(
     run.save(output)
     record = {
         "task": "finetune",
-        "model": settings.model,
         **run.details,
         **asked,
         **chosen,
@@ -159,7 +158,7 @@ def backend(system: str, framework: str) -> Any:
     except ImportError as error:
         raise UsageError(
             f"--framework {framework} needs {error.name or error}, which is not installed; "
-            "pip install 'splinter[align]' for torch, 'splinter' for Paddle"
+            "in a clone of the project: pip install '.[align]' for torch, '.' for Paddle"
         ) from None
 
 

@@ -15,6 +15,16 @@ BARS = {"multitask": {"sentiment": 39.1, "paraphrase": 76.4, "similarity": 45.4}
 """Scores in points that both frameworks must exceed: those of the earlier design's note."""
 
 
+MARGINS = {
+    # dropout off, the same first weights: what differs is rounding, grown through some hundred updates of float32
+    "funnel-qnli": 2.0,
+    "funnel-squad2": 2.0,
+    # dropout on, new heads drawn by each framework: other numbers of the same law
+    "multitask": 5.0,
+}
+"""How far two single runs may be apart, in points."""
+
+
 @pytest.mark.parametrize("name", list(EXPERIMENTS))
 def test_training_record_is_complete(name):
     """Every seed in every framework stands in results/, once, with its commands, versions and scores."""
@@ -34,9 +44,12 @@ def test_training_record_is_complete(name):
 
 @pytest.mark.parametrize("name", list(EXPERIMENTS))
 def test_training_agrees_in_both_frameworks(name):
-    """Over the recorded seeds, no difference between the frameworks that its 95 % interval excludes."""
+    """No difference between the frameworks that the 95 % interval of the seeds excludes; of a single seed, none
+    beyond the margin."""
     for heading, one in experiments.compared(name).items():
         assert experiments.verdict(one) != "different", f"{name}, {heading}: {one}"
+        if one["interval"] is None:
+            assert abs(one["difference"]) <= MARGINS[name], f"{name}, {heading}: {one}"
 
 
 @pytest.mark.parametrize("name", list(BARS))

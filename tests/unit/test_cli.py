@@ -488,7 +488,7 @@ def test_align_without_its_extra_says_what_to_install(monkeypatch, capsys):
     """
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert cli.main(["align"]) == 2
-    assert "pip install 'splinter[align]'" in capsys.readouterr().err
+    assert "pip install '.[align]'" in capsys.readouterr().err
 
 
 def test_align_does_not_report_an_older_run(tmp_path, monkeypatch, capsys):

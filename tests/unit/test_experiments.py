@@ -97,6 +97,16 @@ def test_without_its_data_an_experiment_says_so(toy, monkeypatch, tmp_path):
     assert calls == []
 
 
+def test_one_folder_must_hold_everything_under_its_very_name(toy, monkeypatch, tmp_path):
+    """
+    A file in another folder, or packed where the command names it plain, would fail in the command.
+    """
+    assert experiments.find_data(TOY) == tmp_path / "data"
+    (tmp_path / "data" / "toy" / "train.tsv").rename(tmp_path / "data" / "toy" / "train.tsv.gz")
+    with pytest.raises(datasets.DataMissing, match=r"no data folder holds all of toy/train\.tsv"):
+        experiments.find_data(TOY)
+
+
 def test_comparison_by_hand(toy, tmp_path):
     """
     Paired by seed: torch 80, paddle 85, a difference of 5 in each pair, so its interval is 0.

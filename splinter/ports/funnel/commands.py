@@ -32,7 +32,7 @@ TEXTS = {
         "  splinter convert --system funnel vocab.txt tiny --from-scratch small --set d_model=128 n_head=2 d_inner=512",
     ),
     "finetune": Text(
-        f"By the recipe of the authors' examples unless told otherwise.\n\n{FILES}\n\n{PADDING}",
+        f"By the recipe of docs/funnel.md unless told otherwise.\n\n{FILES}\n\n{PADDING}",
         "splinter finetune --system funnel --model funnel-small --train qnli/train.tsv --output qnli-run",
     ),
     "evaluate": Text(

@@ -330,5 +330,5 @@ RECIPES = {
     "classification": Recipe(learning_rate=2e-5, epochs=3, min_steps=0, batch_size=32, epsilon=1e-6),
     "answering": Recipe(learning_rate=3e-5, epochs=2, min_steps=0, batch_size=16, epsilon=1e-6),
 }
-"""Fine-tuning by mode: warm-up 10 %, linear to 0, clipped at 1, no decay; rates and sizes of the authors' PyTorch
-example for QNLI and of their SQuAD settings, at a batch that fits one GPU."""
+"""Fine-tuning by mode: warm-up 10 %, linear to 0, clipped at 1, no decay. Rate, batch and epochs for QNLI are those of
+the authors' PyTorch example, the rate for SQuAD that of their TensorFlow script; the rest is decided (docs/funnel.md)."""

@@ -26,7 +26,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from splinter.align.port import Side
 from splinter.align.weights import save_safetensors
 from splinter.ports import recipe as recipes
-from splinter.ports.checkpoint import WEIGHTS
+from splinter.ports.checkpoint import WEIGHTS, CheckpointError
 from splinter.ports.recipe import Recipe
 from splinter.ports.train_torch import AdamW, TorchTrainer, linear_rates
 from splinter.ports.train_torch import gpus as gpus
@@ -82,7 +82,11 @@ def open_model(folder: Path, mode: str, head: str, device: str = "auto"):
     kind = MODELS[mode]
     changes = {"num_labels": 2, "ignore_mismatched_sizes": True} if chosen == "fresh" else {}
     with _quiet():
-        model = kind.from_pretrained(folder, **changes).eval()
+        model, report = kind.from_pretrained(folder, output_loading_info=True, **changes)
+    fresh: tuple[str, ...] = (*configs.HEADS[mode],) if chosen == "fresh" else ()
+    if missing := [name for name in report["missing_keys"] if not name.startswith(fresh)]:
+        raise CheckpointError(f"{folder} lacks the tensor {missing[0]!r}; transformers would leave it random")
+    model.eval()
     if chosen == "fresh":
         (model.classifier if mode == "classification" else model.qa_outputs).apply(model._init_weights)
     model.head = chosen
@@ -162,7 +166,8 @@ def decayed(names: Iterable[str]) -> list[str]:
 
 
 def hyperparameters(mode: str) -> dict[str, float]:
-    """Defaults restated: laiguokun/Funnel-Transformer, pytorch example (QNLI) and tensorflow flags (SQuAD, Adam)."""
+    """The recipes of docs/funnel.md, written a second time. They are decisions of this project: the authors publish
+    none for these tasks in full, and what they use elsewhere differs (see the page)."""
     common = {"warmup": 0.1, "min_steps": 0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-6}
     common |= {"weight_decay": 0.0, "max_norm": 1.0}
     if mode == "classification":

@@ -182,7 +182,7 @@ def _prepare(settings: Settings, task: str, train_file: Path, hyper: recipe.Reci
 
 
 def _check_length(sizes: Sizes, config: FunnelConfig) -> None:
-    least = 2 ** (len(config.block_sizes) - 1) + 1
+    least = max(5, 2 ** (len(config.block_sizes) - 1) + 1)  # 5: three special tokens and a piece of each text
     if sizes.max_length < least:
         raise UsageError(f"--max-length {sizes.max_length} is too short for {len(config.block_sizes)} blocks: {least}")
 
@@ -385,7 +385,7 @@ def from_scratch(
     output.mkdir(parents=True, exist_ok=True)
     data.write_vocabulary(vocabulary, output / checkpoint.VOCABULARY)
     size = data.Tokenizer(output).size
-    values = {**PUBLISHED[layout].to_dict(), **changes, "vocab_size": size}
+    values = {**asdict(PUBLISHED[layout]), **changes, "vocab_size": size}
     config = config_from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, "--set")
     side.seed(seed)
     kinds = {"qnli": FunnelForSequenceClassification, "squad": FunnelForQuestionAnswering}

@@ -49,7 +49,7 @@ def columns(path, task, vocabulary, longest, collated):
 
 
 def _records(path):
-    with gzip.open(path, "rt") if str(path).endswith(".gz") else open(path) as file:
+    with gzip.open(path, "rt", encoding="utf-8", newline="") if str(path).endswith(".gz") else open(path) as file:
         yield from csv.DictReader(file, delimiter="\t")
 
 

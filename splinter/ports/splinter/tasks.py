@@ -137,7 +137,7 @@ def finetune(
     def prepare() -> tasks.Run:
         return _prepare(settings, train_file, hyper, head)
 
-    asked = {"mode": settings.mode or "paper"}
+    asked = {"mode": settings.mode or "paper", "train_file": str(train_file), "sizes": asdict(settings.sizes)}
     return tasks.finetune(settings, output, hyper, prepare, asked, resume, save_every, say)
 
 
