@@ -196,6 +196,7 @@ class Alignment:
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     comparisons: list[Comparison] = field(default_factory=list)
     seconds: float = 0.0
+    missing: tuple[str, ...] = ()
 
     def add(
         self,
@@ -303,7 +304,7 @@ class Alignment:
             "dtype": self.dtype,
             "reference": self.reference,
             "verdict": verdict,
-            "reason": reason,
+            "reason": reason or (f"without {', '.join(self.missing)}: in no data folder" if self.missing else ""),
             "values": self.values,
             "worst": None
             if worst is None

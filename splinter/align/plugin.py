@@ -247,6 +247,10 @@ class Recorder:
 
             terminalreporter.section("alignment")
             terminalreporter.write_line(matrix({"schema": 1, "environment": {}, "results": self.results}))
+            for result in self.results:
+                if result["verdict"] == "passed" and result["reason"]:
+                    case = f"{result['step']}/{result['system']} ({result['mode']})"
+                    terminalreporter.write_line(f"{case}: passed {result['reason']}")
             terminalreporter.write_line(f"written to {self.path}")
 
 

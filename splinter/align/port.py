@@ -109,6 +109,8 @@ class Port:
         steps: which of the eleven apply.
         checkpoints: name -> function that returns the folder; the first is the one that is always aligned.
         fetch: (name or folder) -> folder, for a checkpoint that the caller names.
+        missing: (step, mode) -> names of data sources that the step would read and that are not to be had now; they
+            are in its record.
     """
 
     name: str
@@ -128,6 +130,7 @@ class Port:
     steps: tuple[str, ...]
     checkpoints: Mapping[str, Callable[[], Path]]
     fetch: Callable[[str], Path]
+    missing: Callable[[str, str], Sequence[str]] = lambda step, mode: ()
 
 
 class SelfComparison(ValueError):

@@ -91,6 +91,7 @@ def _columns(pair: Pair, step: str) -> Alignment:
     alignment = pair.alignment(step, "exact")
     for source in pair.port.data_sources(step, pair.mode):
         alignment.add_all(f"{source}/", pair.theirs.data(source), pair.ours.data(source), exact=True)
+    alignment.missing = tuple(pair.port.missing(step, pair.mode))
     return alignment
 
 

@@ -229,6 +229,25 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, lambda file: file.write(text), "w")
 
 
+def write_companions(
+    folder: Path, values: Mapping[str, Any], source: Path | None, tokenizer: str, lower_case: bool
+) -> None:
+    """Write what lies beside the weights.
+
+    Args:
+        values: of config.json.
+        source: folder to take the vocabulary and the tokenizer's settings from.
+        tokenizer, lower_case: the settings where `source` has none.
+    """
+    write_json(folder / CONFIG, values)
+    if source is not None and source.resolve() != folder.resolve():
+        for name in (VOCABULARY, TOKENIZER_CONFIG):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+    if not (folder / TOKENIZER_CONFIG).is_file():
+        write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": tokenizer, "do_lower_case": lower_case})
+
+
 def scratch(name: str) -> Path:
     """A folder that is not there yet, in a temporary one that goes when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix=f"splinter-{name}-"))
@@ -245,5 +264,6 @@ __all__ = [
     "read_json",
     "resolve",
     "scratch",
+    "write_companions",
     "write_json",
 ]

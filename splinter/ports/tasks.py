@@ -23,6 +23,7 @@ import numpy as np
 from splinter import runtime
 
 from . import checkpoint, recipe
+from .text import VocabularyError, WordPieces
 
 RECORD = "training.json"
 """Written last: a folder that holds it holds a finished run."""
@@ -160,6 +161,31 @@ def backend(system: str, framework: str) -> Any:
             f"--framework {framework} needs {error.name or error}, which is not installed; "
             "in a clone of the project: pip install '.[align]' for torch, '.' for Paddle"
         ) from None
+
+
+PADDED_ROWS = 128
+"""Fewer rows than this beyond the vocabulary are taken for padding of the matrix; more are another vocabulary."""
+
+
+def check_vocabulary(pieces: WordPieces, rows: int, tokens: Mapping[str, int]) -> None:
+    """A vocabulary that fits the model.
+
+    Args:
+        rows: of the model's word embedding.
+        tokens: role of a special token -> its id in the configuration.
+
+    Raises:
+        VocabularyError: another size, or a special token elsewhere.
+    """
+    way_out = "take the vocab.txt that came with the checkpoint"
+    if not rows - PADDED_ROWS < pieces.size <= rows:
+        raise VocabularyError(f"{pieces.path} has {pieces.size} pieces, the model's embedding {rows} rows; {way_out}")
+    for name, wanted in tokens.items():
+        if (there := getattr(pieces, name)) != wanted:
+            raise VocabularyError(
+                f"{pieces.path} has the {name} token on line {there} (from 0), {name}_token_id in {checkpoint.CONFIG} "
+                f"is {wanted}; {way_out}"
+            )
 
 
 def check_device(side: Any, device: str) -> str:

@@ -39,7 +39,10 @@ def red(port, step: str, mode: str, dtype: str) -> str:
     row = TOLERANCES[step][port.name]
     tolerance = row[dtype] if isinstance(row, dict) else row
     pair = Pair(port, mode, "tiny", port.checkpoints["tiny"](), dtype)
-    alignment = getattr(steps, step)(pair).judge(tolerance)
+    try:
+        alignment = getattr(steps, step)(pair).judge(tolerance)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
     return "" if alignment.passed else alignment.message()
 
 

@@ -256,3 +256,18 @@ def test_trim_leaves_enough_padding():
     assert data.trim(columns, 3)["attention_mask"].shape == (2, 32)
     mask[0, :60] = 1
     assert data.trim(columns, 3)["attention_mask"].shape == (2, 64)
+
+
+def test_the_vocabulary_made_from_berts_reads_as_transformers_expects(tmp_path):
+    """
+    The seven renamed lines have the ids of the published tokenizer; everything else stays where it was.
+    """
+    from transformers import FunnelTokenizerFast
+
+    written = data.write_vocabulary(PATH / "vocab.txt", tmp_path / "vocab.txt")
+    tokenizer = FunnelTokenizerFast(str(written))
+    named = ("pad_token", "bos_token", "eos_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    ids = [tokenizer.convert_tokens_to_ids(getattr(tokenizer, name)) for name in named]
+    assert ids == [0, 96, 97, 100, 101, 102, 103]
+    before, after = ((folder / "vocab.txt").read_text(encoding="utf-8").split("\n") for folder in (PATH, tmp_path))
+    assert {number for number, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]} == {*ids}

@@ -308,7 +308,7 @@ def test_weights_that_are_no_numbers_do_not_answer(tmp_path):
     ("change", "message"),
     [
         (lambda lines: lines[:-300], r"has 1748 pieces, the model's embedding 2048 rows"),
-        (lambda lines: ["x", "[PAD]", *lines[2:]], r"has the padding token on line 1"),
+        (lambda lines: ["x", "[PAD]", *lines[2:]], r"has the pad token on line 1"),
         (lambda lines: [line for line in lines if line != "[CLS]"], r"lacks \[CLS\]"),
     ],
     ids=["size", "padding", "special"],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from splinter import datasets
-from splinter.ports.multitask import cases, data
+from splinter.ports.multitask import config, data
 from splinter.ports.multitask.config import TASKS
 from splinter.ports.multitask.data import DataError
 from splinter.ports.multitask.feed import MixedFeed, steps_of_an_epoch
@@ -286,7 +286,7 @@ def sets(pieces):
     return {t: data.load([data.find(SAMPLE, t, "train")], t, pieces).first(rows[t]) for t in TASKS}
 
 
-RECIPE = replace(cases.RECIPE, epochs=2, batch_size=8)
+RECIPE = replace(config.RECIPE, epochs=2, batch_size=8)
 
 
 def test_a_joint_update_sees_a_batch_of_every_task(sets):

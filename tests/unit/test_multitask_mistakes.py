@@ -8,7 +8,7 @@ import pytest
 
 from splinter.align import paddle_side
 from splinter.ports import recipe as recipes
-from splinter.ports.multitask import cases, data, tasks, train
+from splinter.ports.multitask import cases, config, data, tasks, train
 from splinter.ports.multitask.config import TASKS
 from splinter.ports.multitask.feed import MixedFeed
 from splinter.ports.recipe import Recipe
@@ -173,7 +173,7 @@ def test_a_small_set_is_learnt_by_heart(pieces):
     """Too few samples in debugging: 64 pairs, all of them right after 30 passes."""
     files = [data.find(SAMPLE, "paraphrase", split) for split in ("train", "dev")]
     pairs = data.load(files, "paraphrase", pieces).first(64)
-    feed = MixedFeed({"paraphrase": pairs}, dataclasses.replace(cases.RECIPE, epochs=30, learning_rate=1e-3), steps=8)
+    feed = MixedFeed({"paraphrase": pairs}, dataclasses.replace(config.RECIPE, epochs=30, learning_rate=1e-3), steps=8)
     model = train.load(cases.tiny(), "version2")
     recipes.fit(train.trainer(model, feed.recipe), feed, feed.recipe)
     assert tasks.Runner(train, model, "tiny", 64).scores({"paraphrase": pairs})["paraphrase"] > 0.95

@@ -219,7 +219,7 @@ def test_what_a_batch_does_not_use_stays_as_it_is():
     """
     columns = {task: train.columns(f"sample/{task}-train", "version2") for task in TASKS}
     sets = {task: cases.dataset(task, found) for task, found in columns.items()}
-    hyper = replace(cases.RECIPE, learning_rate=1e-3, epochs=1)
+    hyper = replace(config.RECIPE, learning_rate=1e-3, epochs=1)
     feed = MixedFeed(sets, hyper, steps=12, sampling="proportional")
     assert min(feed.seen(12).values()) > 1
     losses, after = [], []

@@ -14,7 +14,7 @@ from splinter import cli
 from splinter.ports import recipe
 from splinter.ports import tasks as common
 from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.multitask import cases, commands, data, tasks
+from splinter.ports.multitask import cases, commands, config, data, tasks
 from splinter.ports.multitask.config import TASKS, read_checkpoint
 from splinter.ports.multitask.tasks import Choices, Files
 from splinter.ports.tasks import Settings, UsageError
@@ -22,7 +22,7 @@ from splinter.sample import PATH
 
 BOTH = pytest.mark.parametrize("framework", ["paddle", "torch"])
 SAMPLE = PATH / "multitask"
-SHORT = replace(cases.RECIPE, learning_rate=1e-3, epochs=2)
+SHORT = replace(config.RECIPE, learning_rate=1e-3, epochs=2)
 CHOICES = Choices(steps=2)
 
 

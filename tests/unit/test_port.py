@@ -1,5 +1,6 @@
 """port.py: two sides of one system, their names translated, their sources hashed."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from splinter.align import Pair, Rule, Side, WeightMap
+from splinter.align import EXACT, Pair, Rule, Side, WeightMap, steps
 from splinter.align.port import MissingFunction, SelfComparison
 
 
@@ -107,3 +108,17 @@ def test_a_function_that_a_side_leaves_out_says_so(name):
     """
     with pytest.raises(MissingFunction, match=f"describes no '{name}', which the step needs"):
         getattr(side(()), name)()
+
+
+def test_a_data_step_names_what_it_did_without():
+    """
+    Real files that are not to be had stand in the record of a step that passed.
+    """
+    pair = toy_pair()
+    read = {"data": lambda source: {"ids": np.arange(3)}}
+    pair.theirs, pair.ours = (dataclasses.replace(one, **read) for one in (pair.theirs, pair.ours))
+    pair.port.data_sources = lambda step, mode: ["sample"]
+    pair.port.missing = lambda step, mode: ["dev-v1.1.json"]
+    alignment = steps.dev_data(pair).judge(EXACT)
+    assert alignment.passed
+    assert alignment.record(EXACT, "passed")["reason"] == "without dev-v1.1.json: in no data folder"

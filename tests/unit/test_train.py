@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from splinter import runtime
-from splinter.align import paddle_side
-from splinter.ports import recipe
+from splinter.align import paddle_side, torch_side
+from splinter.ports import recipe, train_paddle, train_torch
 from splinter.ports.splinter import cases, train
 from splinter.ports.splinter.model import SplinterForQuestionAnswering
 
@@ -70,3 +70,23 @@ def test_decay_reaches_matrices_only():
     assert "bert.encoder.0.inner.weight" in decayed
     assert not any("norm" in name or name.endswith("bias") for name in decayed)
     assert len(decayed) == sum(name.endswith("weight") and "norm" not in name for name in names)
+
+
+@pytest.mark.parametrize("framework", ["paddle", "torch"])
+def test_adamw_ends_where_the_course_says(framework):
+    """1000 updates of a linear regression: the golden weights that CS 224N ships with minBERT's optimizer test."""
+    trained = {"paddle": train_paddle, "torch": train_torch}[framework].AdamW
+    driver = {"paddle": paddle_side, "torch": torch_side}[framework]
+    start = [[-0.00432252, 0.30971584, -0.47518533], [-0.42489460, -0.22236897, 0.15482073]]
+    named = driver.free_parameters({"w": np.array(start, "float32")}, "float64")
+    hyper = recipe.Recipe(epsilon=1e-6, weight_decay=1e-4, max_norm=0.0)
+    optimizer = trained(named, hyper, ["w"])
+    rng = np.random.default_rng(0)
+    for _ in range(1000):
+        x = rng.uniform(size=3)
+        error = driver.to_numpy(named["w"]) @ x - np.array([x[0] + x[1], -x[2]])
+        driver.set_gradients(named, {"w": 2 * np.outer(error, x)}, "float64")
+        optimizer.step(1e-3)
+    golden = [[0.55482787, 0.86665666, 0.07291982], [-0.44724506, -0.2951228, -0.2717272]]
+    # the course's own tolerance; its figures are float32
+    np.testing.assert_allclose(driver.to_numpy(named["w"]), golden, rtol=1e-4, atol=1e-6)

@@ -279,6 +279,12 @@ def data_sources(step: str, mode: str) -> list[str]:
     return found
 
 
+def missing(step: str, mode: str) -> list[str]:
+    """The real files that a data step does without."""
+    found = data_sources(step, mode)
+    return [name for name in REAL[step][mode] if name not in found]
+
+
 def source(name: str) -> Source:
     """What a data source's name stands for: a file, then maybe `short`, `narrow`, `labelled` or `first` (2000)."""
     file, _, how = name.partition(" ")

@@ -6,7 +6,6 @@ Dai, Lai, Yang, Le: Funnel-Transformer, NeurIPS 2020. Names are those of `transf
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -313,15 +312,7 @@ ARCHITECTURES = {
 def write_companions(folder: Path, config: FunnelConfig, kind: str, source: Path | None) -> None:
     """Write what lies beside the weights: config.json, tokenizer settings, and the vocabulary of `source`."""
     values = {"model_type": "funnel", "architectures": [ARCHITECTURES[kind]], **config.to_dict()}
-    checkpoint.write_json(folder / checkpoint.CONFIG, values)
-    if source is not None and source.resolve() != folder.resolve():
-        for name in (checkpoint.VOCABULARY, checkpoint.TOKENIZER_CONFIG):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
-    if not (folder / checkpoint.TOKENIZER_CONFIG).is_file():
-        checkpoint.write_json(
-            folder / checkpoint.TOKENIZER_CONFIG, {"tokenizer_class": "FunnelTokenizer", "do_lower_case": True}
-        )
+    checkpoint.write_companions(folder, values, source, "FunnelTokenizer", lower_case=True)
 
 
 # -- recipes ----------------------------------------------------------------------------------------------
@@ -330,5 +321,5 @@ RECIPES = {
     "classification": Recipe(learning_rate=2e-5, epochs=3, min_steps=0, batch_size=32, epsilon=1e-6),
     "answering": Recipe(learning_rate=3e-5, epochs=2, min_steps=0, batch_size=16, epsilon=1e-6),
 }
-"""Fine-tuning by mode: warm-up 10 %, linear to 0, clipped at 1, no decay. Rate, batch and epochs for QNLI are those of
-the authors' PyTorch example, the rate for SQuAD that of their TensorFlow script; the rest is decided (docs/funnel.md)."""
+"""Fine-tuning by mode: warm-up 10 %, linear to 0, clipped at 1, no decay. Rate, batch and epochs for QNLI are those
+of the authors' PyTorch example, the rate for SQuAD that of their TensorFlow script; docs/funnel.md has the rest."""

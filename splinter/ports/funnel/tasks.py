@@ -22,7 +22,6 @@ from splinter.align.weights import write_whole
 from splinter.ports import checkpoint, recipe, tasks
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.tasks import UsageError
-from splinter.ports.text import VocabularyError
 
 from . import data, metric
 from .config import MODES, PUBLISHED, RECIPES, FunnelConfig, config_from_dict, has_decoder, has_head, read_checkpoint
@@ -31,8 +30,6 @@ TASKS = {"qnli": "classification", "squad": "answering"}
 """Names of the tasks on the command line -> modes."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 LABELS = {"classification": ("labels",), "answering": ("start_positions", "end_positions")}
-PADDED_ROWS = 128
-"""Fewer rows than this beyond the vocabulary are taken for padding of the matrix; more are another vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +94,7 @@ def open_tokenizer(folder: Path, config: FunnelConfig) -> data.Tokenizer:
         VocabularyError: none there, BERT's names of special tokens, or another size than the model's.
     """
     tokenizer = data.Tokenizer(folder)
-    if not config.vocab_size - PADDED_ROWS < tokenizer.size <= config.vocab_size:
-        raise VocabularyError(
-            f"{folder / checkpoint.VOCABULARY} has {tokenizer.size} pieces, the model's embedding {config.vocab_size} "
-            "rows; take the vocab.txt that came with the checkpoint"
-        )
+    tasks.check_vocabulary(tokenizer, config.vocab_size, {})  # a Funnel's configuration names no special token
     return tokenizer
 
 

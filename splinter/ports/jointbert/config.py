@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -158,12 +157,4 @@ def read_checkpoint(
 def write_companions(folder: Path, config: JointConfig, source: Path | None) -> None:
     """Write what lies beside the weights: config.json, tokenizer settings, and the vocabulary of `source`."""
     values = {"model_type": "bert", "architectures": ["JointBERT"], **config.to_dict()}
-    checkpoint.write_json(folder / checkpoint.CONFIG, values)
-    if source is not None and source.resolve() != folder.resolve():
-        for name in (checkpoint.VOCABULARY, checkpoint.TOKENIZER_CONFIG):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
-    if not (folder / checkpoint.TOKENIZER_CONFIG).is_file():
-        checkpoint.write_json(
-            folder / checkpoint.TOKENIZER_CONFIG, {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
-        )
+    checkpoint.write_companions(folder, values, source, "BertTokenizer", lower_case=True)

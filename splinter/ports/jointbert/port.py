@@ -47,4 +47,5 @@ PORT = Port(
     steps=STEPS,
     checkpoints={"tiny": cases.tiny, "base": cases.base},
     fetch=checkpoint.resolve,
+    missing=cases.missing,
 )

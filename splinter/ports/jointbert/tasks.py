@@ -19,13 +19,11 @@ from splinter.align.weights import write_whole
 from splinter.ports import checkpoint, recipe, tasks
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.tasks import UsageError
-from splinter.ports.text import DataError, VocabularyError, WordPieces
+from splinter.ports.text import DataError, WordPieces
 
 from . import data, metric
 from .config import JointConfig, read_checkpoint
 
-PADDED_ROWS = 128
-"""Fewer rows than this beyond the vocabulary are taken for padding of the matrix; more are another vocabulary."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "slot_labels", "intent_labels")
 
 
@@ -47,16 +45,7 @@ def open_pieces(folder: Path, config: JointConfig) -> WordPieces:
         VocabularyError: none there, or it does not fit the model: another size, another padding token.
     """
     pieces = WordPieces(folder, python=True)
-    file, way_out = folder / checkpoint.VOCABULARY, "take the vocab.txt that came with the checkpoint"
-    if not config.vocab_size - PADDED_ROWS < pieces.size <= config.vocab_size:
-        raise VocabularyError(
-            f"{file} has {pieces.size} pieces, the model's embedding {config.vocab_size} rows; {way_out}"
-        )
-    if pieces.pad != config.pad_token_id:
-        raise VocabularyError(
-            f"{file} has the padding token on line {pieces.pad} (from 0), pad_token_id in {checkpoint.CONFIG} is "
-            f"{config.pad_token_id}; {way_out}"
-        )
+    tasks.check_vocabulary(pieces, config.vocab_size, {"pad": config.pad_token_id})
     return pieces
 
 

@@ -18,7 +18,7 @@ from splinter.ports import checkpoint
 from splinter.ports.recipe import Recipe
 from splinter.sample import PATH as SAMPLE
 
-from .config import MODES, TASKS, MultitaskConfig, read_checkpoint, shapes, write_companions
+from .config import MODES, RATES, RECIPE, TASKS, MultitaskConfig, read_checkpoint, shapes, write_companions
 from .data import NAMES, SIDES, Dataset, Tokens
 from .feed import MixedFeed
 
@@ -33,23 +33,6 @@ TINY = MultitaskConfig(
     max_position_embeddings=64,
 )
 BASE = MultitaskConfig()
-
-RECIPE = Recipe(
-    learning_rate=1e-5,
-    warmup=0.0,
-    epochs=10,
-    min_steps=0,
-    batch_size=8,
-    epsilon=1e-6,
-    weight_decay=0.0,
-    max_norm=0.0,
-    seed=11711,
-    schedule="constant",
-)
-"""minBERT's: AdamW in the form of transformers' old one with epsilon 1e-6, constant rate, no clipping, no decay."""
-
-RATES = {"pretrain": 1e-3, "finetune": 1e-5}
-"""Learning rate of each phase."""
 
 
 # -- checkpoints ------------------------------------------------------------------------------------------
@@ -275,6 +258,12 @@ def data_sources(step: str, mode: str) -> list[str]:
             continue
         found.append(name)
     return found
+
+
+def missing(step: str, mode: str) -> list[str]:
+    """The real files that a data step does without."""
+    found = data_sources(step, mode)
+    return [name for name in REAL[step][mode] if name not in found]
 
 
 def source(name: str) -> Source:

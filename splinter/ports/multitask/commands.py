@@ -11,8 +11,7 @@ from typing import Any
 from splinter import options as shared
 from splinter.options import Text
 
-from .cases import RATES, RECIPE
-from .config import CHOICES, TASKS
+from .config import CHOICES, RATES, RECIPE, TASKS
 from .feed import SAMPLING
 
 FILES = """data, a folder of the course's files (tab-separated with a header, plain or .gz):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from splinter.align.weights import Rule, WeightMap
 from splinter.ports import bert, checkpoint
 from splinter.ports.checkpoint import BertConfig, CheckpointError
+from splinter.ports.recipe import Recipe
 
 MODES = ("version1", "version2")
 TASKS = ("sentiment", "paraphrase", "similarity")
@@ -154,12 +154,24 @@ def which_head(asked: str, missing: tuple[str, ...], folder: Path) -> str:
 def write_companions(folder: Path, config: MultitaskConfig, source: Path | None) -> None:
     """Write what lies beside the weights: config.json, tokenizer settings, and the vocabulary of `source`."""
     values = {"model_type": "bert", "architectures": ["MultitaskBert"], **config.to_dict()}
-    checkpoint.write_json(folder / checkpoint.CONFIG, values)
-    if source is not None and source.resolve() != folder.resolve():
-        for name in (checkpoint.VOCABULARY, checkpoint.TOKENIZER_CONFIG):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
-    if not (folder / checkpoint.TOKENIZER_CONFIG).is_file():
-        checkpoint.write_json(
-            folder / checkpoint.TOKENIZER_CONFIG, {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
-        )
+    checkpoint.write_companions(folder, values, source, "BertTokenizer", lower_case=True)
+
+
+# -- recipes ----------------------------------------------------------------------------------------------
+
+RECIPE = Recipe(
+    learning_rate=1e-5,
+    warmup=0.0,
+    epochs=10,
+    min_steps=0,
+    batch_size=8,
+    epsilon=1e-6,
+    weight_decay=0.0,
+    max_norm=0.0,
+    seed=11711,
+    schedule="constant",
+)
+"""minBERT's: AdamW in the form of transformers' old one with epsilon 1e-6, constant rate, no clipping, no decay."""
+
+RATES = {"pretrain": 1e-3, "finetune": 1e-5}
+"""Learning rate of each phase."""

@@ -47,13 +47,11 @@ class MultitaskBert(nn.Layer):
         # of their own: BERT's dropout objects have another rate
         self.sentiment_dropout = nn.Dropout(config.head_dropout_prob)
         self.paraphrase_dropout = nn.Dropout(config.head_dropout_prob)
-        self.frozen = False
 
     def freeze(self) -> None:
         """Only the heads learn from here on. BERT's dropout stays on in training mode, as in minBERT."""
         for parameter in self.bert.parameters():
             parameter.stop_gradient = True
-        self.frozen = True
 
     def encode(self, input_ids, attention_mask):
         """Sentences, each alone: (B, T) integers and (B, T) 1 = token -> (B, D)."""

@@ -152,15 +152,10 @@ def save(made: Twin, folder: Path, source: Path) -> None:
     """Write the model with the vocabulary of `source`."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: parameter.detach().cpu().numpy() for name, parameter in made.named_parameters()}
-    wanted = checkpoint_order(made.config)
+    wanted = list(configs.shapes(made.config))
     shapes = {name: (arrays[name].shape, arrays[name].dtype.name) for name in wanted}
     save_safetensors(folder / WEIGHTS, shapes, lambda: ((name, arrays[name]) for name in wanted))
     configs.write_companions(folder, made.config, source)
-
-
-def checkpoint_order(config: MultitaskConfig) -> list[str]:
-    """Names of a checkpoint's tensors."""
-    return list(configs.shapes(config))
 
 
 def forward(made: Twin, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

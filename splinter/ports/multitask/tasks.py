@@ -26,8 +26,6 @@ from .config import TASKS, MultitaskConfig, read_checkpoint
 from .data import Dataset
 from .feed import MixedFeed, steps_of_an_epoch
 
-PADDED_ROWS = 128
-"""Fewer rows than this beyond the vocabulary are taken for padding of the matrix; more are another vocabulary."""
 CLASSES = {"sst": 5, "cfimdb": 2}
 PREDICTIONS = {
     "sentiment": ("{sentiment}-{split}-output.csv", "Predicted_Sentiment"),
@@ -120,16 +118,7 @@ def open_tokenizer(folder: Path, config: MultitaskConfig) -> text.WordPieces:
         VocabularyError: none there, or it does not fit the model.
     """
     pieces = data.tokenizer(folder)
-    way_out = "take the vocab.txt that came with the checkpoint"
-    if not config.vocab_size - PADDED_ROWS < pieces.size <= config.vocab_size:
-        raise data.VocabularyError(
-            f"{pieces.path} has {pieces.size} pieces, the model's embedding {config.vocab_size} rows; {way_out}"
-        )
-    if pieces.pad != config.pad_token_id:
-        raise data.VocabularyError(
-            f"{pieces.path} has [PAD] on line {pieces.pad} (from 0), pad_token_id in {checkpoint.CONFIG} is "
-            f"{config.pad_token_id}; {way_out}"
-        )
+    tasks.check_vocabulary(pieces, config.vocab_size, {"pad": config.pad_token_id})
     return pieces
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,15 +138,7 @@ def _refuse_misfits(config: SplinterConfig, tensors: Mapping[str, np.ndarray], l
 def write_companions(folder: Path, config: SplinterConfig, source: Path | None) -> None:
     """Write what lies beside the weights: config.json, tokenizer settings, and the vocabulary of `source`."""
     values = {"model_type": "splinter", "architectures": ["SplinterForQuestionAnswering"], **config.to_dict()}
-    checkpoint.write_json(folder / checkpoint.CONFIG, values)
-    if source is not None and source.resolve() != folder.resolve():
-        for name in (checkpoint.VOCABULARY, checkpoint.TOKENIZER_CONFIG):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
-    if not (folder / checkpoint.TOKENIZER_CONFIG).is_file():
-        checkpoint.write_json(
-            folder / checkpoint.TOKENIZER_CONFIG, {"tokenizer_class": "SplinterTokenizer", "do_lower_case": False}
-        )
+    checkpoint.write_companions(folder, values, source, "SplinterTokenizer", lower_case=False)
 
 
 def shapes(config: SplinterConfig) -> dict[str, tuple[int, ...]]:

@@ -26,8 +26,6 @@ from . import data, metric
 from .config import SplinterConfig, read_checkpoint
 
 SEP = 102
-PADDED_ROWS = 128
-"""Fewer rows than this beyond the vocabulary are taken for padding of the matrix; more are another vocabulary."""
 MAX_ANSWER = {"paper": 10, "hf": 30}
 """Longest answer: pieces in `paper` mode, as in the paper; tokens in `hf` mode, as in transformers' script."""
 
@@ -59,18 +57,8 @@ def open_tokenizer(folder: Path, config: SplinterConfig) -> data.Tokenizer:
         VocabularyError: none there, or it does not fit the model: another size, a special token elsewhere.
     """
     tokenizer = data.Tokenizer(folder, config.mode)
-    file, way_out = folder / checkpoint.VOCABULARY, "take the vocab.txt that came with the checkpoint"
-    if not config.vocab_size - PADDED_ROWS < tokenizer.size <= config.vocab_size:
-        raise data.VocabularyError(
-            f"{file} has {tokenizer.size} pieces, the model's embedding {config.vocab_size} rows; {way_out}"
-        )
-    for name in ("pad", "sep", "mask", "question"):
-        there, wanted = getattr(tokenizer, name), getattr(config, f"{name}_token_id")
-        if there != wanted:
-            raise data.VocabularyError(
-                f"{file} has the {name} token on line {there} (from 0), {name}_token_id in {checkpoint.CONFIG} is "
-                f"{wanted}; {way_out}"
-            )
+    roles = ("pad", "sep", "mask", "question")
+    tasks.check_vocabulary(tokenizer, config.vocab_size, {name: getattr(config, f"{name}_token_id") for name in roles})
     return tokenizer
 
 
