@@ -163,10 +163,10 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "funnel-squad2": _funnel(
         "squad",
-        "SQuAD 2.0 half A to B",
+        "SQuAD 2.0 half A to B, half an epoch",
         1,
         SQUAD2,
-        ("--max-length", "256", "--epochs", "1"),
+        ("--max-length", "256", "--epochs", "1", "--max-steps", "230"),
         (
             ("held out", "exact", "exact, threshold 0", 1),
             ("held out", "f1", "F1, threshold 0", 1),
