@@ -369,6 +369,22 @@ def test_convert_wants_a_vocabulary_that_fits(tmp_path):
         tasks.convert(str(folder), tmp_path / "new")
 
 
+def test_a_head_that_never_learned_does_not_answer(finetune, tmp_path):
+    """
+    New heads, trained on sentiment alone: the others are refused, until a second run has trained them.
+    """
+    finetune(files=Files(SAMPLE, tasks=("sentiment",)), choices=replace(CHOICES, head="fresh"))
+    one = settings(model=str(tmp_path / "run"))
+    with pytest.raises(UsageError, match=r"trained on sentiment, not on paraphrase, similarity; .*--tasks sentiment"):
+        tasks.evaluate(one, Files(SAMPLE), say=lambda text: None)
+    assert "sentiment" in tasks.evaluate(one, Files(SAMPLE, tasks=("sentiment",)), say=lambda text: None)
+    with pytest.raises(UsageError, match="not on paraphrase, similarity"):
+        next(tasks.predict(one, [("1", ("One text .", "Another ."))]))
+    assert next(tasks.predict(one, [("1", ("One text .",))]))["sentiment"] in range(5)
+    finetune(model=str(tmp_path / "run"), output="more", files=Files(SAMPLE, tasks=("paraphrase", "similarity")))
+    assert read_checkpoint(tmp_path / "more")[0].trained == TASKS
+
+
 # The command line
 
 

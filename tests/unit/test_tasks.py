@@ -275,7 +275,9 @@ def test_a_framework_that_is_not_installed_is_named(monkeypatch):
         raise ModuleNotFoundError("No module named 'paddle'", name="paddle")
 
     monkeypatch.setattr(common.runtime, "import_paddle", missing)
-    with pytest.raises(UsageError, match=r"--framework paddle needs paddle, which is not installed; in a clone.*pip install"):
+    with pytest.raises(
+        UsageError, match=r"--framework paddle needs paddle, which is not installed; in a clone.*pip install"
+    ):
         common.backend("splinter", "paddle")
 
 

@@ -41,6 +41,7 @@ class MultitaskConfig(BertConfig):
         head_activation: between the two layers of a version 2 head; "none" is the ablation.
         pair_features: what version 2's paraphrase head reads of two sentences u and v: "concat" = [u, v] as in the
             note, "compare" = [u, v, |u - v|, u * v] (Conneau et al., EMNLP 2017, section 3.1).
+        trained: tasks whose heads have learned something; empty = it is not known, so all may answer.
     """
 
     vocab_size: int = 30522
@@ -50,12 +51,15 @@ class MultitaskConfig(BertConfig):
     pooling: str = "pooled"
     head_activation: str = "relu"
     pair_features: str = "concat"
+    trained: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise CheckpointError(f"{name} {getattr(self, name)!r} is not known; use one of {', '.join(known)}")
+        if unknown := set(self.trained) - set(TASKS):
+            raise CheckpointError(f"trained {sorted(unknown)} is not known; use some of {', '.join(TASKS)}")
         if self.sentiment_classes < 2:
             raise CheckpointError(f"sentiment_classes is {self.sentiment_classes}, expected 2 or more")
 

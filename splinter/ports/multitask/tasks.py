@@ -9,7 +9,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +284,9 @@ def _prepare(
     }
 
     def save(target: Path) -> None:
+        if model.head == "fresh" or config.trained:  # else nobody knows what the heads have seen
+            before = () if model.head == "fresh" else config.trained
+            model.config = replace(model.config, trained=tuple(t for t in TASKS if t in files.tasks or t in before))
         side.save(model, target, folder)
         details["best_of_each"] = best_of_each(output / recipe.LOG)
 
@@ -333,6 +336,19 @@ def open_runner(settings: tasks.Settings, repeated: bool = False) -> Opened:
     return Opened(Runner(side, model, settings.model, settings.batch_size, settings.progress), pieces, config)
 
 
+def refuse_untrained(name: str, config: MultitaskConfig, asked: Iterable[str]) -> None:
+    """A head that never learned answers as surely as one that did.
+
+    Raises:
+        UsageError: a task that the model was not trained on.
+    """
+    if config.trained and (others := [task for task in asked if task not in config.trained]):
+        raise UsageError(
+            f"{name} was trained on {', '.join(config.trained)}, not on {', '.join(others)}; leave that out "
+            f"(evaluate --tasks {' '.join(config.trained)}), or train it with finetune --tasks {' '.join(others)}"
+        )
+
+
 def evaluate(
     settings: tasks.Settings, files: Files, split: str = "dev", predictions: Path | None = None, say=print
 ) -> dict[str, Any]:
@@ -357,6 +373,7 @@ def evaluate(
             f"{settings.model} tells {opened.config.sentiment_classes} classes of sentiment, {files.sentiment} has "
             f"{CLASSES[files.sentiment]}; choose another --sentiment, or leave it out of --tasks"
         )
+    refuse_untrained(settings.model, opened.config, files.tasks)
     datasets = files.load(split, opened.pieces, opened.config, say)
     began = time.perf_counter()
     predicted = {task: metric.decisions(task, opened.runner.outputs(one)) for task, one in datasets.items()}
@@ -438,6 +455,8 @@ def predict(settings: tasks.Settings, rows: Iterable[tuple[str, tuple[str, ...]]
         def encoded(clean, texts=texts):
             return [runner.encode(data.tokens([clean(one)], opened.pieces, longest)) for one in texts]
 
+        asked = TASKS[:1] if len(texts) == 1 else TASKS[1:]
+        refuse_untrained(settings.model, opened.config, asked)
         if len(texts) == 1:
             logits = runner.head("sentiment", encoded(data.sentence))[0]
             share = _softmax(logits)
