@@ -55,7 +55,8 @@ def _asked_system(arguments: Sequence[str]) -> str:
     ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     ahead.add_argument("--system", default=DEFAULT)
     with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
-        found = ahead.parse_known_args([a for a in arguments if a != "--"])[0].system
+        before = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        found = ahead.parse_known_args(before)[0].system
         return found if found in ports.SYSTEMS else DEFAULT
     return DEFAULT
 
@@ -217,13 +218,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # not in tests
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # a Windows code page lacks most of it
     try:
-        return COMMANDS[chosen.command](chosen) or 0
+        code = COMMANDS[chosen.command](chosen) or 0
+        sys.stdout.flush()  # here, where a full disk or a reader that left can still be told from success
+        return code
     except KeyboardInterrupt:
         _say("splinter: interrupted" + ("; go on with --resume" if chosen.command == "finetune" else ""))
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing to report
         return 0
+    except MemoryError as error:
+        _say(f"splinter {chosen.command}: out of memory ({error}); ask for smaller batches, lengths or steps")
+        return 2
     except Exception as error:
         # what the project raises itself is written for the user; anything else is a fault of the program
         ours = type(error).__module__.split(".")[0] == "splinter"
@@ -232,6 +238,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = str(error)
         if isinstance(error, OSError) and error.strerror:
             text = f"{error.filename or 'output'}: {error.strerror}"
+            if error.filename is None:  # standard output: what is left in its buffer would fail once more at the end
+                with contextlib.suppress(OSError, ValueError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _say(f"splinter {chosen.command}: {' '.join(text.split())}")
         return 2
 

@@ -197,6 +197,10 @@ def read_bert(folder: Path, head: str) -> tuple[dict[str, Any], Mapping[str, np.
             f"{folder} is a checkpoint of another model (model_type {kind!r}, first tensor {first!r}); "
             "expected a BERT such as bert-base-uncased, or a model fine-tuned here"
         )
+    if others := [name for name in renamed if not name.startswith("bert.") and not own.match(name)]:
+        raise CheckpointError(
+            f"{folder} holds {others[0]!r}, the head of another model; take a plain BERT, or a model of this system"
+        )
     if values.get("position_embedding_type", "absolute") != "absolute":
         raise CheckpointError(
             f"{folder / checkpoint.CONFIG}: position_embedding_type {values['position_embedding_type']!r}, "

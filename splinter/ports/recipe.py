@@ -241,6 +241,9 @@ def fit(
                 "Lower the learning rate, or look at these examples; the last checkpoint is whole"
             ) from None
         done = update + 1
+        looks = done == schedule.updates or (watch is not None and done % (watch_every or schedule.per_epoch) == 0)
+        if looks or (folder is not None and done % save_every == 0):
+            refuse_broken(trainer, done)
         entry: dict[str, Any] = {
             "step": done,
             "lr": now,
@@ -248,7 +251,7 @@ def fit(
             "norm": norm,
             "seconds": round(time.perf_counter() - began, 4),
         }
-        if watch is not None and (done % (watch_every or schedule.per_epoch) == 0 or done == schedule.updates):
+        if watch is not None and looks:
             # JSON has no nan (an undefined correlation)
             entry["dev"] = {k: None if v != v else v for k, v in watch(done).items()}
         log.append(entry)
@@ -316,6 +319,20 @@ class Best:
         return self.kept
 
 
+def refuse_broken(trainer: Trainer, updates: int) -> None:
+    """Weights that are no numbers must reach no checkpoint, no model and no dev score.
+
+    Raises:
+        TrainingError: NaN or infinity in a weight or a moment.
+    """
+    for name, array in trainer.state().items():
+        if not np.isfinite(array).all():
+            raise TrainingError(
+                f"after update {updates} {name} holds NaN or infinity: the learning rate is too high; lower it and "
+                "start again in another folder"
+            )
+
+
 def _bar(total: int, done: int, progress: bool):
     from tqdm import tqdm
 
@@ -361,8 +378,8 @@ def save(trainer: Trainer, folder: Path, run: Mapping[str, Any], updates: int) -
 
 def forget(folder: Path) -> None:
     """Remove the training states of a finished run, whole and partial."""
-    for path in [*folder.glob("step-*"), *folder.glob(".step-*.partial"), *folder.glob(Best.FOLDER)]:
-        shutil.rmtree(path)
+    for path in [*folder.glob("step-*"), *folder.glob(".*.partial"), *folder.glob(Best.FOLDER)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()  # a partial file is what a kill before a rename left
 
 
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

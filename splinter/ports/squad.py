@@ -6,6 +6,7 @@ Framework-free; Splinter and Funnel read through it. Source: Rajpurkar et al., E
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -174,6 +175,8 @@ def refuse_empty(question: str, context: str, where, text_key: str = "context") 
     for what, text in (("question", question), (text_key, context)):
         if all(is_blank(char) or is_dropped(char) for char in text):
             raise DataError(f"{where}: the {what} is empty ({text[:40]!r}); give its text")
+        if not text.isascii() and re.search("[\ud800-\udfff]", text):
+            raise DataError(f"{where}: the {what} is not UTF-8 ({text[:40]!r}); correct it")
 
 
 def read_context(path) -> str:

@@ -112,11 +112,12 @@ def finetune(
         resume,
         save_every,
         progress=settings.progress,
-        about={"framework": settings.framework, "model": settings.model, **run.about},
+        # a path may change while the data stay the same; the feed knows them by their hash
+        about={**{k: v for k, v in asked.items() if k not in ("recipe", "train_file")}, **run.about},
         watch=run.best,
         watch_every=run.watch_every,
     )
-    chosen = {}
+    chosen: dict[str, Any] = {}
     if run.best is not None:
         kept = run.best.restore()
         chosen = {"best": kept, "last": {"updates": len(log), "scores": log[-1]["dev"]}}
@@ -224,6 +225,8 @@ def refuse_target(target: Path, data_file: Path) -> None:
     """
     if target.is_dir() or not os.access(target.parent, os.W_OK):
         raise UsageError(f"{target} cannot be written: it is a folder, or its folder is not there or not yours")
+    if target.name in checkpoint.HUB_FILES and (target.parent / checkpoint.CONFIG).exists():
+        raise UsageError(f"{target} belongs to a model; name another file for the predictions")
     if target.exists() and data_file.exists() and target.samefile(data_file):
         raise UsageError(f"{target} is the file of questions; name another one for the predictions")
 

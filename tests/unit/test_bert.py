@@ -90,3 +90,14 @@ def test_the_heads_have_the_dropout_of_their_sources():
     assert JointConfig(vocab_size=9).dropout_rate == 0.1
     assert JointConfig(vocab_size=9).slot_loss_coef == 1.0
     assert MultitaskConfig().head_dropout_prob == 0.3
+
+
+def test_the_head_of_another_system_is_named(pretraining):
+    """
+    A model of a sibling system is no plain BERT.
+    """
+    folder, tensors = pretraining
+    kept = {n: np.ascontiguousarray(a) for n, a in tensors.items() if n.startswith("bert.")}
+    save_file(kept | {"intent_classifier.linear.bias": np.zeros(3, "float32")}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"'intent_classifier\.linear\.bias', the head of another model; take"):
+        bert.read_bert(folder, r"^similarity_")

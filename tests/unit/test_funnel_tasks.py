@@ -14,6 +14,7 @@ from splinter.ports import recipe
 from splinter.ports import tasks as common
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.funnel import cases, data, tasks
+from splinter.ports.funnel.config import read_checkpoint
 from splinter.ports.funnel.tasks import Settings, UsageError
 from splinter.ports.recipe import Recipe
 from splinter.ports.text import VocabularyError
@@ -327,3 +328,36 @@ def test_wrong_data_ends_in_one_line(capsys, tmp_path):
         code, _, err = run(capsys, *evaluate, *more)
         assert (code, err.count("\n")) == (2, 1), err
         assert message in err
+
+
+def test_a_new_model_is_written_whole_or_not_at_all(tmp_path):
+    """
+    Sizes that cannot be leave no folder, and the vocabulary's own folder is never written to.
+    """
+    (tmp_path / "voc").mkdir()
+    vocabulary = shutil.copy(PATH / "vocab.txt", tmp_path / "voc" / "vocab.txt")
+    before = vocabulary.read_bytes()
+    with pytest.raises(CheckpointError, match="d_model 3 is odd"):
+        tasks.from_scratch(vocabulary, tmp_path / "new", "small", {"d_model": 3}, 1)
+    with pytest.raises(CheckpointError, match="hidden_dropout is 2"):
+        tasks.from_scratch(vocabulary, tmp_path / "new", "small", {"hidden_dropout": 2}, 1)
+    with pytest.raises(UsageError, match="is not empty"):
+        tasks.from_scratch(vocabulary, tmp_path / "voc", "small", {}, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["voc"]
+    assert vocabulary.read_bytes() == before
+
+
+@pytest.mark.parametrize("task", [None, "qnli", "squad"])
+def test_a_new_model_follows_its_seed(tmp_path, task):
+    """
+    Other sizes by --set; the same seed gives the same weights, another seed others; transformers' names.
+    """
+    sizes = {"d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 64, "block_sizes": [1, 1, 1], "num_labels": 3}
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        line = tasks.from_scratch(PATH / "vocab.txt", tmp_path / name, "small", sizes, seed, task)
+        assert f"seed {seed}" in line
+    first, again, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
+    assert first == again != other
+    config, tensors, _ = read_checkpoint(tmp_path / "a")
+    assert (config.block_sizes, config.num_labels, config.vocab_size) == ((1, 1, 1), 3, 2048)
+    assert any(name.startswith(("classifier", "qa_outputs")) for name in tensors) == (task is not None)

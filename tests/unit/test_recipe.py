@@ -502,3 +502,25 @@ def test_a_feed_brings_its_own_batches(tmp_path):
     assert [entry["loss"] for entry in log] == list(map(float, range(16)))
     with pytest.raises(TrainingError, match="the batch was batch 3"):
         fit(Toy(loss_of=lambda x: float("nan") if x == 3 else x), Feed(), SHORT)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("save_every", [2, 100])
+def test_weights_that_are_no_numbers_reach_nothing(tmp_path, save_every):
+    """
+    Infinite after an update whose loss and norm were fine: no checkpoint, no dev score, and the rate is blamed.
+    """
+    with pytest.raises(TrainingError, match=r"weight holds NaN or infinity: the learning rate is too high"):
+        fit(Toy(), columns(), replace(SHORT, learning_rate=1e308), tmp_path, save_every=save_every, watch=lambda n: {})
+    assert recipes.latest(tmp_path) is None
+
+
+def test_a_finished_run_leaves_no_litter(tmp_path):
+    """
+    A partial file or folder that a kill left goes with the training states.
+    """
+    fit(Toy(), columns(), SHORT, tmp_path, save_every=3)
+    (tmp_path / ".model.safetensors.123.partial").write_bytes(b"half")
+    (tmp_path / ".step-000003.123.partial").mkdir()
+    recipes.forget(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl"]

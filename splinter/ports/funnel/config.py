@@ -63,7 +63,8 @@ class FunnelConfig:
             if (isinstance(value, tuple) and not value) or any(number < 1 for number in numbers):
                 raise CheckpointError(f"{name} is {value}, expected 1 or more")
             most = 1e-3 if name.endswith("eps") else 1.0
-            if isinstance(value, float) and not (0 <= value <= most and math.isfinite(value)):
+            real = field.type.startswith("float") and value is not None
+            if real and not (0 <= value <= most and math.isfinite(value)):
                 raise CheckpointError(f"{name} is {value}, expected a number from 0 to {most:g}")
         if self.d_model % 2:
             raise CheckpointError(f"d_model {self.d_model} is odd; positions need a sine and a cosine half")

@@ -95,7 +95,7 @@ def read_pairs(path, labelled: bool = True) -> Iterator[Pair]:
 
 def _pairs(path, labelled):
     columns = ["index", "question", "sentence", "label"]
-    number = 0
+    number, seen = 0, set()
     try:
         with open_text(path) as file:
             heading = file.readline().rstrip("\r\n").split("\t")
@@ -108,6 +108,9 @@ def _pairs(path, labelled):
                     raise DataError(f"{where}: {len(cells)} columns, expected {len(heading)}; put tabs between them")
                 if labelled and cells[3] not in LABELS:
                     raise DataError(f"{where}: label {cells[3][:40]!r} is not known; use one of {', '.join(LABELS)}")
+                if cells[0] in seen:
+                    raise DataError(f"{where}: index {cells[0]!r} was used before; make them unique")
+                seen.add(cells[0])
                 label = LABELS.index(cells[3]) if labelled else None
                 yield Pair(cells[0], cells[1], cells[2], label, where)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:

@@ -8,6 +8,8 @@ changes nothing (`data.trim`); the answering loss counts padding, so its trainin
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -130,7 +132,9 @@ def finetune(
     def prepare() -> tasks.Run:
         return _prepare(settings, task, train_file, hyper, head)
 
-    return tasks.finetune(settings, output, hyper, prepare, {"task_name": task}, resume, save_every, say)
+    sizes = asdict(settings.sizes(TASKS[task]))
+    asked = {"task_name": task, "train_file": str(train_file), "asked_head": head, "sizes": sizes}
+    return tasks.finetune(settings, output, hyper, prepare, asked, resume, save_every, say)
 
 
 def _prepare(settings: Settings, task: str, train_file: Path, hyper: recipe.Recipe, head: str) -> tasks.Run:
@@ -372,16 +376,24 @@ def from_scratch(
         One line on what was written.
     """
     tasks.refuse_checkpoint(output)
+    if output.exists() and any(output.iterdir()):
+        raise UsageError(f"{output} is not empty; name a new folder")
     side = tasks.backend("funnel", "paddle")
     from .model import FunnelForQuestionAnswering, FunnelForSequenceClassification, FunnelModel
 
-    output.mkdir(parents=True, exist_ok=True)
-    data.write_vocabulary(vocabulary, output / checkpoint.VOCABULARY)
-    size = data.Tokenizer(output).size
-    values = {**asdict(PUBLISHED[layout]), **changes, "vocab_size": size}
-    config = config_from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, "--set")
-    side.seed(seed)
     kinds = {"qnli": FunnelForSequenceClassification, "squad": FunnelForQuestionAnswering}
-    model = kinds.get(task or "", FunnelModel)(config)
-    model.save_pretrained(output)
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")  # a whole folder or none
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        data.write_vocabulary(vocabulary, partial / checkpoint.VOCABULARY)
+        values = {**asdict(PUBLISHED[layout]), **changes, "vocab_size": data.Tokenizer(partial).size}
+        config = config_from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, "--set")
+        side.seed(seed)
+        model = kinds.get(task or "", FunnelModel)(config)
+        model.save_pretrained(partial)
+        os.replace(partial, output)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return f"{output}: {tasks.counted(model)}, {layout} with random weights, seed {seed}"

@@ -86,6 +86,8 @@ def read(folder: Path) -> list[Sentence]:
                 f"{paths[1]}, line {number} has {len(tag)} tags for the {len(words)} words of {WORDS}; "
                 "expected one for each"
             )
+        if PAD in tag:
+            raise DataError(f"{paths[1]}, line {number}: {PAD} stands for what is not scored and is no tag; use O")
         if len(intent.split()) > 1:
             raise DataError(f"{paths[2]}, line {number} is {intent[:60]!r}; expected one intent, a single word")
         sentences.append(Sentence(words, tag, intent, f"{folder} line {number}"))

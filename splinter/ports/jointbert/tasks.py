@@ -95,7 +95,7 @@ class Tagger:
         """
         got = self.side.predictions(self.model, rows, self.settings.batch_size)
         logits = got["intent_logits"]
-        if not np.isfinite(logits).all():
+        if not (np.isfinite(logits).all() and np.isfinite(got["loss"]).all()):  # the loss has seen the slots
             raise CheckpointError(f"{self.settings.model} answers with NaN: its weights are broken; take another one")
         ids = logits.argmax(axis=-1)
         shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
@@ -145,7 +145,12 @@ def finetune(
     def prepare() -> tasks.Run:
         return _prepare(settings, corpus, output, hyper, crf, evaluate_every)
 
-    asked = {"crf": crf, "max_length": settings.max_length, "evaluate_every": evaluate_every}
+    asked = {
+        "train_file": str(corpus),
+        "crf": crf,
+        "max_length": settings.max_length,
+        "evaluate_every": evaluate_every,
+    }
     return tasks.finetune(settings, output, hyper, prepare, asked, resume, save_every, say)
 
 

@@ -67,8 +67,9 @@ class MixedFeed:
     @cached_property
     def drawn(self) -> np.ndarray:
         """(updates,) which task each update sees, as an index into `datasets`; proportional sampling only."""
-        sizes = np.array([len(d) for d in self.datasets.values()], np.float64) ** self.alpha
-        share = sizes / sizes.sum()
+        sizes = np.array([len(d) for d in self.datasets.values()], np.float64)
+        weights = (sizes / sizes.max()) ** self.alpha  # a large power of a size would overflow
+        share = weights / weights.sum()
         epochs = math.ceil(self.plan.updates / self.steps)
         draws = [
             np.random.default_rng((self.recipe.seed, 1, e)).choice(len(sizes), self.steps, p=share)

@@ -235,7 +235,7 @@ def finetune(
         DataError, CheckpointError, WeightError, UsageError, TrainingError.
     """
     asked = {
-        "model": settings.model,
+        "train_file": str(files.folder),
         "phase": choices.phase,
         "tasks": list(files.tasks),
         "sentiment_data": files.sentiment,
@@ -427,16 +427,26 @@ def asked_rows(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     """
     name = "standard input" if str(path) == "-" else str(path)
     with text.open_bytes(path) as file:
+        asked = False
         for number, line in enumerate(file, 1):
             where = f"{name}, line {number}"
             content = text.decoded(line, where).strip()
             if not content:
                 continue
+            asked = True
             record = text.as_record(text.from_json(content, where), where, "the line")
             keys = ("sentence",) if "sentence" in record else ("sentence1", "sentence2")
             if "sentence" in record and ("sentence1" in record or "sentence2" in record):
                 raise data.DataError(f"{where}: both 'sentence' and a pair; give one of them per line")
-            yield str(record.get("id", number)), tuple(text.required(record, key, str, where) for key in keys)
+            texts = tuple(text.required(record, key, str, where) for key in keys)
+            if not all(one.strip() for one in texts):
+                raise data.DataError(f"{where}: a sentence is empty; give it some text")
+            said = record.get("id")
+            if not isinstance(said, str | int | None) or isinstance(said, bool):
+                raise data.DataError(f"{where}: 'id' is {str(said)[:60]!r}, not a string or a number; correct it")
+            yield str(number if said is None else said), texts
+        if not asked:
+            raise data.DataError(f'{name}: no texts; give lines such as {{"sentence": "A fine film."}}')
 
 
 def predict(settings: tasks.Settings, rows: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[dict[str, Any]]:

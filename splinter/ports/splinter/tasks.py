@@ -126,6 +126,7 @@ def finetune(
         return _prepare(settings, train_file, hyper, head)
 
     asked = {"mode": settings.mode or "paper", "train_file": str(train_file), "sizes": asdict(settings.sizes)}
+    asked["asked_head"] = head
     return tasks.finetune(settings, output, hyper, prepare, asked, resume, save_every, say)
 
 
