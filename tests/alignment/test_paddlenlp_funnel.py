@@ -15,6 +15,7 @@ from splinter.align import EXACT, Pair, Tolerance, steps
 from splinter.align.port import Side
 from splinter.align.weights import Rule, WeightMap
 from splinter.ports import checkpoint
+from splinter.ports import recipe as recipes
 from splinter.ports.funnel import cases, config, metric, port, train
 from splinter.ports.funnel.reference_metric import evaluate
 
@@ -94,7 +95,7 @@ def pair(nlp, mode, attention="relative_shift"):
             loss=loss,
             optimizer=train.AdamW,
             decayed=train.decayed,
-            rates=train.rates,
+            rates=recipes.rates,
         )
 
     audited = replace(base, name="paddlenlp-funnel", ours=ours, weights=weights)
