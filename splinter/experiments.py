@@ -110,12 +110,14 @@ def _funnel(task: str, title: str, seed: int, files: tuple[str, str], head: tupl
 def _multitask() -> Experiment:
     """Heads on a frozen encoder, then everything; the paraphrase head compares, for want of Quora's full data."""
     shared = ("--system", "multitask", "--framework", "{framework}")
-    data = ("--train", "{data}/cs224n", "--dev-rows", "2000", "--steps-per-epoch", "150", "--epochs", "2")
-    recipe = (*data, "--batch-size", "16", "--seed", "{seed}", "--save-every", "100")
+    data = ("--train", "{data}/cs224n", "--dev-rows", "1000")
+    recipe = (*data, "--batch-size", "32", "--seed", "{seed}", "--save-every", "100")
     quora = ("{data}/cs224n/quora-train-subset.csv.gz", "{data}/cs224n/qqp-train-sample.csv")
     heads, model = "{work}/heads", "{work}/model"
-    start = ("--model", "minilm", "--phase", "pretrain", "--pair-features", "compare")
-    tune = ("--model", heads, "--phase", "finetune", "--learning-rate", "1e-4")
+    start = ("--model", "minilm", "--phase", "pretrain", "--pair-features", "compare", "--encoder-dropout", "0")
+    start += ("--steps-per-epoch", "300", "--epochs", "1")
+    tune = ("--model", heads, "--phase", "finetune", "--learning-rate", "1e-4", "--steps-per-epoch", "150")
+    tune += ("--epochs", "1")
     files = (
         "ids-sst-train.csv",
         "sts-train.csv",
@@ -131,17 +133,12 @@ def _multitask() -> Experiment:
         needs=tuple(f"cs224n/{file}" for file in files),
         stages=(
             ("frozen", (*train, *start, *recipe, "--paraphrase-train", *quora, "--output", heads)),
-            ("frozen", (*score, "--model", heads)),
             ("fine-tuned", (*train, *tune, *recipe, "--paraphrase-train", *quora, "--output", model)),
             ("fine-tuned", (*score, "--model", model)),
         ),
-        scores=(
-            *(("frozen", task, f"{task}, frozen", 100) for task in tasks),
-            *(("fine-tuned", task, task, 100) for task in tasks),
-        ),
+        scores=(*(("fine-tuned", task, task, 100) for task in tasks),),
         seeds=(1,),
-        published={"sentiment": 39.1, "paraphrase": 76.4, "similarity": 45.4}
-        | {"sentiment, frozen": 39.6, "paraphrase, frozen": 68.0, "similarity, frozen": 20.0},
+        published={"sentiment": 39.1, "paraphrase": 76.4, "similarity": 45.4},
         source="the one-page design note (BERT-base)",
     )
 

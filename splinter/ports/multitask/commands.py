@@ -95,6 +95,12 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         help="heads to start from: the checkpoint's, or new ones (auto: new only where there are none)",
     )
     _design(parser)
+    parser.add_argument(
+        "--encoder-dropout",
+        type=shared.share,
+        metavar="X",
+        help="BERT's own dropout, in both phases (the checkpoint's); 0: frozen features without noise",
+    )
     _files(parser.add_argument_group("data"), "train", "dev")
     group = parser.add_argument_group("sampling", "An epoch is a number of updates, as the data sets differ in size.")
     group.add_argument(
@@ -193,6 +199,7 @@ def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[st
         alpha=options.alpha,
         steps=options.steps_per_epoch,
         dev_rows=options.dev_rows,
+        encoder_dropout=options.encoder_dropout,
         **{name: getattr(options, name) for name in CHOICES},
     )
     return tasks.finetune(

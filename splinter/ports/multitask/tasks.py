@@ -97,6 +97,7 @@ class Choices:
         head: "auto" (those of the checkpoint, new ones where it has none) or "fresh".
         sampling, alpha, steps: see `MixedFeed`; steps 0 = one pass over the sentiment data.
         dev_rows: of each dev set, the first so many choose the model; 0 = all.
+        encoder_dropout: of the hidden states and of attention.
     """
 
     phase: str = "finetune"
@@ -109,6 +110,7 @@ class Choices:
     pooling: str | None = None
     head_activation: str | None = None
     pair_features: str | None = None
+    encoder_dropout: float | None = None
 
 
 def open_tokenizer(folder: Path, config: MultitaskConfig) -> text.WordPieces:
@@ -255,6 +257,8 @@ def _prepare(
     folder = checkpoint.resolve(settings.model, settings.download)
     names = ("design", "pooling", "head_activation", "pair_features")
     changes: dict[str, Any] = {name: getattr(choices, name) for name in names}
+    if choices.encoder_dropout is not None:
+        changes |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), choices.encoder_dropout)
     if "sentiment" in files.tasks:
         changes["sentiment_classes"] = CLASSES[files.sentiment]
     config = read_checkpoint(folder, choices.head, **changes)[0]
