@@ -116,7 +116,7 @@ def _multitask() -> Experiment:
     heads, model = "{work}/heads", "{work}/model"
     start = ("--model", "minilm", "--phase", "pretrain", "--pair-features", "compare", "--encoder-dropout", "0")
     start += ("--steps-per-epoch", "300", "--epochs", "1")
-    tune = ("--model", heads, "--phase", "finetune", "--learning-rate", "1e-4", "--steps-per-epoch", "150")
+    tune = ("--model", heads, "--phase", "finetune", "--learning-rate", "1e-4", "--steps-per-epoch", "220")
     tune += ("--epochs", "1")
     files = (
         "ids-sst-train.csv",
