@@ -114,12 +114,39 @@ def _multitask() -> Experiment:
     recipe = (*data, "--batch-size", "32", "--seed", "{seed}", "--save-every", "100")
     quora = ("{data}/cs224n/quora-train-subset.csv.gz", "{data}/cs224n/qqp-train-sample.csv")
     heads, model = "{work}/heads", "{work}/model"
-    start = ("--model", "minilm", "--phase", "pretrain", "--pair-features", "compare", "--encoder-dropout", "0")
+    start: tuple[str, ...] = (
+        "--model",
+        "minilm",
+        "--phase",
+        "pretrain",
+        "--pair-features",
+        "compare",
+        "--encoder-dropout",
+        "0",
+    )
     start += ("--steps-per-epoch", "300", "--epochs", "1")
-    tune = ("--model", heads, "--phase", "finetune", "--learning-rate", "1e-4", "--steps-per-epoch", "220")
+    tune: tuple[str, ...] = (
+        "--model",
+        heads,
+        "--phase",
+        "finetune",
+        "--learning-rate",
+        "1e-4",
+        "--steps-per-epoch",
+        "220",
+    )
     tune += ("--epochs", "1")
     # the inner product starts near 0 and learns slowest: it gets more
-    more = ("--model", "{work}/joint", "--phase", "finetune", "--learning-rate", "1e-4", "--steps-per-epoch", "150")
+    more: tuple[str, ...] = (
+        "--model",
+        "{work}/joint",
+        "--phase",
+        "finetune",
+        "--learning-rate",
+        "1e-4",
+        "--steps-per-epoch",
+        "150",
+    )
     more += ("--epochs", "1", "--tasks", "similarity")
     files = (
         "ids-sst-train.csv",

@@ -228,7 +228,7 @@ class WordPieces:
         ids: list[int] = []
         for part in self._special.split(text):  # odd parts are the special tokens
             if part in self.special:
-                ids.append(self._rust.token_to_id(part))
+                ids.append(self.vocabulary[part])
                 continue
             for word in _basic_words(part, self.lower_case, self.special):
                 ids += [piece.id for piece in self._rust.model.tokenize(word)]

@@ -87,6 +87,8 @@ def typed(monkeypatch):
 def started(*arguments, **options):
     """The command line as a process of its own."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    # a shell lets its background jobs ignore SIGINT, and their children inherit that
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     return subprocess.Popen([sys.executable, "-m", "splinter.cli", *map(str, arguments)], **(pipes | options))
 
 

@@ -311,7 +311,7 @@ def test_a_saved_model_is_the_same_bits(tmp_path, design):
     ("change", "message"),
     [
         (lambda t: {n: a for n, a in t.items() if n != "bert.pooler.dense.bias"}, "missing: bert.pooler.dense.bias"),
-        (lambda t: t | {"extra.weight": np.zeros(3, "float32")}, r"surplus: extra\.weight"),
+        (lambda t: t | {"bert.extra.weight": np.zeros(3, "float32")}, r"surplus: bert\.extra\.weight"),
         (
             lambda t: t | {"paraphrase_out.weight": np.zeros((3, 64), "float32")},
             r"tensor 'paraphrase_out\.weight' has shape \(3, 64\), the configuration asks for \(2, 64\)",

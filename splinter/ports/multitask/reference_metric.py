@@ -7,7 +7,7 @@ import numpy as np
 
 def accuracy(predicted, labels):
     """scikit-learn's accuracy."""
-    from sklearn.metrics import accuracy_score  # type: ignore[import-untyped]
+    from sklearn.metrics import accuracy_score
 
     return float(accuracy_score(labels, predicted))
 
@@ -21,7 +21,7 @@ def macro_f1(predicted, labels):
 
 def pearson(predicted, labels):
     """scipy's Pearson correlation in float64; nan for constant input."""
-    from scipy.stats import pearsonr  # type: ignore[import-untyped]
+    from scipy.stats import pearsonr
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of constant input: the nan is what is compared
