@@ -124,7 +124,7 @@ def _multitask() -> Experiment:
         "--encoder-dropout",
         "0",
     )
-    start += ("--steps-per-epoch", "300", "--epochs", "1")
+    start += ("--pooling", "cls", "--steps-per-epoch", "400", "--epochs", "1")
     tune: tuple[str, ...] = (
         "--model",
         heads,
@@ -136,18 +136,6 @@ def _multitask() -> Experiment:
         "220",
     )
     tune += ("--epochs", "1")
-    # the inner product starts near 0 and learns slowest: it gets more
-    more: tuple[str, ...] = (
-        "--model",
-        "{work}/joint",
-        "--phase",
-        "finetune",
-        "--learning-rate",
-        "1e-4",
-        "--steps-per-epoch",
-        "150",
-    )
-    more += ("--epochs", "1", "--tasks", "similarity")
     files = (
         "ids-sst-train.csv",
         "sts-train.csv",
@@ -163,8 +151,7 @@ def _multitask() -> Experiment:
         needs=tuple(f"cs224n/{file}" for file in files),
         stages=(
             ("frozen", (*train, *start, *recipe, "--paraphrase-train", *quora, "--output", heads)),
-            ("joint", (*train, *tune, *recipe, "--paraphrase-train", *quora, "--output", "{work}/joint")),
-            ("similarity", (*train, *more, *recipe, "--output", model)),
+            ("fine-tuned", (*train, *tune, *recipe, "--paraphrase-train", *quora, "--output", model)),
             ("fine-tuned", (*score, "--model", model)),
         ),
         scores=(*(("fine-tuned", task, task, 100) for task in tasks),),
