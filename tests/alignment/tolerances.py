@@ -97,7 +97,7 @@ JOINT_LOSS = {
 JOINT_BACKWARD = {
     "float64": Tolerance(atol=0.0, rtol=1e-12, why="as forward, then back through CRF and layers: seen 1.4e-14 tiny"),
     "float32": Tolerance(
-        atol=0.0, rtol=5e-5, ratio=20, why="as forward, then back through CRF and layers: seen 6.0e-6 tiny, ratio 4.6"
+        atol=0.0, rtol=5e-5, ratio=20, why="as forward, then back through CRF and layers: seen 6.6e-6 tiny, ratio 4.6"
     ),
 }
 
@@ -218,8 +218,8 @@ TOLERANCES = {
             "float32": Tolerance(atol=0.0, rtol=5e-5, why="20 updates, differences of backward grow: seen 4.2e-6"),
         },
         "jointbert": {
-            "float64": Tolerance(atol=0.0, rtol=1e-11, why="24 updates, differences of backward grow: seen 2.2e-15"),
-            "float32": Tolerance(atol=0.0, rtol=2e-5, why="24 updates, differences of backward grow: seen 1.2e-6"),
+            "float64": Tolerance(atol=0.0, rtol=1e-11, why="24 updates, differences of backward grow: seen 3.5e-15"),
+            "float32": Tolerance(atol=0.0, rtol=2e-5, why="24 updates, differences of backward grow: seen 1.7e-6"),
         },
         "splinter": {
             "float64": Tolerance(atol=0.0, rtol=1e-10, why="12 updates, differences of backward grow: seen 6.1e-13"),
