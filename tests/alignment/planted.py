@@ -47,6 +47,24 @@ def bug(name: str, step: str, system: str, mode: str, **more):
     return register
 
 
+def while_running(patch, owner, name: str) -> Callable[[], bool]:
+    """Whether `owner.name` is running: both sides share the loop of the recipe, and a bug in it shall touch one."""
+    depth = [0]
+
+    def change(plain):
+        def planted(*a):
+            depth[0] += 1
+            try:
+                return plain(*a)
+            finally:
+                depth[0] -= 1
+
+        return planted
+
+    wrap(patch, owner, name, change)
+    return lambda: depth[0] > 0
+
+
 def wrap(patch, owner, name: str, change: Callable) -> None:
     """Replace `owner.name` by `change(original)`."""
     patch.setattr(owner, name, change(getattr(owner, name)))

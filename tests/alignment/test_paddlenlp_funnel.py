@@ -10,17 +10,15 @@ from types import SimpleNamespace
 import numpy as np
 import paddle
 import pytest
+from tolerances import PEER_FUNNEL
 
-from splinter.align import EXACT, Pair, Tolerance, steps
+from splinter.align import EXACT, Pair, steps
 from splinter.align.port import Side
 from splinter.align.weights import Rule, WeightMap
 from splinter.ports import checkpoint
 from splinter.ports import recipe as recipes
 from splinter.ports.funnel import cases, config, metric, port, train
 from splinter.ports.funnel.reference_metric import evaluate
-
-ROUNDING = Tolerance(atol=0.0, rtol=1e-5, ratio=10, why="as our own port in float32: seen 1.1e-6, ratio 4.8")
-GRADIENTS = Tolerance(atol=0.0, rtol=1e-4, ratio=20, why="as our own port in float32: seen 1.4e-5, ratio 4.3")
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +112,13 @@ def judged(alignment, tolerance):
 @pytest.mark.parametrize("mode", config.MODES)
 def test_forward(nlp, mode):
     """With the published options, every layer and the logits are transformers', hostile batches included."""
-    assert not judged(steps.forward(pair(nlp, mode)), ROUNDING)
+    assert not judged(steps.forward(pair(nlp, mode)), PEER_FUNNEL["forward"])
 
 
 @pytest.mark.parametrize("mode", config.MODES)
 def test_backward(nlp, mode):
     """So are the gradients, and twenty updates of the recipe."""
-    assert not judged(steps.backward(pair(nlp, mode)), GRADIENTS)
+    assert not judged(steps.backward(pair(nlp, mode)), PEER_FUNNEL["backward"])
 
 
 # Its model's faults
@@ -152,7 +150,7 @@ def test_loss_is_returned(nlp):
 @pytest.mark.xfail(strict=True, raises=AttributeError, reason="stride pooling casts to bool what here is a tuple")
 def test_forward_factorized(nlp):
     """Factorized attention is transformers'."""
-    assert not judged(steps.forward(pair(nlp, "answering", "factorized")), ROUNDING)
+    assert not judged(steps.forward(pair(nlp, "answering", "factorized")), PEER_FUNNEL["forward"])
 
 
 def compared(nlp, **changes):
