@@ -7,7 +7,7 @@ Files, text rules and the dropping of rows without a label are those of Stanford
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -286,10 +286,3 @@ def load(
         sum(len(part.dropped) for part in parts),
         ", ".join(map(str, paths)),
     )
-
-
-def blocks(lengths: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Row numbers of batches of like length."""
-    order = np.argsort(lengths, kind="stable")
-    for begin in range(0, len(order), size):
-        yield order[begin : begin + size]

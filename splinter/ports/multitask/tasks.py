@@ -140,7 +140,7 @@ class Runner:
     def encode(self, some: data.Tokens) -> np.ndarray:
         """Sentences -> (N, D), in batches of like length, where padding costs least."""
         encoded: np.ndarray | None = None
-        batches = list(data.blocks(some.lengths, self.batch_size))
+        batches = list(tasks.by_length(some.lengths, self.batch_size))
         for rows in tasks.bar(batches, self.progress, "batches"):
             found = self.side.encode(self.model, *some.padded(rows))
             if encoded is None:
