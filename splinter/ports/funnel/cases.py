@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from splinter import datasets
-from splinter.align.weights import save_safetensors
-from splinter.ports import checkpoint
+from splinter.ports import cases, checkpoint
 from splinter.ports.recipe import Recipe
 from splinter.sample import PATH as SAMPLE
 
@@ -22,6 +20,7 @@ from .config import PUBLISHED, RECIPES, FunnelConfig, read_checkpoint, shapes, w
 
 Arrays = Mapping[str, np.ndarray]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+VOCABULARY = "vocab/bert-base-uncased-vocab.txt"
 LABELS = {"classification": ("labels",), "answering": ("start_positions", "end_positions")}
 
 TINY = FunnelConfig(
@@ -39,7 +38,7 @@ TINY = FunnelConfig(
 
 
 def write_random(folder: Path, config: FunnelConfig, seed: int, vocabulary: Path | None, logits: float) -> Path:
-    """A checkpoint of random weights with decoder and both heads, from numpy's generator alone.
+    """A checkpoint of random weights with decoder and both heads.
 
     Nothing is zero or one as a fresh model would have it, and the relative terms are large enough to matter
     beside the content: a swapped, dropped or untransposed tensor shows.
@@ -47,32 +46,27 @@ def write_random(folder: Path, config: FunnelConfig, seed: int, vocabulary: Path
     Args:
         logits: rough size that logits reach.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
     sizes = shapes(config, "tasks")
+    head = np.float32(logits / config.d_model**0.5)
 
-    def tensors():
-        for name, shape in sizes.items():
-            values = rng.standard_normal(shape, dtype=np.float32)
-            leaf = name.rpartition(".")[2]
-            if "layer_norm.weight" in name:
-                yield name, 1 + 0.1 * values
-            elif leaf == "bias":
-                yield name, 0.1 * values
-            elif "embeddings" in name:
-                yield name, values
-            elif leaf in ("r_w_bias", "r_r_bias", "r_s_bias", "seg_embed"):
-                yield name, 0.5 * values
-            elif name.startswith(("classifier.linear_out", "qa_outputs")):
-                yield name, values * np.float32(logits / config.d_model**0.5)
-            else:  # keeps the size of what goes through: a row sums `inputs` products
-                inputs = shape[0] if leaf == "r_kernel" else shape[1]
-                yield name, values * np.float32(1 / inputs**0.5)
+    def scaled(name: str, values: np.ndarray) -> np.ndarray:
+        leaf = name.rpartition(".")[2]
+        if "layer_norm.weight" in name:
+            return 1 + 0.1 * values
+        if leaf == "bias":
+            return 0.1 * values
+        if "embeddings" in name:
+            return values
+        if leaf in ("r_w_bias", "r_r_bias", "r_s_bias", "seg_embed"):
+            return 0.5 * values
+        if name.startswith(("classifier.linear_out", "qa_outputs")):
+            return values * head
+        # keeps the size of what goes through: a row sums `inputs` products
+        inputs = sizes[name][0] if leaf == "r_kernel" else sizes[name][1]
+        return values * np.float32(1 / inputs**0.5)
 
-    save_safetensors(folder / checkpoint.WEIGHTS, {n: (s, "float32") for n, s in sizes.items()}, tensors)
+    cases.write_random(folder, sizes, seed, scaled, vocabulary)
     write_companions(folder, config, "answering", None)
-    if vocabulary is not None:
-        shutil.copyfile(vocabulary, folder / checkpoint.VOCABULARY)
     return folder
 
 
@@ -265,24 +259,7 @@ REAL: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
-
-def data_sources(step: str, mode: str) -> list[str]:
-    """The shipped sample always, real files where a data folder is found."""
-    found = list(SAMPLES[step][mode])
-    for name in REAL[step][mode]:
-        try:
-            datasets.find(name.partition(" ")[0])
-            datasets.find("vocab/bert-base-uncased-vocab.txt")
-        except datasets.DataMissing:
-            continue
-        found.append(name)
-    return found
-
-
-def missing(step: str, mode: str) -> list[str]:
-    """The real files that a data step does without."""
-    found = data_sources(step, mode)
-    return [name for name in REAL[step][mode] if name not in found]
+data_sources = cases.DataSources(SAMPLES, REAL, VOCABULARY)
 
 
 def source(name: str) -> Source:
@@ -296,7 +273,7 @@ def source(name: str) -> Source:
         return Source(
             path, training, vocabulary(SAMPLE / "vocab.txt"), {"short": SHORT[mode], "narrow": NARROW}.get(how, {})
         )
-    real = vocabulary(datasets.find("vocab/bert-base-uncased-vocab.txt"))
+    real = vocabulary(datasets.find(VOCABULARY))
     return Source(datasets.find(file), training, real, {}, 2000 if how == "first" else None)
 
 

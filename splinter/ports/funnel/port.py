@@ -44,7 +44,7 @@ PORT = Port(
     steps=STEPS,
     checkpoints={"tiny": cases.tiny, "base": cases.base},
     fetch=checkpoint.resolve,
-    missing=cases.missing,
+    missing=cases.data_sources.missing,
 )
 
 FACTORIZED = replace(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from splinter import datasets
-from splinter.align.weights import save_safetensors
-from splinter.ports import checkpoint
+from splinter.ports import cases, checkpoint
 from splinter.ports.recipe import Recipe
 from splinter.sample import PATH as SAMPLE
 
@@ -24,6 +22,7 @@ Arrays = Mapping[str, np.ndarray]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 LABELS = ("slot_labels", "intent_labels")
 CORPUS = SAMPLE / "intents"
+VOCABULARY = "vocab/bert-base-uncased-vocab.txt"
 
 
 def _labels() -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -60,38 +59,22 @@ def base_config() -> JointConfig:
 
 
 def write_random(folder: Path, config: JointConfig, seed: int, vocabulary: Path | None, std: float = 0.02) -> Path:
-    """A checkpoint of random weights, from numpy's generator alone.
-
-    Nothing is zero or one as a fresh model would have it: biases, LayerNorm weights and segment rows are all
-    distinct, so that a swapped, dropped or untransposed tensor shows.
+    """A checkpoint of random weights.
 
     Args:
         std: of the dense matrices; BERT's 0.02 fits its width, a narrow model needs more to be alive.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    sizes = shapes(config)
+    head = np.float32(2 / np.sqrt(config.hidden_size))
 
-    def tensors():
-        for name, shape in sizes.items():
-            values = rng.standard_normal(shape, dtype=np.float32)
-            if "LayerNorm.weight" in name:
-                yield name, 1 + 0.1 * values
-            elif name.startswith("crf."):
-                yield name, 0.5 * values
-            elif "classifier" in name and name.endswith("weight"):
-                yield name, values * np.float32(2 / np.sqrt(config.hidden_size))
-            elif name.endswith("bias"):
-                yield name, 0.05 * values
-            elif "embeddings" in name:
-                yield name, 0.1 * values
-            else:
-                yield name, values * np.float32(std)
+    def scaled(name: str, values: np.ndarray) -> np.ndarray:
+        if name.startswith("crf."):
+            return 0.5 * values
+        if "classifier" in name and name.endswith("weight"):
+            return values * head
+        return cases.bert_like(name, values, std)
 
-    save_safetensors(folder / checkpoint.WEIGHTS, {n: (s, "float32") for n, s in sizes.items()}, tensors)
+    cases.write_random(folder, shapes(config), seed, scaled, vocabulary)
     write_companions(folder, config, None)
-    if vocabulary is not None:
-        shutil.copyfile(vocabulary, folder / checkpoint.VOCABULARY)
     return folder
 
 
@@ -106,10 +89,7 @@ def tiny() -> Path:
 @functools.cache
 def base() -> Path:
     """Random weights at base size."""
-    try:
-        vocabulary = datasets.find("vocab/bert-base-uncased-vocab.txt")
-    except datasets.DataMissing:
-        vocabulary = None
+    vocabulary = cases.vocabulary_or_none(VOCABULARY)
     return write_random(checkpoint.scratch("jointbert-base"), base_config(), seed=0, vocabulary=vocabulary, std=0.04)
 
 
@@ -233,29 +213,16 @@ class Source:
 
 
 TRAINING, EVALUATION = "sample/train", "sample/dev"
-SAMPLES = {"dev_data": ("sample/dev", "sample/test"), "train_data": ("sample/train", "sample/train short")}
+SAMPLES: dict[str, dict[str, tuple[str, ...]]] = {
+    "dev_data": dict.fromkeys(MODES, ("sample/dev", "sample/test")),
+    "train_data": dict.fromkeys(MODES, ("sample/train", "sample/train short")),
+}
 REAL: dict[str, dict[str, tuple[str, ...]]] = {
     "dev_data": dict.fromkeys(MODES, ("atis/dev", "atis/test", "snips/dev", "snips/test")),
     "train_data": dict.fromkeys(MODES, ("atis/train", "snips/train")),
 }
 
-
-def data_sources(step: str, mode: str) -> list[str]:
-    """The shipped sample always, real corpora where a data folder is found."""
-    found = list(SAMPLES[step])
-    for name in REAL[step][mode]:
-        try:
-            source(name)
-        except datasets.DataMissing:
-            continue
-        found.append(name)
-    return found
-
-
-def missing(step: str, mode: str) -> list[str]:
-    """The real files that a data step does without."""
-    found = data_sources(step, mode)
-    return [name for name in REAL[step][mode] if name not in found]
+data_sources = cases.DataSources(SAMPLES, REAL, VOCABULARY, file=lambda name: f"{name}/seq.in")
 
 
 def source(name: str) -> Source:
@@ -270,7 +237,7 @@ def source(name: str) -> Source:
     if corpus == "sample":
         return Source(CORPUS, part, SAMPLE / "vocab.txt", **cut)
     folder = datasets.find(f"{corpus}/{part}/seq.in").parent.parent
-    return Source(folder, part, datasets.find("vocab/bert-base-uncased-vocab.txt"), **cut)
+    return Source(folder, part, datasets.find(VOCABULARY), **cut)
 
 
 def model_inputs(columns: Arrays, labels: bool = True) -> dict[str, np.ndarray]:

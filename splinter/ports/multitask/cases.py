@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from splinter import datasets
-from splinter.align.weights import save_safetensors
-from splinter.ports import checkpoint
+from splinter.ports import cases, checkpoint
 from splinter.ports.recipe import Recipe
 from splinter.sample import PATH as SAMPLE
 
@@ -23,6 +21,7 @@ from .data import NAMES, SIDES, Dataset, Tokens
 from .feed import MixedFeed
 
 Arrays = Mapping[str, np.ndarray]
+VOCABULARY = "vocab/bert-base-uncased-vocab.txt"
 
 TINY = MultitaskConfig(
     vocab_size=2048,
@@ -39,35 +38,20 @@ BASE = MultitaskConfig()
 
 
 def write_random(folder: Path, config: MultitaskConfig, seed: int, vocabulary: Path | None, std: float = 0.02) -> Path:
-    """A checkpoint of random weights with the heads of both designs, from numpy's generator alone.
-
-    Nothing is zero or one as a fresh model would have it, so that a swapped, dropped or untransposed tensor shows.
+    """A checkpoint of random weights with the heads of both designs.
 
     Args:
         std: of the dense matrices; BERT's 0.02 fits its width, a narrow model needs more to be alive.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
     sizes = {name: shape for design in MODES for name, shape in shapes(replace(config, design=design)).items()}
 
-    def tensors():
-        for name, shape in sizes.items():
-            values = rng.standard_normal(shape, dtype=np.float32)
-            if "LayerNorm.weight" in name:
-                yield name, 1 + 0.1 * values
-            elif name.endswith("bias"):
-                yield name, 0.05 * values
-            elif "embeddings" in name:
-                yield name, 0.1 * values
-            elif not name.startswith("bert."):
-                yield name, values * np.float32(1.5 / np.sqrt(shape[1]))
-            else:
-                yield name, values * np.float32(std)
+    def scaled(name: str, values: np.ndarray) -> np.ndarray:
+        if name.startswith("bert.") or name.endswith("bias"):
+            return cases.bert_like(name, values, std)
+        return values * np.float32(1.5 / np.sqrt(sizes[name][1]))
 
-    save_safetensors(folder / checkpoint.WEIGHTS, {n: (s, "float32") for n, s in sizes.items()}, tensors)
+    cases.write_random(folder, sizes, seed, scaled, vocabulary)
     write_companions(folder, config, None)
-    if vocabulary is not None:
-        shutil.copyfile(vocabulary, folder / checkpoint.VOCABULARY)
     return folder
 
 
@@ -80,10 +64,7 @@ def tiny() -> Path:
 @functools.cache
 def base() -> Path:
     """Random weights at base size."""
-    try:
-        vocabulary = datasets.find("vocab/bert-base-uncased-vocab.txt")
-    except datasets.DataMissing:
-        vocabulary = None
+    vocabulary = cases.vocabulary_or_none(VOCABULARY)
     return write_random(checkpoint.scratch("multitask-base"), BASE, seed=0, vocabulary=vocabulary)
 
 
@@ -225,8 +206,10 @@ COLLATED = 64
 """Rows of a padded batch in the data steps."""
 
 SAMPLES = {
-    "dev_data": tuple(f"sample/{task}-dev{cut}" for task in TASKS for cut in ("", " short")),
-    "train_data": tuple(f"sample/{task}-train{cut}" for task in TASKS for cut in ("", " short")),
+    f"{part}_data": dict.fromkeys(
+        MODES, tuple(f"sample/{task}-{part}{cut}" for task in TASKS for cut in ("", " short"))
+    )
+    for part in ("dev", "train")
 }
 REAL: dict[str, dict[str, tuple[str, ...]]] = {
     # text becomes the same arrays in either design: once is enough
@@ -244,26 +227,8 @@ REAL: dict[str, dict[str, tuple[str, ...]]] = {
         "version2": ("cs224n/ids-sst-train.csv", "cs224n/quora-train-subset.csv", "cs224n/sts-train.csv"),
     },
 }
-VOCABULARY = "vocab/bert-base-uncased-vocab.txt"
 
-
-def data_sources(step: str, mode: str) -> list[str]:
-    """The shipped sample always, real files where a data folder is found."""
-    found = list(SAMPLES[step])
-    for name in REAL[step][mode]:
-        try:
-            datasets.find(name)
-            datasets.find(VOCABULARY)
-        except datasets.DataMissing:
-            continue
-        found.append(name)
-    return found
-
-
-def missing(step: str, mode: str) -> list[str]:
-    """The real files that a data step does without."""
-    found = data_sources(step, mode)
-    return [name for name in REAL[step][mode] if name not in found]
+data_sources = cases.DataSources(SAMPLES, REAL, VOCABULARY)
 
 
 def source(name: str) -> Source:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from splinter import datasets
-from splinter.align.weights import save_safetensors
-from splinter.ports import checkpoint
+from splinter.ports import cases, checkpoint
 from splinter.ports.recipe import Recipe
 from splinter.sample import PATH as SAMPLE
 
-from .config import SplinterConfig, read_checkpoint, shapes, write_companions
+from .config import MODES, SplinterConfig, read_checkpoint, shapes, write_companions
 
 Arrays = Mapping[str, np.ndarray]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -32,6 +30,7 @@ TINY = SplinterConfig(
     max_position_embeddings=384,
 )
 BASE = SplinterConfig()
+VOCABULARY = "vocab/bert-base-cased-vocab.txt"
 
 
 # -- checkpoints ------------------------------------------------------------------------------------------
@@ -40,38 +39,19 @@ BASE = SplinterConfig()
 def write_random(
     folder: Path, config: SplinterConfig, seed: int, vocabulary: Path | None, logits: float, std: float = 0.02
 ) -> Path:
-    """A checkpoint of random weights in the layout of transformers, from numpy's generator alone.
-
-    Nothing is zero or one as a fresh model would have it: biases, LayerNorm weights and segment rows are all
-    distinct, so that a swapped, dropped or untransposed tensor shows.
+    """A checkpoint of random weights in the layout of transformers.
 
     Args:
         logits: rough size that unmasked logits reach; the two matrices of the head are scaled for it.
         std: of the dense matrices; BERT's 0.02 fits its width, a narrow model needs more to be alive.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    width = config.hidden_size
-    sizes = shapes(config)
+    head = np.float32(logits / config.hidden_size / 1.6)
 
-    def tensors():
-        for name, shape in sizes.items():
-            values = rng.standard_normal(shape, dtype=np.float32)
-            if "LayerNorm.weight" in name:
-                yield name, 1 + 0.1 * values
-            elif name.endswith("bias"):
-                yield name, 0.05 * values
-            elif "embeddings" in name:
-                yield name, 0.1 * values
-            elif "classifier" in name:
-                yield name, values * np.float32(logits / width / 1.6)
-            else:
-                yield name, values * np.float32(std)
+    def scaled(name: str, values: np.ndarray) -> np.ndarray:
+        return values * head if "classifier" in name else cases.bert_like(name, values, std)
 
-    save_safetensors(folder / checkpoint.WEIGHTS, {n: (s, "float32") for n, s in sizes.items()}, tensors)
+    cases.write_random(folder, shapes(config), seed, scaled, vocabulary)
     write_companions(folder, config, None)
-    if vocabulary is not None:
-        shutil.copyfile(vocabulary, folder / checkpoint.VOCABULARY)
     return folder
 
 
@@ -86,11 +66,9 @@ def tiny() -> Path:
 @functools.cache
 def base() -> Path:
     """Random weights at base size, scaled so that logits reach 1e3 as those of the published weights do."""
-    try:
-        vocabulary = datasets.find("vocab/bert-base-cased-vocab.txt")
-    except datasets.DataMissing:
-        vocabulary = None
-    return write_random(checkpoint.scratch("base"), BASE, seed=0, vocabulary=vocabulary, logits=700.0)
+    return write_random(
+        checkpoint.scratch("base"), BASE, seed=0, vocabulary=cases.vocabulary_or_none(VOCABULARY), logits=700.0
+    )
 
 
 # -- batches ----------------------------------------------------------------------------------------------
@@ -268,8 +246,8 @@ class Source:
 SHORT = {"max_length": 160, "doc_stride": 32}  # windows for trainings of seconds; the shipped texts still need several
 TRAINING, EVALUATION = "sample/fewshot-train short", "sample/fewshot-dev short"
 SAMPLES = {
-    "dev_data": ("sample/fewshot-dev", "sample/squad-dev"),
-    "train_data": ("sample/fewshot-train", "sample/squad-train"),
+    "dev_data": dict.fromkeys(MODES, ("sample/fewshot-dev", "sample/squad-dev")),
+    "train_data": dict.fromkeys(MODES, ("sample/fewshot-train", "sample/squad-train")),
 }
 REAL = {
     "dev_data": {
@@ -277,7 +255,7 @@ REAL = {
         "paper": ("squad_fewshot/dev_qass_50.jsonl",),
     },
     "train_data": dict.fromkeys(
-        ("hf", "paper"),
+        MODES,
         tuple(
             f"squad_fewshot/squad-train-seed-{seed}-num-examples-{size}_qass.jsonl"
             for size, seeds in ((16, range(42, 47)), (32, (42,)), (128, (43,)), (1024, (42,)))
@@ -286,24 +264,7 @@ REAL = {
     ),
 }
 
-
-def data_sources(step: str, mode: str) -> list[str]:
-    """The shipped sample always, real files where a data folder is found."""
-    found = list(SAMPLES[step])
-    for name in REAL[step][mode]:
-        try:
-            datasets.find(name)
-            datasets.find("vocab/bert-base-cased-vocab.txt")
-        except datasets.DataMissing:
-            continue
-        found.append(name)
-    return found
-
-
-def missing(step: str, mode: str) -> list[str]:
-    """The real files that a data step does without."""
-    found = data_sources(step, mode)
-    return [name for name in REAL[step][mode] if name not in found]
+data_sources = cases.DataSources(SAMPLES, REAL, VOCABULARY)
 
 
 def source(name: str) -> Source:
@@ -312,7 +273,7 @@ def source(name: str) -> Source:
         stem, _, short = name.removeprefix("sample/").partition(" ")
         path = SAMPLE / (f"{stem}.jsonl" if stem.startswith("fewshot") else f"{stem}.json")
         return Source(path, "train" in stem, SAMPLE / "vocab.txt", SHORT if short else {})
-    return Source(datasets.find(name), "train" in name, datasets.find("vocab/bert-base-cased-vocab.txt"), {})
+    return Source(datasets.find(name), "train" in name, datasets.find(VOCABULARY), {})
 
 
 def model_inputs(columns: Arrays, labels: bool = False) -> dict[str, np.ndarray]:
