@@ -10,6 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import paddle
+
+from splinter.ports import recipe, train_paddle
+
 
 @dataclass(frozen=True)
 class Bug:
@@ -68,3 +73,40 @@ def while_running(patch, owner, name: str) -> Callable[[], bool]:
 def wrap(patch, owner, name: str, change: Callable) -> None:
     """Replace `owner.name` by `change(original)`."""
     patch.setattr(owner, name, change(getattr(owner, name)))
+
+
+# -- bugs that fit several systems --------------------------------------------------------------------------
+
+
+def clip_each(patch) -> None:
+    """Each tensor is clipped by its own norm."""
+    plain = paddle.nn.utils.clip_grad_norm_
+
+    def each(parameters, limit):
+        norm = plain(parameters, float("inf"))
+        for parameter in parameters:
+            plain([parameter], limit)
+        return norm
+
+    patch.setattr(paddle.nn.utils, "clip_grad_norm_", each)
+
+
+def lose_shuffling(patch, train) -> None:
+    """The training of the module `train` takes its rows in the order of the file."""
+    plain, ours = recipe.order, while_running(patch, train, "train")
+
+    def unshuffled(features, plan, r, start=0):
+        for update, rows in enumerate(plain(features, plan, r, start), start):
+            first = update % plan.per_epoch * r.batch_size
+            yield np.arange(first, first + len(rows)) if ours() else rows
+
+    patch.setattr(recipe, "order", unshuffled)
+
+
+def skip_small(patch, rows: int) -> None:
+    """Batches of fewer rows are left out."""
+
+    def change(plain):
+        return lambda self, batch, rate: (0.0, 0.0) if len(batch["input_ids"]) < rows else plain(self, batch, rate)
+
+    wrap(patch, train_paddle.PaddleTrainer, "step", change)

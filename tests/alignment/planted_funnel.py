@@ -552,15 +552,7 @@ def _(patch):
 
 @bug("each tensor clipped alone", "optimizer")
 def _(patch):
-    plain = paddle.nn.utils.clip_grad_norm_
-
-    def each(parameters, limit):
-        norm = plain(parameters, float("inf"))
-        for parameter in parameters:
-            plain([parameter], limit)
-        return norm
-
-    patch.setattr(paddle.nn.utils, "clip_grad_norm_", each)
+    planted.clip_each(patch)
 
 
 # -- regularization ---------------------------------------------------------------------------------------

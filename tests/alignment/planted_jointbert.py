@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import planted
-from planted import while_running, wrap
+from planted import wrap
 
 from splinter.align import weights
 from splinter.ports import encoder, recipe, train_paddle
@@ -419,15 +419,7 @@ def _(patch):
 
 @bug("each tensor clipped alone (seed)", "optimizer")
 def _(patch):
-    plain = paddle.nn.utils.clip_grad_norm_
-
-    def each(parameters, limit):
-        norm = plain(parameters, float("inf"))
-        for parameter in parameters:
-            plain([parameter], limit)
-        return norm
-
-    patch.setattr(paddle.nn.utils, "clip_grad_norm_", each)
+    planted.clip_each(patch)
 
 
 @bug("epsilon after bias correction, as torch and paddle have it", "optimizer")
@@ -550,25 +542,12 @@ def _(patch):
 
 @bug("shuffling lost", "training")
 def _(patch):
-    plain, ours = recipe.order, while_running(patch, train, "train")
-
-    def planted(features, plan, r, start=0):
-        for update, rows in enumerate(plain(features, plan, r, start), start):
-            first = update % plan.per_epoch * r.batch_size
-            yield np.arange(first, first + len(rows)) if ours() else rows
-
-    patch.setattr(recipe, "order", planted)
+    planted.lose_shuffling(patch, train)
 
 
 @bug("last smaller batch skipped", "training")
 def _(patch):
-    plain = train_paddle.PaddleTrainer.step
-
-    def planted(self, batch, rate):
-        small = len(batch["input_ids"]) < 32
-        return (0.0, 0.0) if small else plain(self, batch, rate)
-
-    patch.setattr(train_paddle.PaddleTrainer, "step", planted)
+    planted.skip_small(patch, 32)
 
 
 @bug("dropout of the heads left on", "training")
