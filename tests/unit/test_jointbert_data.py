@@ -74,18 +74,17 @@ def test_spaces_line_ends_and_marks_do_not_count(tmp_path):
     assert found[1].where.endswith("train line 2")
 
 
-def test_a_sentence_has_words(tmp_path):
+def test_blank_lines_are_passed_over(tmp_path):
     """
-    An empty line of an input file is named.
+    Sentences keep the number of their line; a file without any is refused.
     """
-    (tmp_path / "in.txt").write_text("go home\n\n")
-    sentences = data.read_texts(tmp_path / "in.txt")
-    assert next(sentences).words == ["go", "home"]
-    with pytest.raises(DataError, match=r"in\.txt, line 2: no words"):
-        next(sentences)
-    (tmp_path / "in.txt").write_text("")
+    (tmp_path / "in.txt").write_text("go home\n\n  \nstop\n")
+    found = list(data.read_texts(tmp_path / "in.txt"))
+    assert [one.words for one in found] == [["go", "home"], ["stop"]]
+    assert found[1].where.endswith("in.txt, line 4")
+    (tmp_path / "in.txt").write_text(" \n")
     with pytest.raises(DataError, match=r"in\.txt is empty"):
-        next(data.read_texts(tmp_path / "in.txt"))
+        list(data.read_texts(tmp_path / "in.txt"))
 
 
 # Labels

@@ -98,15 +98,17 @@ def read_texts(path: Path) -> Iterator[Sentence]:
     """Sentences without labels, one per line of a file or of standard input, each as it comes.
 
     Raises:
-        DataError: no such file, nothing in it, or an empty line.
+        DataError: no such file, or nothing in it; blank lines are passed over.
     """
     if str(path) != "-":
         existing(path, "a text file with one sentence per line")
-    name, number = "standard input" if str(path) == "-" else path, 0
+    name, found = "standard input" if str(path) == "-" else path, False
     with open_bytes(path) as file:
         for number, line in enumerate(file, 1):
-            yield sentence(decoded(line, f"{name}, line {number}"), f"{name}, line {number}")
-    if not number:
+            if line.strip():
+                found = True
+                yield sentence(decoded(line, f"{name}, line {number}"), f"{name}, line {number}")
+    if not found:
         raise DataError(f"{name} is empty; expected one sentence per line")
 
 
