@@ -1,4 +1,4 @@
-"""The command line: convert, finetune, evaluate, predict, align.
+"""The command line: convert, finetune, evaluate, predict, mine, align.
 
 Thin on purpose: parse, call one function, print. Wrong input ends in one line on standard error and exit code 2.
 """
@@ -46,6 +46,7 @@ HELP = {
     "evaluate": "Score a model on a file with answers.",
     "predict": "Run a model on text that you type, or on a file.",
 }
+MINE = "Find recurring spans in raw text: what Splinter is pretrained on."
 RUNS = """The output folder gets the model, log.jsonl (one line per update), training.json (what was done), and,
 while it runs, a checkpoint. Interrupted, the same command with --resume ends in the same bits."""
 
@@ -107,6 +108,9 @@ def parser(system: str = DEFAULT) -> argparse.ArgumentParser:
     for name in HELP:
         _system_command(commands, name, system)
 
+    pretraining = importlib.import_module("splinter.ports.splinter.commands")
+    pretraining.add("mine", _command(commands, "mine", MINE, *pretraining.TEXTS["mine"]))
+
     align = _command(
         commands,
         "align",
@@ -162,6 +166,12 @@ def run_predict(chosen: argparse.Namespace) -> None:
         print(json.dumps(answer, ensure_ascii=False) if chosen.json else "\n".join(lines), flush=True)
 
 
+def run_mine(chosen: argparse.Namespace) -> None:
+    from splinter.ports.splinter import commands
+
+    print(commands.mine(chosen))
+
+
 def run_align(chosen: argparse.Namespace) -> int:
     from splinter.datasets import PROJECT
     from splinter.ports.tasks import UsageError
@@ -194,6 +204,7 @@ COMMANDS = {
     "finetune": run_finetune,
     "evaluate": run_evaluate,
     "predict": run_predict,
+    "mine": run_mine,
     "align": run_align,
 }
 
@@ -222,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a full disk or a reader that left can still be told from success
         return code
     except KeyboardInterrupt:
-        _say("splinter: interrupted" + ("; go on with --resume" if chosen.command == "finetune" else ""))
+        _say("splinter: interrupted" + ("; go on with --resume" if hasattr(chosen, "resume") else ""))
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing to report

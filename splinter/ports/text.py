@@ -153,6 +153,7 @@ class WordPieces:
             categories: printable ASCII, where the two cannot differ, goes through Rust; all other text is cut
             into words here, and only their pieces come from Rust.
         added: further special tokens of the text.
+        literal: a special token that is spelled out in a text is plain text.
 
     Attributes:
         pad, unk, cls, sep, mask: token ids (the roles of `tokens`).
@@ -171,6 +172,7 @@ class WordPieces:
         python: bool = False,
         added: Sequence[str] = (),
         default_lower_case: bool = True,
+        literal: bool = False,
     ):
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # threads gain little here, and warn at every fork
         self.path, self.python = Path(vocabulary), python
@@ -183,8 +185,8 @@ class WordPieces:
         self.pad, self.unk, self.cls, self.sep, self.mask = (
             self.vocabulary[tokens[role]] for role in ("pad", "unk", "cls", "sep", "mask")
         )
-        self.special = [*tokens.values(), *added]
-        self._special = re.compile("(" + "|".join(map(re.escape, self.special)) + ")")
+        self.special = [] if literal else [*tokens.values(), *added]
+        self._special = re.compile("(" + ("|".join(map(re.escape, self.special)) or "(?!)") + ")")
         self._pieces = {number: piece for piece, number in self.vocabulary.items()}
         self._words: dict[str, list[int]] = {}
         self._unknown = tokens["unk"]

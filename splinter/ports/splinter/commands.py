@@ -8,7 +8,11 @@ from typing import Any
 
 from splinter import options as shared
 from splinter.options import Text
+from splinter.ports.engines import ENGINES
 from splinter.ports.recipe import Recipe
+
+from .corpus import MODES as MINING_MODES
+from .passages import LAYOUTS
 
 RECIPE = Recipe()
 MODES = """modes:
@@ -38,12 +42,28 @@ TEXTS = {
         "splinter predict --model run16 --question 'Who wrote it?' --context 'Ann wrote it in 1990.'\n"
         "  cat questions.jsonl | splinter predict --model run16 --input - --json",
     ),
+    "mine": Text(
+        "Cuts text into passages, finds the spans that recur in each (whole words, not all of\n"
+        "them stop words), and writes them in shards, with a manifest, statistics and a list of the spans.\n"
+        "Interrupted, the same command with --resume goes on with the next shard; the result is the same, with any\n"
+        "number of workers and either engine.\n\n"
+        "files, plain or .gz; the layout is told by what is in them:\n"
+        "  doc    <doc ...>, title, a paragraph per line, </doc>, as WikiExtractor writes it\n"
+        '  jsonl  an object per line with the document under "text"\n'
+        "  text   a paragraph per line; an empty line ends a document\n\n"
+        "modes:\n"
+        "  paper       as the authors' code: of a recurring span, the first occurrence must end with a word\n"
+        "  whole-word  every occurrence must",
+        "splinter mine wiki/ --tokenizer splinter-base --output corpus --workers 8",
+    ),
 }
 
 
 def add(command: str, parser: argparse.ArgumentParser) -> None:
     """Give a command the options of this system."""
-    {"convert": _convert, "finetune": _finetune, "evaluate": _evaluate, "predict": _predict}[command](parser)
+    {"convert": _convert, "finetune": _finetune, "evaluate": _evaluate, "predict": _predict, "mine": _mine}[command](
+        parser
+    )
 
 
 def _windows(parser: argparse.ArgumentParser, mode_default: str) -> None:
@@ -111,6 +131,50 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     _answers(parser)
 
 
+def _mine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", nargs="+", metavar="PATH", help="files, folders or patterns")
+    parser.add_argument("--output", type=shared.path, required=True, metavar="FOLDER", help="folder to write")
+    parser.add_argument(
+        "--tokenizer",
+        type=shared.model_name,
+        required=True,
+        metavar="NAME_OR_PATH",
+        help="vocab.txt or checkpoint",
+    )
+    parser.add_argument(
+        "--lower-case", action="store_true", default=None, help="of a bare vocab.txt; a checkpoint says so itself"
+    )
+    shared.add_download(parser)
+    parser.add_argument("--resume", action="store_true", help="go on after an interruption, to the same result")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    group = parser.add_argument_group("what is mined")
+    group.add_argument("--mode", choices=MINING_MODES, default="paper", help="rule on half words, see above (paper)")
+    group.add_argument("--length", type=shared.positive, default=512, metavar="N", help="pieces of a passage (512)")
+    group.add_argument(
+        "--passes",
+        type=shared.positive,
+        default=1,
+        metavar="N",
+        help="over the text, cut elsewhere (1; paper: 5)",
+    )
+    group.add_argument("--seed", type=shared.count, default=12345, metavar="N", help="of the questions (12345)")
+    group.add_argument("--layout", choices=LAYOUTS, default="auto", help="of the files, see above (auto)")
+    group.add_argument(
+        "--cut-long-lines",
+        action="store_true",
+        help="drop what of a line goes beyond a passage, as the authors' code; else it goes on in the next one",
+    )
+    group = parser.add_argument_group("who mines")
+    group.add_argument("--workers", type=shared.positive, metavar="N", help="processes (all cores)")
+    group.add_argument("--engine", choices=ENGINES, default="local", help="this machine, or a Ray cluster (local)")
+    group.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="of a running cluster that sees the output folder",
+    )
+    group.add_argument("--shard-size", type=shared.positive, default=4, metavar="MIB", help="text per shard, about (4)")
+
+
 def _answers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-answer-length", type=shared.positive, metavar="N", help="longest answer (paper: 10 pieces, hf: 30)"
@@ -163,6 +227,37 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     return tasks.evaluate(
         _settings(options), options.data, options.predictions, options.max_answer_length, options.limit
     )
+
+
+def mine(options: argparse.Namespace) -> str:
+    """Mine; returns a line about it."""
+    import sys
+    from pathlib import Path
+
+    from splinter import runtime
+    from splinter.ports import checkpoint
+
+    from . import data, mining
+    from .corpus import Mining
+
+    named = Path(options.tokenizer)
+    source = named if named.is_file() else checkpoint.resolve(options.tokenizer, options.download)
+    found = mining.mine(
+        options.text,
+        options.output,
+        data.Tokenizer(source, "hf", literal=True, lower_case=options.lower_case),
+        Mining(options.mode, options.length, options.passes, options.seed, not options.cut_long_lines),
+        options.layout,
+        options.shard_size * 2**20,
+        options.engine,
+        options.workers or runtime.cores(),
+        options.ray_address,
+        options.resume,
+        not options.quiet and sys.stderr.isatty(),
+    )
+    passages = f"{found['passages']:,} passages of {found['documents']:,} documents, {found['tokens']:,} tokens"
+    speed = f"{found['new_tokens'] / found['seconds']:,.0f} tokens/s" if found["seconds"] else "at once"
+    return f"{options.output}: {passages}, {found['questions']:,} questions; {found['seconds']} s, {speed}"
 
 
 def _questions(options: argparse.Namespace, mode: str) -> Iterator[Any]:

@@ -265,6 +265,7 @@ class Tokenizer(WordPieces):
             `do_lower_case`. Mode hf reads [QUESTION] for the `[unused100]` on line 104 of BERT's own file.
         mode: "paper" or "hf". Literal [QUESTION] in a text is one token only in hf, as in
             SplinterTokenizerFast (the slow SplinterTokenizer splits it).
+        literal, lower_case: see `WordPieces`.
 
     Attributes:
         pad, unk, cls, sep, mask, question, period: token ids. `question` is 104 in both modes.
@@ -274,11 +275,11 @@ class Tokenizer(WordPieces):
         VocabularyError: no file, a special token is missing, or line 104 cannot be the question token.
     """
 
-    def __init__(self, vocabulary, mode):
+    def __init__(self, vocabulary, mode, literal=False, lower_case=None):
         _check_mode(mode)
         self.mode, paper = mode, mode == "paper"
         added = () if paper else ("[QUESTION]",)
-        super().__init__(vocabulary, python=paper, added=added, default_lower_case=False)
+        super().__init__(vocabulary, lower_case, python=paper, added=added, default_lower_case=False, literal=literal)
         self.question, self.period = QUESTION_ID, self.vocabulary["."]
 
     def adapt(self, vocabulary):

@@ -1,0 +1,114 @@
+"""Many independent jobs on many processors: the cores of this machine, or a Ray cluster.
+
+A job is a pure function of its arguments that leaves its result in a file, whole or not at all: it may be
+done twice, and the engines may hand it out again when a worker is lost. Framework-free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+ENGINES = ("local", "ray")
+AHEAD = 2
+"""Jobs per worker that are read before their turn comes; memory is bounded by it."""
+
+
+class EngineError(RuntimeError):
+    """Workers that cannot be had, or were lost for good."""
+
+
+def local(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
+    """Results in the order in which they come; one worker means this very process.
+
+    Raises:
+        EngineError: a worker was killed. What jobs raise comes through.
+    """
+    if workers == 1:
+        yield from map(function, jobs)
+        return
+    # spawn: a fork of a process with threads (tokenizers, a framework) may hang
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        running: set[Future] = set()
+        try:
+            for job in jobs:
+                running.add(pool.submit(function, job))
+                if len(running) >= AHEAD * workers:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    yield from (one.result() for one in done)
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (one.result() for one in done)
+        except BrokenProcessPool:
+            raise EngineError(
+                "a worker was killed (out of memory?); go on with --resume, with fewer --workers"
+            ) from None
+        finally:
+            for one in running:
+                one.cancel()
+
+
+def _one_thread() -> None:
+    """Workers share the cores already."""
+    os.environ.update(TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
+
+
+def ray(
+    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, address: str | None = None
+) -> Iterator[Result]:
+    """The same on a Ray cluster; a job whose worker is lost goes to another one.
+
+    Args:
+        workers: processors to use; also the size of the cluster that is started when there is none.
+        address: of a running cluster, such as `auto`; None starts one on this machine.
+
+    Raises:
+        EngineError: ray is not installed, there is no such cluster, or a job was lost again and again.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # jobs use no GPU: ray 2.60 warns about that
+    try:
+        import ray as cluster  # type: ignore[import-not-found]  # an extra of its own
+    except ImportError:
+        raise EngineError("--engine ray needs ray, which is not installed; pip install '.[ray]'") from None
+    started = not cluster.is_initialized()
+    if started:
+        more: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
+        try:
+            cluster.init(log_to_driver=False, logging_level="ERROR", **more)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise EngineError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from None
+    task = cluster.remote(max_retries=5)(function)
+    running: list[Any] = []
+    try:
+        for job in jobs:
+            running.append(task.remote(job))
+            if len(running) >= AHEAD * workers:
+                done, running = cluster.wait(running)
+                yield from _fetched(cluster, done)
+        while running:
+            done, running = cluster.wait(running)
+            yield from _fetched(cluster, done)
+    finally:
+        for one in running:
+            with contextlib.suppress(Exception):
+                cluster.cancel(one)
+        if started:
+            cluster.shutdown()
+
+
+def _fetched(cluster: Any, done: list[Any]) -> list[Any]:
+    try:
+        return cluster.get(done)
+    except cluster.exceptions.RayTaskError as error:
+        raise error.cause from None  # what the job raised
+    except cluster.exceptions.RayError as error:
+        raise EngineError(f"a job was lost ({type(error).__name__}); go on with --resume") from None

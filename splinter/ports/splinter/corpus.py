@@ -1,0 +1,242 @@
+"""A corpus for pretraining: passages with their recurring spans, in shards on disk.
+
+A shard is a function of its documents and the settings alone, whoever makes it, and is written whole or not
+at all; a manifest with the sha256 of each makes the corpus. Masks are not fixed: what is stored are the spans,
+and each epoch draws its own questions from a generator of (seed, document, pass, passage, epoch). Those of epoch 0
+are stored too. Framework-free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from splinter.ports.checkpoint import read_json
+
+from . import spans
+from .spans import Cluster, Masked
+
+MANIFEST, SETTINGS, STATISTICS, NGRAMS = "manifest.json", "settings.json", "statistics.json", "ngrams.txt"
+FORMAT = 1
+LENGTHS = (8, 2**15 - 1)
+"""Pieces of a passage, least and most: places in it are stored in 16 bits."""
+MODES = ("paper", "whole-word")
+
+
+class CorpusError(ValueError):
+    """A corpus that is not whole, or another one than asked for; says which file and what to do."""
+
+
+@dataclass(frozen=True)
+class Mining:
+    """What decides a corpus, besides the text and the vocabulary.
+
+    Args:
+        mode: "paper" = the reference's rule on half words, "whole-word" = each occurrence ends with a word.
+        length: pieces of a passage, with [CLS] and [SEP].
+        passes: times that the text is gone through, cut at other places (the paper: 5).
+        seed: of the questions.
+        lossless: see `passages.contexts`.
+    """
+
+    mode: str = "paper"
+    length: int = 512
+    passes: int = 1
+    seed: int = 12345
+    lossless: bool = True
+
+    def __post_init__(self) -> None:
+        if not LENGTHS[0] <= self.length <= LENGTHS[1]:
+            raise CorpusError(f"--length {self.length}: a passage has {LENGTHS[0]} to {LENGTHS[1]} pieces")
+
+
+def generator(seed: int, document: int, number: int, passage: int, epoch: int) -> spans.Random:
+    """The random numbers of one passage in one epoch."""
+    return np.random.RandomState(np.random.PCG64([seed, document, number, passage, epoch]))
+
+
+class Columns:
+    """The arrays of a shard while they grow."""
+
+    def __init__(self) -> None:
+        self.keys: list[tuple[int, int, int]] = []
+        self.tokens: list[int] = []
+        self.questions: list[tuple[int, int, int]] = []
+        self.lengths: list[int] = []
+        self.starts: list[int] = []
+        self.ends: dict[str, list[int]] = {name: [0] for name in ("tokens", "clusters", "starts", "questions")}
+
+    def add(self, key: tuple[int, int, int], tokens: list[int], clusters: list[Cluster], masked: Masked) -> None:
+        self.keys.append(key)
+        self.tokens += tokens
+        self.questions += masked.questions
+        for cluster in clusters:
+            self.lengths.append(cluster.length)
+            self.starts += cluster.starts
+            self.ends["starts"].append(len(self.starts))
+        self.ends["tokens"].append(len(self.tokens))
+        self.ends["clusters"].append(len(self.lengths))
+        self.ends["questions"].append(len(self.questions))
+
+    def encoded(self) -> bytes:
+        from safetensors.numpy import save
+
+        arrays: dict[str, np.ndarray] = {
+            "tokens": np.array(self.tokens, np.int32),  # a vocabulary may have more than 2^16 pieces
+            "keys": np.array(self.keys, np.int64).reshape(-1, 3),
+            "lengths": np.array(self.lengths, np.int16),
+            "starts": np.array(self.starts, np.int16),
+            "questions": np.array(self.questions, np.int16).reshape(-1, 3),
+            **{f"{name}_offsets": np.array(ends, np.int64) for name, ends in self.ends.items()},
+        }
+        return save(arrays, {"format": f"splinter corpus {FORMAT}"})
+
+
+# -- reading ----------------------------------------------------------------------------------------------
+
+
+class Passage(NamedTuple):
+    """One passage: (document, pass, number in the document), its piece ids, its recurring spans."""
+
+    key: tuple[int, int, int]
+    tokens: list[int]
+    clusters: list[Cluster]
+
+
+class Corpus:
+    """A whole corpus, read as it is needed.
+
+    Args:
+        folder: what `splinter mine` wrote.
+        check: compare the sha256 of every shard with the manifest; else only the sizes.
+
+    Attributes:
+        manifest: what manifest.json says.
+        length: pieces of the longest passage.
+
+    Raises:
+        CorpusError: no manifest, a shard that is missing, cut off or changed.
+    """
+
+    def __init__(self, folder: Path, check: bool = True):
+        self.folder = Path(folder)
+        if (self.folder / SETTINGS).exists():
+            raise CorpusError(f"{folder} is unfinished; run splinter mine again with --resume")
+        if not (self.folder / MANIFEST).is_file():
+            raise CorpusError(f"{folder} holds no {MANIFEST}; give a folder that splinter mine wrote")
+        self.manifest = read_json(self.folder / MANIFEST)
+        if self.manifest.get("format") != FORMAT:
+            raise CorpusError(
+                f"{self.folder / MANIFEST} has format {self.manifest.get('format')}, this version reads {FORMAT}; "
+                "mine again"
+            )
+        self.settings = Mining(**self.manifest["mining"])
+        self.length = self.settings.length
+        self.shards = [self._open(shard, check) for shard in self.manifest["shards"]]
+        self.firsts = np.cumsum([0, *(shard["passages"] for shard in self.manifest["shards"])])
+
+    def _open(self, shard: Mapping[str, Any], check: bool) -> dict[str, np.ndarray]:
+        path = self.folder / shard["name"]
+        way_out = "fetch it again, or mine into another folder"
+        if not path.is_file():
+            raise CorpusError(f"{path} is missing; {way_out}")
+        found: dict[str, Any] = {"bytes": path.stat().st_size}
+        if check and found["bytes"] == shard["bytes"]:
+            found["sha256"] = sha256(path)
+        for name, value in found.items():
+            if value != shard[name]:
+                raise CorpusError(
+                    f"{path}: {name} {value}, the manifest says {shard[name]}; it was cut off or changed, {way_out}"
+                )
+        return _mapped(path)
+
+    def __len__(self) -> int:
+        """Passages."""
+        return int(self.firsts[-1])
+
+    def __getitem__(self, number: int) -> Passage:
+        """Passage `number` of the corpus, from 0."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"passage {number} of {len(self)}")
+        which = int(np.searchsorted(self.firsts, number, side="right")) - 1
+        shard, row = self.shards[which], number - int(self.firsts[which])
+
+        def part(name: str) -> slice:
+            return slice(*shard[f"{name}_offsets"][row : row + 2].tolist())
+
+        clusters = part("clusters")
+        bounds = shard["starts_offsets"][clusters.start : clusters.stop + 1].tolist()
+        lengths = shard["lengths"][clusters].tolist()
+        spans = [
+            Cluster(length, shard["starts"][begin:end].tolist())
+            for length, begin, end in zip(lengths, bounds[:-1], bounds[1:], strict=True)
+        ]
+        document, passed, passage = shard["keys"][row].tolist()
+        return Passage((document, passed, passage), shard["tokens"][part("tokens")].tolist(), spans)
+
+    def masked(self, number: int, epoch: int, question: int, padding: int = 0) -> Masked:
+        """Passage `number` with the questions of an epoch."""
+        passage = self[number]
+        random = generator(self.settings.seed, *passage.key, epoch)
+        return spans.mask(passage.tokens, passage.clusters, random, question, padding)
+
+
+def sha256(path: Path) -> str:
+    """Of a file, read piece by piece."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _mapped(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file as views of the mapped file: nothing is read before it is looked at."""
+    data = np.memmap(path, np.uint8, "r")
+    begin = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    header = json.loads(data[8:begin].tobytes())
+    types = {"I64": np.int64, "I32": np.int32, "I16": np.int16}
+    return {
+        name: data[begin + one["data_offsets"][0] : begin + one["data_offsets"][1]]
+        .view(types[one["dtype"]])
+        .reshape(one["shape"])
+        for name, one in header.items()
+        if name != "__metadata__"
+    }
+
+
+def records(corpus: Corpus, numbers: Iterable[int], epoch: int, question: int, most: int = spans.MAX_QUESTIONS):
+    """Masked passages as the arrays that the model takes.
+
+    Args:
+        numbers: of the passages, B of them.
+
+    Returns:
+        input_ids, attention_mask (B, T) padded to the longest; question_positions, start_positions, end_positions
+        (B, Q) padded with 0; weights (B, Q) float32, 1 for a question. T and Q as the batch needs them.
+    """
+    drawn = [corpus.masked(number, epoch, question) for number in numbers]
+    tokens = max(len(one.tokens) for one in drawn)
+    asked = max(1, *(len(one.questions) for one in drawn)) if drawn else most
+    ids, mask = np.zeros((2, len(drawn), tokens), np.int64)
+    labels = np.zeros((3, len(drawn), asked), np.int64)
+    weights = np.zeros((len(drawn), asked), np.float32)
+    for row, one in enumerate(drawn):
+        ids[row, : len(one.tokens)], mask[row, : len(one.mask)] = one.tokens, one.mask
+        if one.questions:
+            labels[:, row, : len(one.questions)] = np.transpose(one.questions)
+            weights[row, : len(one.questions)] = 1
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "question_positions": labels[0],
+        "start_positions": labels[1],
+        "end_positions": labels[2],
+        "weights": weights,
+    }

@@ -1,0 +1,273 @@
+"""`splinter mine`: raw text to a corpus of masked passages, shard by shard, on one core or many.
+
+Framework-free.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from splinter import __version__
+from splinter.align.weights import write_whole
+from splinter.ports import engines
+from splinter.ports.checkpoint import TOKENIZER_CONFIG, VOCABULARY, read_json, write_json
+
+from . import passages, spans
+from .corpus import FORMAT, MANIFEST, NGRAMS, SETTINGS, STATISTICS, Columns, CorpusError, Mining, generator, sha256
+from .data import Tokenizer
+from .passages import Document
+
+MOST_NGRAMS = 2_000_000
+"""Different n-grams that are counted at a time; beyond that, those seen once are forgotten."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard to be made.
+
+    Args:
+        folder: of the corpus; holds the vocabulary.
+        number: of the shard.
+        first: number of its first document in the corpus.
+        consumed: bytes of the files that it took.
+    """
+
+    folder: Path
+    number: int
+    first: int
+    documents: Sequence[Document]
+    consumed: int
+
+    @property
+    def name(self) -> str:
+        """File name of the shard."""
+        return f"shard-{self.number:06d}.safetensors"
+
+    def digest(self) -> str:
+        """Hash of the text."""
+        digest = hashlib.sha256(str(self.first).encode())
+        for document in self.documents:
+            digest.update(f"\n{len(document.segments)}\n".encode() + "\n".join(document.segments).encode())
+        return digest.hexdigest()
+
+
+def jobs(folder: Path, files: Sequence[Path], layout: str, size: int) -> Iterator[Job]:
+    """Documents in portions of about `size` characters; which ones go together is a matter of the text alone.
+
+    Raises:
+        DataError: a file that cannot be used.
+    """
+    number = first = characters = consumed = 0
+    documents: list[Document] = []
+    for path in files:
+        before = 0
+        for document in passages.documents(path, layout):
+            consumed += document.consumed - before
+            before = document.consumed
+            documents.append(document)
+            characters += sum(map(len, document.segments))
+            if characters >= size:
+                yield Job(folder, number, first, documents, consumed)
+                number, first, documents, characters, consumed = number + 1, first + len(documents), [], 0, 0
+        consumed += path.stat().st_size - before
+    if documents:
+        yield Job(folder, number, first, documents, consumed)
+
+
+# -- making -----------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _tools(folder: Path) -> tuple[Mining, Tokenizer, spans.Pieces]:
+    """Settings, tokenizer and what mining asks of its pieces; once per process."""
+    tokenizer = Tokenizer(folder, "hf", literal=True)
+    settings = Mining(**read_json(folder / SETTINGS)["mining"])
+    return settings, tokenizer, spans.Pieces(tokenizer.vocabulary)
+
+
+def make(job: Job) -> dict[str, Any]:
+    """Mine the documents of a job and write its shard, then the record beside it that says the shard is whole.
+
+    Returns:
+        The record: name, size, sha256, counts, and how often each recurring span was found.
+    """
+    text = job.digest()
+    if (record := _made(job, text)) is not None:
+        return record
+    settings, tokenizer, pieces = _tools(job.folder)
+    columns = Columns()
+    ngrams: Counter[tuple[int, ...]] = Counter()
+    questions: Counter[int] = Counter()
+    for number in range(settings.passes):
+        place = (-1, 0)
+        packed = passages.contexts(job.documents, tokenizer, settings.length, number, settings.lossless)
+        for document, tokens in packed:
+            place = (document, place[1] + 1 if place[0] == document else 0)
+            clusters = spans.recurring(tokens, pieces, settings.mode == "whole-word")
+            key = (job.first + document, number, place[1])
+            masked = spans.mask(tokens, clusters, generator(settings.seed, *key, 0), tokenizer.question, tokenizer.pad)
+            columns.add(key, tokens, clusters, masked)
+            questions[len(masked.questions)] += 1
+            ngrams.update(tuple(tokens[c.starts[0] : c.starts[0] + c.length]) for c in clusters)
+    data = columns.encoded()
+    write_whole(job.folder / job.name, lambda file: file.write(data))
+    record = {
+        "name": job.name,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "text_sha256": text,
+        "documents": len(job.documents),
+        "passages": len(columns.keys),
+        "tokens": len(columns.tokens),
+        "questions": len(columns.questions),
+        "consumed": job.consumed,
+        "passages_by_questions": dict(sorted(questions.items())),
+        "ngrams": {" ".join(tokenizer.pieces(ids)): count for ids, count in ngrams.items()},
+    }
+    write_json(_record(job), record)
+    return {**record, "new": True}
+
+
+def _record(job: Job) -> Path:
+    return job.folder / f"{job.name}.json"
+
+
+def _made(job: Job, text: str) -> dict[str, Any] | None:
+    """The record of a shard that an interrupted run has made already.
+
+    Raises:
+        CorpusError: it was made of other text.
+    """
+    if not _record(job).is_file():
+        return None
+    record = read_json(_record(job))
+    shard = job.folder / job.name
+    if record["text_sha256"] != text:
+        raise CorpusError(f"{shard} was made of other text than is read now; start in another folder")
+    whole = shard.is_file() and sha256(shard) == record["sha256"]
+    return {**record, "new": False} if whole else None
+
+
+def prepare(folder: Path, tokenizer: Tokenizer, settings: Mining, sources: Sequence[Path], resume: bool) -> None:
+    """Write what all workers read: the vocabulary with its question token, and the settings.
+
+    Raises:
+        CorpusError: the folder holds a corpus, or one of other settings.
+    """
+    if (folder / MANIFEST).exists():
+        raise CorpusError(f"{folder} holds a whole corpus already; name another folder")
+    vocabulary = sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.__getitem__)
+    lines = "\n".join(vocabulary) + "\n"
+    asked = {
+        "format": FORMAT,
+        "splinter": __version__,
+        "mining": asdict(settings),
+        "vocabulary_sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        "lower_case": tokenizer.lower_case,
+        "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in sources],
+    }
+    if (folder / SETTINGS).exists():
+        if not resume:
+            raise CorpusError(f"{folder} holds an unfinished corpus; go on with --resume, or name another folder")
+        found = read_json(folder / SETTINGS)
+        if found != json.loads(json.dumps(asked)):
+            other = ", ".join(key for key in asked if found.get(key) != json.loads(json.dumps(asked[key])))
+            raise CorpusError(f"{folder / SETTINGS}: another {other} than asked for now; name another folder")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / VOCABULARY, lambda file: file.write(lines), "w")
+    write_json(
+        folder / TOKENIZER_CONFIG, {"tokenizer_class": "SplinterTokenizer", "do_lower_case": tokenizer.lower_case}
+    )
+    write_json(folder / SETTINGS, asked)
+
+
+def finish(folder: Path) -> dict[str, Any]:
+    """Put the records of all shards together: statistics, the list of n-grams, and last the manifest.
+
+    Raises:
+        CorpusError: nothing was found to mine.
+    """
+    paths = sorted(folder.glob("shard-*.safetensors.json"))
+    shards, ngrams, forgotten = [], Counter[str](), 0
+    questions: Counter[int] = Counter()
+    for path in paths:
+        record = read_json(path)
+        ngrams.update(record.pop("ngrams"))
+        questions.update({int(k): v for k, v in record.pop("passages_by_questions").items()})
+        if len(ngrams) > MOST_NGRAMS:
+            forgotten += len(ngrams)
+            ngrams = Counter({ngram: count for ngram, count in ngrams.items() if count > 1})
+            forgotten -= len(ngrams)
+        shards.append({name: record[name] for name in record if name not in ("consumed", "new")})
+    totals = {name: sum(shard[name] for shard in shards) for name in ("documents", "passages", "tokens", "questions")}
+    if not totals["passages"]:
+        raise CorpusError(f"{folder}: the text is empty; nothing was mined")
+    statistics = {
+        **totals,
+        "passages_by_questions": dict(sorted(questions.items())),
+        "ngrams": len(ngrams),
+        "ngrams_forgotten": forgotten,
+    }
+    ranked = sorted(ngrams.items(), key=lambda one: (-one[1], one[0]))
+    write_whole(folder / NGRAMS, lambda file: file.writelines(f"{ngram}\t{count}\n" for ngram, count in ranked), "w")
+    write_json(folder / STATISTICS, statistics)
+    write_json(folder / MANIFEST, {**read_json(folder / SETTINGS), "totals": totals, "shards": shards})
+    for path in [*paths, folder / SETTINGS]:
+        path.unlink()
+    return statistics
+
+
+def mine(
+    sources: Sequence[str],
+    output: Path,
+    tokenizer: Tokenizer,
+    settings: Mining,
+    layout: str = "auto",
+    size: int = 4 * 2**20,
+    engine: str = "local",
+    workers: int = 1,
+    address: str | None = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Text to a corpus.
+
+    Args:
+        sources: files, folders, patterns.
+        size: characters of text per shard, about.
+        engine: "local" or "ray"; the shards are the same bit for bit.
+        workers: processes.
+        address: of a running Ray cluster; its machines must see `output`.
+
+    Returns:
+        The statistics, with "seconds" and "new_tokens": those that this run has mined.
+
+    Raises:
+        DataError, CorpusError, EngineError, OSError; what is done stays, and `resume` goes on from there.
+    """
+    from tqdm import tqdm
+
+    began, tokens, output = time.perf_counter(), 0, output.resolve()
+    files = passages.find(sources)
+    prepare(output, tokenizer, settings, files, resume)
+    portions = jobs(output, files, layout, size)
+    done = (
+        engines.local(make, portions, workers) if engine == "local" else engines.ray(make, portions, workers, address)
+    )
+    total = sum(path.stat().st_size for path in files)
+    with tqdm(total=total, disable=not progress, desc="mining", unit="B", unit_scale=True) as bar:
+        for record in done:
+            tokens += record["tokens"] if record["new"] else 0
+            bar.set_postfix_str(f"{tokens / (time.perf_counter() - began):,.0f} tokens/s", refresh=False)
+            bar.update(record["consumed"])
+    statistics = finish(output)
+    return {**statistics, "seconds": round(time.perf_counter() - began, 1), "new_tokens": tokens}

@@ -1,0 +1,242 @@
+"""Raw text to passages: documents out of files, one line at a time, packed into contexts of word pieces.
+
+Layout and packing of oriram/splinter pretraining/create_pretraining_data.py at 1df4c13. Framework-free.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from splinter.ports.text import DataError, WordPieces, as_record, decoded, from_json, required
+
+LAYOUTS = ("auto", "doc", "text", "jsonl")
+LONGEST_LINE = 2**20
+"""Bytes of a line that are looked at as one; what is longer is taken in pieces, so that memory stays bounded."""
+LARGEST_DOCUMENT = 2**24
+"""Bytes after which a document of plain text, or a JSON line, is too much: the one is cut, the other refused."""
+MANY_SEGMENTS = 10
+"""A document of so many segments is cut at another place in every pass."""
+
+
+@dataclass
+class Document:
+    """Consecutive text. `segments` are its lines; `where` is for messages; `consumed` bytes of the file are read."""
+
+    where: str
+    segments: list[str] = field(default_factory=list)
+    consumed: int = 0
+
+
+# -- reading ----------------------------------------------------------------------------------------------
+
+
+def find(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The files that paths, folders and patterns stand for, each folder's in order of their names.
+
+    Raises:
+        DataError: a source stands for nothing.
+    """
+    found: dict[Path, None] = {}
+    for source in map(Path, sources):
+        if source.is_dir():
+            files = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
+        elif source.exists():
+            files = [source]
+        else:
+            anchor = Path(source.anchor) if source.is_absolute() else Path()
+            files = sorted(path for path in anchor.glob(str(source.relative_to(anchor))) if path.is_file())
+        if not files:
+            raise DataError(f"{source}: no such file, and no file of such a name; give a file, a folder or a pattern")
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def documents(path: Path, layout: str = "auto") -> Iterator[Document]:
+    """The documents of a file, plain or .gz, without those that hold no text.
+
+    Args:
+        layout: "doc": `<doc ...>`, title, a paragraph per line, `</doc>`; "text": a paragraph per line, an empty line
+            ends a document; "jsonl": an object per line with the document under "text"; "auto": told by the first
+            line that is not blank.
+
+    Raises:
+        DataError: unreadable, binary or not UTF-8, a broken line, a document that does not end.
+    """
+    lines = _lines(path)
+    if layout == "auto":
+        first, lines = _peek(lines)
+        layout = "doc" if first.startswith("<doc") else "jsonl" if first.startswith("{") else "text"
+    reader = {"doc": _marked, "text": _plain, "jsonl": _records}[layout]
+    return (document for document in reader(path, lines) if document.segments)
+
+
+class _Line(str):
+    """A line without its end; knows its number, how far the file is read, and if it goes on in the next one."""
+
+    number: int
+    consumed: int
+    goes_on: bool
+
+
+def _lines(path: Path) -> Iterator[_Line]:
+    try:
+        with open(path, "rb") as raw:
+            file = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
+            number, kept = 1, b""
+            while line := file.readline(LONGEST_LINE):
+                line, kept = kept + line, b""
+                if b"\0" in line:
+                    raise DataError(f"{path}, line {number}: holds a zero byte; this is no text file, leave it out")
+                goes_on = not line.endswith(b"\n") and len(line) >= LONGEST_LINE
+                if goes_on:  # cut at a blank if there is one, else between two characters
+                    cut = line.rfind(b" ") + 1 or len(line) - _half_character(line)
+                    line, kept = line[:cut], line[cut:]
+                text = _Line(decoded(line, f"{path}, line {number}").rstrip("\r\n"))
+                text.number, text.consumed, text.goes_on = number, raw.tell(), goes_on
+                yield text
+                number += not goes_on
+            if kept:
+                text = _Line(decoded(kept, f"{path}, line {number}"))
+                text.number, text.consumed, text.goes_on = number, raw.tell(), False
+                yield text
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({error}); expected UTF-8 text, gzipped when named .gz") from error
+
+
+def _half_character(data: bytes) -> int:
+    """How many bytes at the end begin a character of UTF-8 that is not whole."""
+    for back in range(1, 4):
+        byte = data[-back]
+        if byte & 0xC0 == 0xC0:  # opens a character of two to four bytes
+            return back if back < 2 + (byte >= 0xE0) + (byte >= 0xF0) else 0
+        if byte & 0x80 == 0:
+            return 0
+    return 0
+
+
+def _peek(lines: Iterator[_Line]) -> tuple[str, Iterator[_Line]]:
+    seen = []
+    for line in lines:
+        seen.append(line)
+        if line.strip():
+            break
+
+    def again():
+        yield from seen
+        yield from lines
+
+    return (seen[-1].strip() if seen else ""), again()
+
+
+def _marked(path: Path, lines: Iterable[_Line]) -> Iterator[Document]:
+    document, titled = None, False
+    for line in lines:
+        if line.startswith("<doc"):
+            if document is not None:
+                raise DataError(f"{path}, line {line.number}: <doc> inside the document of {document.where}")
+            document, titled = Document(f"{path}, line {line.number}"), False
+        elif document is None:
+            if line.strip():
+                raise DataError(f"{path}, line {line.number}: text outside <doc> and </doc>: {line.strip()[:40]!r}")
+        elif line.startswith("</doc"):
+            document.consumed = line.consumed
+            yield document
+            document = None
+        elif line.strip():
+            if titled:
+                document.segments.append(str(line))
+            titled = True
+    if document is not None:
+        raise DataError(f"{document.where}: the document has no </doc>; the file seems cut off")
+
+
+def _plain(path: Path, lines: Iterable[_Line]) -> Iterator[Document]:
+    document, size = None, 0
+    for line in lines:
+        if line.strip() and size < LARGEST_DOCUMENT:
+            document = document or Document(f"{path}, line {line.number}")
+            document.segments.append(str(line))
+            document.consumed, size = line.consumed, size + len(line)
+        elif document is not None:
+            yield document
+            document, size = None, 0
+            if line.strip():
+                document = Document(f"{path}, line {line.number}", [str(line)], line.consumed)
+    if document is not None:
+        yield document
+
+
+def _records(path: Path, lines: Iterable[_Line]) -> Iterator[Document]:
+    parts: list[str] = []
+    for line in lines:
+        parts.append(line)
+        if line.goes_on:
+            if len(parts) * LONGEST_LINE > LARGEST_DOCUMENT:
+                raise DataError(
+                    f"{path}, line {line.number}: more than {LARGEST_DOCUMENT >> 20} MiB of JSON in one line"
+                )
+            continue
+        text, parts = "".join(parts), []
+        if not text.strip():
+            continue
+        where = f"{path}, line {line.number}"
+        value = required(as_record(from_json(text, where), where, "the line"), "text", str, where)
+        yield Document(where, [part for part in value.splitlines() if part.strip()], line.consumed)
+
+
+# -- packing ----------------------------------------------------------------------------------------------
+
+
+def pack(segments: Sequence[Sequence[int]], capacity: int, number: int = 0) -> Iterator[list[int]]:
+    """The contexts of a document: segments one after the other, as many as fit.
+
+    A segment that overflows fills up the context with its head, and stands whole at the start of the next one;
+    what of it goes beyond the capacity there is lost, see `split`.
+
+    Args:
+        segments: piece ids of the lines.
+        capacity: pieces of a context, without [CLS] and [SEP].
+        number: of the pass over the data; a document of 10 segments and more is also cut at this segment, so
+            that the passes differ.
+    """
+    current: list[int] = []
+    for index, segment in enumerate(segments):
+        if len(current) + len(segment) > capacity or (index == number and len(segments) >= MANY_SEGMENTS):
+            current += segment[: capacity - len(current)]
+            yield current
+            current = list(segment[:capacity])
+        else:
+            current += segment
+    if current:
+        yield current
+
+
+def split(segments: Iterable[Sequence[int]], capacity: int) -> list[Sequence[int]]:
+    """Segments of at most `capacity` pieces, so that packing loses nothing."""
+    return [part[begin : begin + capacity] for part in segments for begin in range(0, len(part), capacity)]
+
+
+def contexts(
+    documents: Sequence[Document], pieces: WordPieces, length: int, number: int = 0, lossless: bool = True
+) -> Iterator[tuple[int, list[int]]]:
+    """(number of the document, its next context with [CLS] and [SEP]) of each document in turn.
+
+    Args:
+        length: pieces of a context, with [CLS] and [SEP].
+        number: of the pass.
+        lossless: cut lines that are longer than a context into several segments, where the reference drops the
+            rest of them.
+    """
+    encoded = iter(pieces.encode([segment for document in documents for segment in document.segments]))
+    for index, document in enumerate(documents):
+        segments: list[Sequence[int]] = [next(encoded) for _ in document.segments]
+        if lossless:
+            segments = split(segments, length - 2)
+        for context in pack([segment for segment in segments if segment], length - 2, number):
+            yield index, [pieces.cls, *context, pieces.sep]
