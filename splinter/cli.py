@@ -1,4 +1,4 @@
-"""The command line: convert, finetune, evaluate, predict, mine, align.
+"""The command line: convert, finetune, evaluate, predict, mine, pretrain, align.
 
 Thin on purpose: parse, call one function, print. Wrong input ends in one line on standard error and exit code 2.
 """
@@ -47,6 +47,7 @@ HELP = {
     "predict": "Run a model on text that you type, or on a file.",
 }
 MINE = "Find recurring spans in raw text: what Splinter is pretrained on."
+PRETRAIN = "Pretrain Splinter by recurring span selection."
 RUNS = """The output folder gets the model, log.jsonl (one line per update), training.json (what was done), and,
 while it runs, a checkpoint. Interrupted, the same command with --resume ends in the same bits."""
 
@@ -110,6 +111,11 @@ def parser(system: str = DEFAULT) -> argparse.ArgumentParser:
 
     pretraining = importlib.import_module("splinter.ports.splinter.commands")
     pretraining.add("mine", _command(commands, "mine", MINE, *pretraining.TEXTS["mine"]))
+    text, example = pretraining.TEXTS["pretrain"]
+    pretrain = _command(commands, "pretrain", PRETRAIN, f"{RUNS}\n\n{text}", example)
+    options.add_model(pretrain)
+    options.add_run(pretrain, "folder of splinter mine", "--corpus")
+    pretraining.add("pretrain", pretrain)
 
     align = _command(
         commands,
@@ -148,7 +154,10 @@ def run_convert(chosen: argparse.Namespace) -> None:
 
 
 def run_finetune(chosen: argparse.Namespace) -> None:
-    record = _rooms(chosen).finetune(chosen, _say)
+    _say_trained(chosen, _rooms(chosen).finetune(chosen, _say))
+
+
+def _say_trained(chosen: argparse.Namespace, record: dict[str, Any]) -> None:
     print(f"{chosen.output}: {record['updates']} updates, loss {record['final_loss']:.4f}, {record['seconds']} s")
     for name in ("best", "last"):
         if name in record:
@@ -170,6 +179,13 @@ def run_mine(chosen: argparse.Namespace) -> None:
     from splinter.ports.splinter import commands
 
     print(commands.mine(chosen))
+
+
+def run_pretrain(chosen: argparse.Namespace) -> None:
+    from splinter.ports.splinter import commands
+
+    if (record := commands.pretrain(chosen, _say)) is not None:
+        _say_trained(chosen, record)
 
 
 def run_align(chosen: argparse.Namespace) -> int:
@@ -205,6 +221,7 @@ COMMANDS = {
     "evaluate": run_evaluate,
     "predict": run_predict,
     "mine": run_mine,
+    "pretrain": run_pretrain,
     "align": run_align,
 }
 

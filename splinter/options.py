@@ -93,13 +93,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add_download(parser)
 
 
-def add_run(parser: argparse.ArgumentParser, train: str) -> None:
+def add_run(parser: argparse.ArgumentParser, train: str, option: str = "--train") -> None:
     """Options of a run that trains: what on, where to, and going on after an interruption.
 
     Args:
-        train: help for --train.
+        train: help for `option`, whose value is stored as `train`.
     """
-    parser.add_argument("--train", type=path, required=True, metavar="PATH", help=train)
+    parser.add_argument(option, dest="train", type=path, required=True, metavar="PATH", help=train)
     parser.add_argument("--output", type=path, required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--resume", action="store_true", help="go on after an interruption, to the same result")

@@ -160,7 +160,7 @@ def expected(mapping: WeightMap, sizes: Mapping[str, tuple[int, ...]]) -> dict[s
     }
 
 
-def read_bert(folder: Path, head: str) -> tuple[dict[str, Any], Mapping[str, np.ndarray], bool]:
+def read_bert(folder: Path, head: str, pooler: bool = True) -> tuple[dict[str, Any], Mapping[str, np.ndarray], bool]:
     """Open a checkpoint on a BERT encoder: a plain one to start from, or one of ours with its head.
 
     Plain ones come as `transformers` writes them: BertModel (names without prefix), BertForMaskedLM and
@@ -168,6 +168,7 @@ def read_bert(folder: Path, head: str) -> tuple[dict[str, Any], Mapping[str, np.
 
     Args:
         head: regular expression of the tensors of the system's own head.
+        pooler: whether the system reads it.
 
     Returns:
         The values of config.json, the tensors (lazy, encoder under `bert.`), and whether the head is among them.
@@ -206,6 +207,6 @@ def read_bert(folder: Path, head: str) -> tuple[dict[str, Any], Mapping[str, np.
             f"{folder / checkpoint.CONFIG}: position_embedding_type {values['position_embedding_type']!r}, "
             "only 'absolute'"
         )
-    if not any(POOLER.search(name) for name in renamed):
+    if pooler and not any(POOLER.search(name) for name in renamed):
         raise CheckpointError(f"{folder} holds no pooler, which this model reads; take a checkpoint with one")
     return values, renamed, any(own.match(name) for name in renamed)

@@ -51,7 +51,9 @@ class Recipe:
     weight_decay: float = 0.0
     max_norm: float = 1.0
     seed: int = 42
-    schedule: str = "linear"  # after the warm-up: "linear" to 0, or "constant"
+    schedule: str = "linear"  # after the warm-up: "linear" to 0, "constant", or "from-start": linear counted from 0
+    optimizer: str = "hf"  # "hf": transformers' old AdamW; "bert": without bias correction, decay before the step
+    micro_batch: int = 0  # rows that go through the model at a time; 0 = all of the batch
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Plan:
     total: int
     warmup: int
     updates: int
-    constant: bool = False
+    schedule: str = "linear"
 
 
 def plan(features: int, recipe: Recipe) -> Plan:
@@ -79,17 +81,21 @@ def plan(features: int, recipe: Recipe) -> Plan:
         total, epochs = recipe.min_steps, recipe.min_steps // per_epoch + 1
     updates = epochs * per_epoch
     updates = min(updates, recipe.max_steps or updates)
-    return Plan(per_epoch, total, int(recipe.warmup * total), updates, recipe.schedule == "constant")
+    return Plan(per_epoch, total, int(recipe.warmup * total), updates, recipe.schedule)
 
 
 def rate(plan: Plan, peak: float, update: int) -> float:
-    """Learning rate that update number `update` (from 0) uses: linear warm-up from 0, then linear to 0 at total
-    (or, where the plan is constant, the peak)."""
+    """Learning rate that update number `update` (from 0) uses: linear warm-up from 0, then as the schedule says.
+
+    "linear" falls from the peak to 0 at `total`; "from-start" falls as if there had been no warm-up, so that it
+    drops a little below the peak where the warm-up ends; "constant" stays at the peak.
+    """
     if update < plan.warmup:
         return peak * (update / max(1, plan.warmup))
-    if plan.constant:
+    if plan.schedule == "constant":
         return peak
-    return peak * max(0.0, (plan.total - update) / max(1, plan.total - plan.warmup))
+    begin = plan.warmup if plan.schedule == "linear" else 0
+    return peak * max(0.0, (plan.total - update) / max(1, plan.total - begin))
 
 
 def rates(features: int, recipe: Recipe) -> list[float]:
@@ -112,6 +118,13 @@ def trim(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     longest = int(batch["attention_mask"].sum(axis=1).max())
     tokens = min(batch["attention_mask"].shape[1], -(-longest // 8) * 8)
     return {name: a[:, :tokens] if a.ndim == 2 else a for name, a in batch.items()}
+
+
+def parts(batch: Mapping[str, np.ndarray], rows: int) -> Iterator[Mapping[str, np.ndarray]]:
+    """A batch in portions of so many rows; 0: as it is."""
+    total = len(next(iter(batch.values())))
+    for begin in range(0, total, rows or total):
+        yield {name: column[begin : begin + (rows or total)] for name, column in batch.items()}
 
 
 class Feed(Protocol):
@@ -191,6 +204,7 @@ def fit(
     about: Mapping[str, Any] | None = None,
     watch: Callable[[int], Mapping[str, Any]] | None = None,
     watch_every: int = 0,
+    lead: bool = True,
 ) -> list[dict[str, Any]]:
     """Train; returns the log, one entry per update.
 
@@ -210,6 +224,7 @@ def fit(
         watch: called with the number of updates done, now and then and after the last; what it returns
             (scores on dev data, say) is logged under "dev". See `Best`.
         watch_every: updates between such calls; 0 = once per epoch.
+        lead: whether this process writes; of a team that trains together, only one does, and all read.
 
     Raises:
         TrainingError: the loss is not finite; names update and batch.
@@ -223,9 +238,12 @@ def fit(
         folder.mkdir(parents=True, exist_ok=True)
         if resume:
             log = _resume(trainer, folder, run)
+        elif not lead:
+            pass
         elif latest(folder) is not None:
             raise CheckpointError(f"{folder} holds an unfinished run; add --resume to go on, or name another folder")
-        write_log(folder / LOG, log)
+        if lead:
+            write_log(folder / LOG, log)
     bar = _bar(schedule.updates, len(log), progress)
     for update, (batch, named) in enumerate(feed.batches(len(log)), len(log)):
         began = time.perf_counter()
@@ -255,7 +273,7 @@ def fit(
             # JSON has no nan (an undefined correlation)
             entry["dev"] = {k: None if v != v else v for k, v in watch(done).items()}
         log.append(entry)
-        if folder is not None:
+        if folder is not None and lead:
             with open(folder / LOG, "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
             if done % save_every == 0 and done < schedule.updates:

@@ -57,6 +57,7 @@ class Run:
         about: what else decides the run; a resumed run must be told the same.
         details: what the record says beside the shared things.
         best: where dev data chooses the model that is saved.
+        watch: where dev data is only looked at.
         watch_every: updates between looks at the dev data; 0 = once per epoch.
     """
 
@@ -67,6 +68,7 @@ class Run:
     about: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     best: recipe.Best | None = None
+    watch: Callable[[int], Mapping[str, Any]] | None = None
     watch_every: int = 0
 
 
@@ -79,6 +81,8 @@ def finetune(
     resume: bool = False,
     save_every: int = 50,
     say: Callable[[str], None] = print,
+    task: str = "finetune",
+    lead: bool = True,
 ) -> dict[str, Any]:
     """Train and save, with a record; goes on after an interruption.
 
@@ -86,6 +90,8 @@ def finetune(
         output: folder for the model, the log and the checkpoints.
         prepare: builds the run; not called when there is nothing left to do.
         asked: further options that a finished run must agree with (JSON values).
+        task: for the record.
+        lead: whether this process writes; see `recipe.fit`.
 
     Returns:
         What training.json holds.
@@ -114,16 +120,18 @@ def finetune(
         progress=settings.progress,
         # a path may change while the data stay the same; the feed knows them by their hash
         about={**{k: v for k, v in asked.items() if k not in ("recipe", "train_file")}, **run.about},
-        watch=run.best,
+        watch=run.best or run.watch,
         watch_every=run.watch_every,
+        lead=lead,
     )
     chosen: dict[str, Any] = {}
     if run.best is not None:
         kept = run.best.restore()
         chosen = {"best": kept, "last": {"updates": len(log), "scores": log[-1]["dev"]}}
-    run.save(output)
+    if lead:
+        run.save(output)
     record = {
-        "task": "finetune",
+        "task": task,
         **run.details,
         **asked,
         **chosen,
@@ -132,8 +140,9 @@ def finetune(
         "seconds": round(time.perf_counter() - began, 1),
         "environment": environment(),
     }
-    checkpoint.write_json(output / RECORD, record)
-    recipe.forget(output)
+    if lead:
+        checkpoint.write_json(output / RECORD, record)
+        recipe.forget(output)
     return record
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 
 import numpy as np
 import paddle
+import paddle.distributed as distributed
 
 from splinter.align import paddle_side
 
-from .recipe import Recipe
+from .recipe import Recipe, parts
 
 
 def gpus() -> int:
@@ -33,7 +36,8 @@ class AdamW:
     """transformers' old AdamW (up to 4.56; optimization.py in 2.9): not paddle.optimizer.AdamW.
 
     Epsilon is added before bias correction, and decay comes after the step, on the new weights. With
-    c = 1 - beta^t: `w -= rate * sqrt(c2)/c1 * m / (sqrt(v) + eps)`, then `w -= rate * decay * w`.
+    c = 1 - beta^t: `w -= rate * sqrt(c2)/c1 * m / (sqrt(v) + eps)`, then `w -= rate * decay * w`. With the
+    recipe's optimizer "bert", AdamWeightDecay of google-research/bert: c = 1, and the decay is that of the old w.
 
     Plain tensor operations rather than Paddle's fused Adam kernel (handing it eps / sqrt(c2) gives the same
     formula): in float32 the kernel forms 1 - beta2 from a rounded beta2, so its second moments are 1.3e-5
@@ -56,7 +60,8 @@ class AdamW:
         # paddle.nn.utils has torch's formula, max / (norm + 1e-6); paddle.nn.ClipGradByGlobalNorm has not
         norm = paddle.nn.utils.clip_grad_norm_(parameters, r.max_norm or math.inf).item() if parameters else 0.0
         self.updates += 1
-        correction = math.sqrt(1.0 - r.beta2**self.updates) / (1.0 - r.beta1**self.updates)
+        bert = r.optimizer == "bert"
+        correction = 1.0 if bert else math.sqrt(1.0 - r.beta2**self.updates) / (1.0 - r.beta1**self.updates)
         for name, w in self.named.items():
             g = w.grad
             if g is None:
@@ -66,9 +71,12 @@ class AdamW:
             m, v = self.memory[name]
             m.scale_(r.beta1).add_(g.scale(1.0 - r.beta1))
             v.scale_(r.beta2).add_(g.square().scale_(1.0 - r.beta2))
-            w.subtract_((m / v.sqrt().add_(self._epsilon(w.dtype))).scale_(rate * correction))
-            if r.weight_decay and name in self.decayed:
+            decays = r.weight_decay and name in self.decayed
+            if decays and bert:
                 w.subtract_(w.scale(rate * r.weight_decay))  # w * (1 - tiny) would round the factor
+            w.subtract_((m / v.sqrt().add_(self._epsilon(w.dtype))).scale_(rate * correction))
+            if decays and not bert:
+                w.subtract_(w.scale(rate * r.weight_decay))
             clear(w)
         return norm
 
@@ -85,31 +93,87 @@ class AdamW:
         self.memory = {n: (paddle.to_tensor(m), paddle.to_tensor(v)) for n, (m, v) in moments.items()}
 
 
+class Team:
+    """The processes that train one model together, as paddle.distributed.launch starts them; else a team of one."""
+
+    def __init__(self) -> None:
+        self.rank = int(os.environ.get("PADDLE_TRAINER_ID", 0))
+        self.size = int(os.environ.get("PADDLE_TRAINERS_NUM", 1))
+
+    @property
+    def device(self) -> str:
+        """Where this process computes: its own GPU, where there are GPUs."""
+        number = os.environ.get("FLAGS_selected_gpus", 0)  # noqa: SIM112 - Paddle's own name
+        return f"gpu:{number}" if gpus() else "cpu"
+
+    @paddle.no_grad()
+    def add_up(self, loss: float, parameters: Iterable[paddle.Tensor]) -> float:
+        """Sum the loss and, in place, the gradients over the team; a parameter without any gradient stays so."""
+        if self.size == 1:
+            return loss
+        if not distributed.is_initialized():
+            distributed.init_parallel_env()
+        parameters = list(parameters)
+        known = paddle.to_tensor([loss, *(float(p.grad is not None) for p in parameters)], dtype="float64")
+        distributed.all_reduce(known)
+        used = [p for p, count in zip(parameters, known[1:].tolist(), strict=True) if count]
+        for p in used:
+            p.grad = paddle.zeros_like(p) if p.grad is None else p.grad
+        flat = paddle.concat([p.grad.flatten() for p in used])
+        distributed.all_reduce(flat)
+        for p, part in zip(used, flat.split([p.size for p in used]), strict=True):
+            p.grad = part.reshape(p.shape)
+        return known[0].item()
+
+
 class PaddleTrainer:
     """A model in training: see `recipe.Trainer`.
 
     Args:
         model: in training mode from here on.
-        loss: (model, batch of tensors) -> scalar.
+        loss: (model, batch of tensors) -> scalar. With micro-batches, or in a team, it must be a sum over rows.
         decayed: names that decay.
+        precision: "float32", or "bf16": matrix products in bfloat16, weights and the rest as they are.
+        team: shares the rows of a batch; every member makes the same update.
     """
 
-    def __init__(self, model, loss: Callable, recipe: Recipe, decayed: Iterable[str] = ()):
-        self.model, self.loss = model, loss
+    def __init__(
+        self,
+        model,
+        loss: Callable,
+        recipe: Recipe,
+        decayed: Iterable[str] = (),
+        precision: str = "float32",
+        team: Team | None = None,
+    ):
+        self.model, self.loss, self.micro_batch = model, loss, recipe.micro_batch
+        self.precision, self.team = precision, team
         self.named = paddle_side.parameters(model)
         self.optimizer = AdamW(self.named, recipe, decayed)
         self.dtype = str(next(iter(self.named.values())).dtype).removeprefix("paddle.")
 
     def step(self, batch: Mapping[str, np.ndarray], rate: float) -> tuple[float, float]:
         self.model.train()
-        loss = self.loss(self.model, paddle_side.from_numpy(batch, self.dtype))
-        value = loss.item()
+        value, team = 0.0, self.team
+        if team is not None:
+            batch = {name: column[team.rank :: team.size] for name, column in batch.items()}
+        for part in parts(batch, self.micro_batch):
+            with self._autocast():
+                loss = self.loss(self.model, paddle_side.from_numpy(part, self.dtype))
+            loss.backward()
+            value += loss.item()
+        if team is not None:
+            value = team.add_up(value, self.named.values())
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value}")
-        loss.backward()
         return value, self.optimizer.step(rate)
 
+    def _autocast(self):
+        return paddle.amp.auto_cast(dtype="bfloat16") if self.precision == "bf16" else nullcontext()
+
     def seed(self, *numbers: int) -> None:
+        rank = self.team.rank if self.team is not None else 0
+        numbers = (*numbers, rank) if rank else numbers  # each member drops out its own units
         seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
     def state(self) -> dict[str, np.ndarray]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from functools import cached_property
 
 import numpy as np
 import torch
+import torch.distributed as distributed
 
 from splinter.align import torch_side
 
-from .recipe import Recipe
+from .recipe import Recipe, parts
 
 
 def gpus() -> int:
@@ -44,7 +48,8 @@ def linear_rates(features: int, recipe: Recipe) -> list[float]:
 class AdamW:
     """transformers' old AdamW, written from its formula (docs of optimization.py 2.9): not torch.optim.AdamW.
 
-    With c = 1 - beta^t: `w -= rate * sqrt(c2)/c1 * m / (sqrt(v) + eps)`, then `w -= rate * decay * w`.
+    With c = 1 - beta^t: `w -= rate * sqrt(c2)/c1 * m / (sqrt(v) + eps)`, then `w -= rate * decay * w`. With the
+    recipe's optimizer "bert", AdamWeightDecay of google-research/bert: c = 1, and the decay is that of the old w.
 
     Args:
         named: name -> parameter; those without gradient are left alone.
@@ -62,7 +67,8 @@ class AdamW:
         r, parameters = self.recipe, [p for p in self.named.values() if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, r.max_norm or math.inf).item() if parameters else 0.0
         self.updates += 1
-        correction = math.sqrt(1.0 - r.beta2**self.updates) / (1.0 - r.beta1**self.updates)
+        bert = r.optimizer == "bert"
+        correction = 1.0 if bert else math.sqrt(1.0 - r.beta2**self.updates) / (1.0 - r.beta1**self.updates)
         for name, w in self.named.items():
             g = w.grad
             if g is None:
@@ -72,8 +78,11 @@ class AdamW:
             m, v = self.memory[name]
             m.mul_(r.beta1).add_(g, alpha=1.0 - r.beta1)
             v.mul_(r.beta2).addcmul_(g, g, value=1.0 - r.beta2)
+            decays = r.weight_decay and name in self.decayed
+            if decays and bert:
+                w.add_(w, alpha=-rate * r.weight_decay)
             w.addcdiv_(m, v.sqrt().add_(r.epsilon), value=-rate * correction)
-            if r.weight_decay and name in self.decayed:
+            if decays and not bert:
                 w.add_(w, alpha=-rate * r.weight_decay)
             w.grad = None
         return norm
@@ -90,11 +99,60 @@ class AdamW:
             self.memory[name] = tuple(torch.tensor(a, dtype=w.dtype, device=w.device) for a in pair)
 
 
-class TorchTrainer:
-    """A model in training: see `recipe.Trainer`. On a GPU where the model lies on one."""
+class Team:
+    """The processes that train one model together, as torchrun starts them; without it, a team of one."""
 
-    def __init__(self, model, loss: Callable, recipe: Recipe, decayed: Iterable[str] = ()):
-        self.model, self.loss = model, loss
+    def __init__(self) -> None:
+        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+    @cached_property
+    def device(self) -> str:
+        """Where this process computes: its own GPU, where there are GPUs."""
+        return f"gpu:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+    @torch.no_grad()
+    def add_up(self, loss: float, parameters: Iterable[torch.Tensor]) -> float:
+        """Sum the loss and, in place, the gradients over the team; a parameter without any gradient stays so."""
+        if self.size == 1:
+            return loss
+        if not distributed.is_initialized():
+            distributed.init_process_group("nccl" if self.device != "cpu" else "gloo")
+        parameters = list(parameters)
+        first = parameters[0]
+        known = torch.tensor(
+            [loss, *(float(p.grad is not None) for p in parameters)], dtype=torch.float64, device=first.device
+        )
+        distributed.all_reduce(known)
+        used = [p for p, count in zip(parameters, known[1:].tolist(), strict=True) if count]
+        for p in used:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        flat = torch.cat([p.grad.flatten() for p in used])
+        distributed.all_reduce(flat)
+        for p, part in zip(used, flat.split([p.numel() for p in used]), strict=True):
+            p.grad.copy_(part.view_as(p))
+        return known[0].item()
+
+
+class TorchTrainer:
+    """A model in training: see `recipe.Trainer`. On a GPU where the model lies on one.
+
+    Args:
+        loss: (model, batch of tensors) -> scalar. With micro-batches, or in a team, it must be a sum over rows.
+        precision: "float32", or "bf16": matrix products in bfloat16, weights and the rest as they are.
+        team: shares the rows of a batch; every member makes the same update.
+    """
+
+    def __init__(
+        self,
+        model,
+        loss: Callable,
+        recipe: Recipe,
+        decayed: Iterable[str] = (),
+        precision: str = "float32",
+        team: Team | None = None,
+    ):
+        self.model, self.loss, self.micro_batch = model, loss, recipe.micro_batch
+        self.precision, self.team = precision, team
         self.named = dict(model.named_parameters())
         self.optimizer = AdamW(self.named, recipe, decayed)
         first = next(iter(self.named.values()))
@@ -102,16 +160,27 @@ class TorchTrainer:
 
     def step(self, batch: Mapping[str, np.ndarray], rate: float) -> tuple[float, float]:
         self.model.train()
-        tensors = {n: t.to(self.device) for n, t in torch_side.from_numpy(batch, self.dtype).items()}
-        with torch_side.float64_softmax():
-            loss = self.loss(self.model, tensors)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise FloatingPointError(f"the loss is {value}")
+        value, team = 0.0, self.team
+        if team is not None:
+            batch = {name: column[team.rank :: team.size] for name, column in batch.items()}
+        for part in parts(batch, self.micro_batch):
+            tensors = {n: t.to(self.device) for n, t in torch_side.from_numpy(part, self.dtype).items()}
+            with torch_side.float64_softmax(), self._autocast():
+                loss = self.loss(self.model, tensors)
             loss.backward()
+            value += loss.item()
+        if team is not None:
+            value = team.add_up(value, self.named.values())
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value}")
         return value, self.optimizer.step(rate)
 
+    def _autocast(self):
+        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
     def seed(self, *numbers: int) -> None:
+        rank = self.team.rank if self.team is not None else 0
+        numbers = (*numbers, rank) if rank else numbers  # each member drops out its own units
         seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
     def state(self) -> dict[str, np.ndarray]:

@@ -24,7 +24,8 @@ FILES = """files, plain or .gz; the kind is told by what is in them:
 TEXTS = {
     "convert": Text(
         "Reads the layout of transformers (tau/splinter-base-qass and its like) or the authors' own, from\n"
-        "model.safetensors or pytorch_model.bin. Every tensor must be there, with the right shape.\n\n" + MODES,
+        "model.safetensors or pytorch_model.bin; with --head fresh also a plain BERT, to pretrain. Every tensor must\n"
+        "be there, with the right shape.\n\n" + MODES,
         "splinter convert tau/splinter-base-qass splinter-base --download",
     ),
     "finetune": Text(
@@ -56,14 +57,27 @@ TEXTS = {
         "  whole-word  every occurrence must",
         "splinter mine wiki/ --tokenizer splinter-base --output corpus --workers 8",
     ),
+    "pretrain": Text(
+        "Starts from a checkpoint with a span selection head (convert --head fresh makes one from a plain BERT) and a\n"
+        "corpus that `splinter mine` wrote with its vocabulary. Questions are drawn anew in every epoch.\n"
+        "Several processes share each batch when started by torchrun, or by python -m paddle.distributed.launch:\n"
+        "  torchrun --nproc_per_node 8 -m splinter.cli pretrain --framework torch ...\n"
+        "  python -m paddle.distributed.launch --nproc_per_node 8 -m splinter.cli pretrain ...",
+        "splinter pretrain --model bert-with-head --corpus corpus --dev dev-corpus --output pretrained",
+    ),
 }
 
 
 def add(command: str, parser: argparse.ArgumentParser) -> None:
     """Give a command the options of this system."""
-    {"convert": _convert, "finetune": _finetune, "evaluate": _evaluate, "predict": _predict, "mine": _mine}[command](
-        parser
-    )
+    {
+        "convert": _convert,
+        "finetune": _finetune,
+        "evaluate": _evaluate,
+        "predict": _predict,
+        "mine": _mine,
+        "pretrain": _pretrain,
+    }[command](parser)
 
 
 def _windows(parser: argparse.ArgumentParser, mode_default: str) -> None:
@@ -94,6 +108,7 @@ def _convert(parser: argparse.ArgumentParser) -> None:
         default="pretrained",
         help="fresh: a new random span selection head, for a checkpoint without one (pretrained)",
     )
+    parser.add_argument("--seed", type=shared.count, default=42, metavar="N", help="of a fresh head (42)")
 
 
 def _finetune(parser: argparse.ArgumentParser) -> None:
@@ -175,6 +190,29 @@ def _mine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--shard-size", type=shared.positive, default=4, metavar="MIB", help="text per shard, about (4)")
 
 
+def _pretrain(parser: argparse.ArgumentParser) -> None:
+    from .pretraining import PRECISIONS, RECIPE
+
+    parser.add_argument("--dev", type=shared.path, metavar="FOLDER", help="held-out corpus to look at now and then")
+    parser.add_argument(
+        "--dev-passages", type=shared.positive, default=200, metavar="N", help="of it, spread evenly (200)"
+    )
+    parser.add_argument(
+        "--evaluate-every", type=shared.positive, default=0, metavar="N", help="updates between looks (an epoch)"
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="bf16: matrix products in bfloat16 (float32)"
+    )
+    group = parser.add_argument_group(
+        "recipe",
+        "The rate rises to its peak, then falls in a line to 0 as if it had begun there; BERT's optimizer.",
+    )
+    shared.add_recipe(group, RECIPE, "passages")
+    group.add_argument(
+        "--micro-batch", type=shared.positive, default=0, metavar="N", help="passages at a time; the same result (all)"
+    )
+
+
 def _answers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-answer-length", type=shared.positive, metavar="N", help="longest answer (paper: 10 pieces, hf: 30)"
@@ -201,7 +239,7 @@ def convert(options: argparse.Namespace) -> str:
     """Convert; returns a line about it."""
     from . import tasks
 
-    return tasks.convert(options.source, options.output, options.mode, options.head, options.download)
+    return tasks.convert(options.source, options.output, options.mode, options.head, options.seed, options.download)
 
 
 def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
@@ -258,6 +296,25 @@ def mine(options: argparse.Namespace) -> str:
     passages = f"{found['passages']:,} passages of {found['documents']:,} documents, {found['tokens']:,} tokens"
     speed = f"{found['new_tokens'] / found['seconds']:,.0f} tokens/s" if found["seconds"] else "at once"
     return f"{options.output}: {passages}, {found['questions']:,} questions; {found['seconds']} s, {speed}"
+
+
+def pretrain(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Pretrain; returns the record of the run in the process that wrote it."""
+    from . import pretraining
+
+    return pretraining.pretrain(
+        pretraining.Settings(**shared.settings_of(options)),
+        options.train,
+        options.output,
+        shared.recipe_of(options, pretraining.RECIPE),
+        options.dev,
+        options.dev_passages,
+        options.evaluate_every,
+        options.precision,
+        options.resume,
+        options.save_every,
+        say,
+    )
 
 
 def _questions(options: argparse.Namespace, mode: str) -> Iterator[Any]:

@@ -92,7 +92,8 @@ def read_checkpoint(
     """Open a checkpoint folder.
 
     Returns:
-        The configuration with `changes`, the tensors (lazy), and the layout, "transformers" or "authors".
+        The configuration with `changes`, the tensors (lazy), and the layout, "transformers" or "authors"; a plain
+        BERT has the latter, and no head.
 
     Raises:
         CheckpointError: not a Splinter, or a configuration that cannot be used.
@@ -109,6 +110,8 @@ def read_checkpoint(
         if len(renamed) < len(tensors):
             raise CheckpointError(f"{folder} holds two heads, under cls. and new_cls.; remove the one not meant")
         tensors = renamed
+    elif values.get("model_type") == "bert":  # a plain BERT to start from: the authors' layout without a head
+        layout, tensors = "authors", bert.read_bert(folder, r"(?!)", pooler=False)[1]
     else:
         kind = values.get("model_type", "unknown")
         first = next(iter(tensors), "none")

@@ -229,7 +229,7 @@ class SplinterForPreTraining(SplinterModel):
             positions = attention_mask.cumsum(axis=-1) - attention_mask  # holes take up no position
         return self.span_logits(input_ids, attention_mask, token_type_ids, question_positions, positions)
 
-    def loss(self, start_logits, end_logits, start_positions, end_positions, weights=None):
+    def loss(self, start_logits, end_logits, start_positions, end_positions, weights=None, total=None):
         """The pretraining loss over all questions of the batch, a scalar in nats.
 
         `paper`: weighted mean with 1e-5 in the denominator, so a batch without questions gives 0. `hf`: mean
@@ -239,6 +239,8 @@ class SplinterForPreTraining(SplinterModel):
             start_logits, end_logits: (B, Q, T).
             start_positions, end_positions: (B, Q) int64.
             weights: (B, Q), 1 for a question, 0 for padding; `paper` mode only.
+            total: what the sum is divided by; None = the sum of the weights and 1e-5. Parts of a batch whose weights
+                add up to 1 over the whole batch are summed with 1.
         """
         tokens = start_logits.shape[-1]
 
@@ -253,5 +255,5 @@ class SplinterForPreTraining(SplinterModel):
         )
         if self.config.mode == "paper":
             weights = weights.reshape([-1]).astype(start.dtype)
-            return ((start + end) / 2 * weights).sum() / (weights.sum() + 1e-5)
+            return ((start + end) / 2 * weights).sum() / (weights.sum() + 1e-5 if total is None else total)
         return (start.sum() / start_counted.sum() + end.sum() / end_counted.sum()) / 2

@@ -24,7 +24,7 @@ from splinter.align.weights import save_safetensors
 from splinter.ports import recipe as recipes
 from splinter.ports.checkpoint import WEIGHTS, CheckpointError
 from splinter.ports.recipe import Recipe
-from splinter.ports.train_torch import AdamW, TorchTrainer, linear_rates
+from splinter.ports.train_torch import AdamW, Team, TorchTrainer, linear_rates
 from splinter.ports.train_torch import gpus as gpus
 from splinter.ports.train_torch import seed as seed
 
@@ -119,15 +119,15 @@ def paper_loss(start, end, start_positions, end_positions):
     return (rule(start, labels[0]) + rule(end, labels[1])) / 2
 
 
-def paper_pretraining_loss(start, end, start_positions, end_positions, weights):
-    """Weighted mean over all questions of the batch, 1e-5 in the denominator."""
+def paper_pretraining_loss(start, end, start_positions, end_positions, weights, total=None):
+    """Weighted mean over all questions of the batch, 1e-5 in the denominator; or the sum divided by `total`."""
 
     def each(logits, labels):
         return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
 
     weights = weights.flatten().to(start.dtype)
     losses = (each(start, start_positions) + each(end, end_positions)) / 2
-    return (losses * weights).sum() / (weights.sum() + 1e-5)
+    return (losses * weights).sum() / (weights.sum() + 1e-5 if total is None else total)
 
 
 # -- loading and running ----------------------------------------------------------------------------------
@@ -305,6 +305,27 @@ def trainer(model: nn.Module, recipe: Recipe) -> TorchTrainer:
         return loss(model, forward(model, batch), batch)
 
     return TorchTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]))
+
+
+def open_pretraining(folder: Path, device: str = "auto") -> PaperSplinter:
+    """A model to be pretrained, with the dropout of its configuration; on a GPU where there is one."""
+    model = load(folder, "paper", "pretraining", dropout=True)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device.replace("gpu", "cuda"))
+
+
+def pretrainer(model, recipe: Recipe, precision: str = "float32", team: Team | None = None) -> TorchTrainer:
+    """A model in pretraining; the weights of a batch must add up to 1."""
+
+    def objective(model, batch):
+        start, end = (
+            logits.float() if logits.dtype == torch.bfloat16 else logits for logits in forward(model, batch).values()
+        )
+        labels = batch["start_positions"], batch["end_positions"]
+        return paper_pretraining_loss(start, end, *labels, batch["weights"], total=1.0)
+
+    return TorchTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]), precision, team)
 
 
 @torch.no_grad()

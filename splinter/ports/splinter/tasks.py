@@ -297,9 +297,12 @@ def evaluate(
 
 
 def convert(
-    source: str, output: Path, mode: str | None = None, head: str = "pretrained", download: bool = False
+    source: str, output: Path, mode: str | None = None, head: str = "pretrained", seed: int = 42, download: bool = False
 ) -> str:
     """Read a checkpoint of any layout into the Paddle model and write it in ours.
+
+    Args:
+        seed: of a fresh head.
 
     Returns:
         One line on what was written.
@@ -311,6 +314,7 @@ def convert(
     folder = checkpoint.resolve(source, download)
     if not (folder / checkpoint.VOCABULARY).is_file():
         raise CheckpointError(f"{folder} has no {checkpoint.VOCABULARY}; a converted model could not read text")
+    tasks.backend("splinter", "paddle").seed(seed)
     model = SplinterForQuestionAnswering.from_pretrained(folder, mode=mode, head=head)
     open_tokenizer(folder, model.config)
     model.save_pretrained(output)

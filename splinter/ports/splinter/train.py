@@ -17,7 +17,7 @@ from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports import recipe as recipes
 from splinter.ports.recipe import Recipe
-from splinter.ports.train_paddle import AdamW, PaddleTrainer
+from splinter.ports.train_paddle import AdamW, PaddleTrainer, Team
 from splinter.ports.train_paddle import gpus as gpus
 from splinter.ports.train_paddle import seed as seed
 
@@ -96,6 +96,26 @@ def trainer(model, recipe: Recipe) -> PaddleTrainer:
         return loss(model, forward(model, batch), batch)
 
     return PaddleTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]))
+
+
+def open_pretraining(folder: Path, device: str = "auto") -> SplinterForPreTraining:
+    """A model to be pretrained, with the dropout of its configuration."""
+    if device != "auto":
+        paddle.set_device(device)
+    return load(folder, "paper", "pretraining", dropout=True)
+
+
+def pretrainer(model, recipe: Recipe, precision: str = "float32", team: Team | None = None) -> PaddleTrainer:
+    """A model in pretraining; the weights of a batch must add up to 1."""
+
+    def objective(model, batch):
+        start, end = (
+            logits.astype("float32") if logits.dtype == paddle.bfloat16 else logits
+            for logits in forward(model, batch).values()
+        )
+        return model.loss(start, end, batch["start_positions"], batch["end_positions"], batch["weights"], total=1.0)
+
+    return PaddleTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]), precision, team)
 
 
 @paddle.no_grad()
