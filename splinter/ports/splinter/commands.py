@@ -208,6 +208,7 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
         "The rate rises to its peak, then falls in a line to 0 as if it had begun there; BERT's optimizer.",
     )
     shared.add_recipe(group, RECIPE, "passages")
+    group.add_argument("--dropout", type=shared.share, metavar="SHARE", help="another rate than the checkpoint's")
     group.add_argument(
         "--micro-batch", type=shared.positive, default=0, metavar="N", help="passages at a time; the same result (all)"
     )
@@ -311,6 +312,7 @@ def pretrain(options: argparse.Namespace, say: Callable[[str], None]) -> dict[st
         options.dev_passages,
         options.evaluate_every,
         options.precision,
+        options.dropout,
         options.resume,
         options.save_every,
         say,

@@ -40,7 +40,7 @@ class SplinterConfig(BertConfig):
         """The pretraining variant: the authors' TensorFlow graph has tanh gelu and epsilon 1e-12 in the head."""
         if self.mode == "hf":
             return self
-        return replace(self, hidden_act="gelu_new", head_layer_norm_eps=1e-12)
+        return replace(self, hidden_act="gelu_pytorch_tanh", head_layer_norm_eps=1e-12)
 
 
 # -- weight names -----------------------------------------------------------------------------------------

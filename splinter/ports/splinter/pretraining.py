@@ -115,6 +115,7 @@ def pretrain(
     dev_passages: int = 200,
     evaluate_every: int = 0,
     precision: str = "float32",
+    dropout: float | None = None,
     resume: bool = False,
     save_every: int = 1000,
     say=print,
@@ -126,6 +127,7 @@ def pretrain(
         dev_passages: of the dev corpus that are looked at.
         evaluate_every: updates between looks; 0 = once per epoch.
         precision: "float32", or "bf16" for matrix products in bfloat16.
+        dropout: another rate than the checkpoint's; the saved model keeps that of the checkpoint.
 
     Returns:
         What training.json holds; None in a process of a team that is not the first.
@@ -147,7 +149,11 @@ def pretrain(
             raise UsageError(f"--batch-size {hyper.batch_size} is less than the {team.size} processes that share it")
         corpora = [open_corpus(one, folder, config) for one in (corpus_folder, dev_folder) if one is not None]
         feed = Passages(corpora[0], hyper, config.question_token_id)
-        model = side.open_pretraining(folder, tasks.check_device(side, settings.device))
+        model = side.open_pretraining(folder, tasks.check_device(side, settings.device), dropout)
+
+        def save(target: Path) -> None:
+            model.config = replace(config, mode="paper")  # as it is used from here on, not as it was pretrained
+            side.save(model, target, folder)
 
         def watch(updates: int) -> dict[str, float]:
             return span_accuracy(side, model, corpora[1], config.question_token_id, dev_passages)
@@ -156,14 +162,14 @@ def pretrain(
         return tasks.Run(
             side.pretrainer(model, hyper, precision, team),
             feed,
-            lambda target: side.save(model, target, folder),
+            save,
             summary + (f", {team.size} processes" if team.size > 1 else ""),
             about={"processes": team.size},
             watch=watch if dev_folder is not None else None,
             watch_every=evaluate_every,
         )
 
-    asked = {"train_file": str(corpus_folder), "precision": precision}
+    asked = {"train_file": str(corpus_folder), "precision": precision, "dropout": dropout}
     record = tasks.finetune(
         settings,
         output,

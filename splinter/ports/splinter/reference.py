@@ -137,18 +137,18 @@ def load(
     folder: Path,
     mode: str,
     task: str = "answering",
-    dropout: bool = False,
+    dropout: bool | float = False,
     fresh: bool = False,
     head: str = "pretrained",
 ):
     """A model in evaluation mode with the weights of a checkpoint in the layout of transformers.
 
     Args:
-        dropout: keep the rates of the configuration (else 0).
+        dropout: True keeps the rates of the configuration; or the rate of all.
         fresh: leave the weights as the initialiser makes them.
         head: "fresh" leaves only the head so.
     """
-    changes = {} if dropout else NO_DROPOUT
+    changes = {} if dropout is True else dict.fromkeys(NO_DROPOUT, float(dropout))
     config, tensors, _ = configs.read_checkpoint(folder, mode=mode, **changes)
     if mode == "hf":
         values = {"attn_implementation": "eager", **changes}
@@ -307,9 +307,12 @@ def trainer(model: nn.Module, recipe: Recipe) -> TorchTrainer:
     return TorchTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]))
 
 
-def open_pretraining(folder: Path, device: str = "auto") -> PaperSplinter:
-    """A model to be pretrained, with the dropout of its configuration; on a GPU where there is one."""
-    model = load(folder, "paper", "pretraining", dropout=True)
+def open_pretraining(folder: Path, device: str = "auto", dropout: float | None = None) -> PaperSplinter:
+    """A model to be pretrained, with the dropout of its configuration unless another rate is given.
+
+    On a GPU where there is one.
+    """
+    model = load(folder, "paper", "pretraining", dropout=True if dropout is None else dropout)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device.replace("gpu", "cuda"))

@@ -29,14 +29,14 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 MODELS = {"answering": SplinterForQuestionAnswering, "pretraining": SplinterForPreTraining}
 
 
-def load(folder: Path, mode: str, task: str = "answering", dropout: bool = False, fresh: bool = False):
+def load(folder: Path, mode: str, task: str = "answering", dropout: bool | float = False, fresh: bool = False):
     """A model in evaluation mode.
 
     Args:
-        dropout: keep the rates of the configuration (else 0).
+        dropout: True keeps the rates of the configuration; or the rate of all.
         fresh: leave the weights as the initialiser makes them.
     """
-    changes: dict[str, Any] = {} if dropout else dict(NO_DROPOUT)
+    changes: dict[str, Any] = {} if dropout is True else dict.fromkeys(NO_DROPOUT, float(dropout))
     if task == "pretraining":
         pretraining = read_checkpoint(folder, mode=mode)[0].for_pretraining()
         changes |= {name: getattr(pretraining, name) for name in ("hidden_act", "head_layer_norm_eps")}
@@ -98,11 +98,11 @@ def trainer(model, recipe: Recipe) -> PaddleTrainer:
     return PaddleTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]))
 
 
-def open_pretraining(folder: Path, device: str = "auto") -> SplinterForPreTraining:
-    """A model to be pretrained, with the dropout of its configuration."""
+def open_pretraining(folder: Path, device: str = "auto", dropout: float | None = None) -> SplinterForPreTraining:
+    """A model to be pretrained, with the dropout of its configuration unless another rate is given."""
     if device != "auto":
         paddle.set_device(device)
-    return load(folder, "paper", "pretraining", dropout=True)
+    return load(folder, "paper", "pretraining", dropout=True if dropout is None else dropout)
 
 
 def pretrainer(model, recipe: Recipe, precision: str = "float32", team: Team | None = None) -> PaddleTrainer:
