@@ -7,7 +7,7 @@ import importlib
 from splinter.align.port import Port
 
 SYSTEMS = {
-    "splinter": ("PORT", "PRETRAINING"),
+    "splinter": ("PORT", "PRETRAINING", "PRETRAINING_HF"),
     "funnel": ("PORT", "FACTORIZED"),
     "jointbert": ("PORT",),
     "multitask": ("PORT", "FROZEN"),

@@ -1,6 +1,7 @@
 """Every step can fail: plant a bug, and exactly the step that is about it turns red."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from tolerances import TOLERANCES
 
 from splinter import ports
 from splinter.align import Pair, steps
+from splinter.ports.cases import DataSources
+from splinter.ports.splinter import pretraining_cases
 
 for file in sorted(Path(__file__).parent.glob("planted_*.py")):
     importlib.import_module(file.stem)  # each registers its bugs
@@ -23,15 +26,23 @@ def port(bug, monkeypatch):
     with it may stay cached."""
     system = next(folder for folder in ports.SYSTEMS if PORTS[bug.system] in ports.load(folder))
     train, cases = (importlib.import_module(f"splinter.ports.{system}.{room}") for room in ("train", "cases"))
-    found = PORTS[bug.system]
     monkeypatch.setattr(steps, "OPTIMIZER_UPDATES", 60)
-    monkeypatch.setattr(cases, "REAL", {step: dict.fromkeys(found.modes, ()) for step in ("dev_data", "train_data")})
-    caches = (train.side, train.columns)
+    monkeypatch.setattr(cases, "data_sources", shipped(cases.data_sources))
+    found = PORTS[bug.system]
+    found = replace(found, data_sources=shipped(found.data_sources))
+    caches = (train.side, train.columns, pretraining_cases.corpus)
     for cached in caches:
         cached.cache_clear()
     yield found
     for cached in caches:
         getattr(cached, "cache_clear", lambda: None)()
+
+
+def shipped(sources):
+    """Data sources without the real files."""
+    if not isinstance(sources, DataSources):
+        return sources
+    return replace(sources, real={step: dict.fromkeys(modes, ()) for step, modes in sources.real.items()})
 
 
 def red(port, step: str, mode: str, dtype: str) -> str:

@@ -146,37 +146,6 @@ def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
     return made
 
 
-def pretraining_batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
-    """Rows with several question tokens, holes (mask 0 inside the text) and unused question slots."""
-    config = read_checkpoint(folder)[0]
-    rng = np.random.default_rng(13)
-    rows, tokens, questions = 3, 40, 5
-    ids = rng.integers(120, config.vocab_size, size=(rows, tokens))
-    mask = np.ones_like(ids)
-    ids[:, 0], ids[:, -1] = 101, 102
-    positions, start, end, weights = (np.zeros((rows, questions), dtype=np.int64) for _ in range(4))
-    for row, count in enumerate((5, 2, 1)):
-        at = np.sort(rng.choice(np.arange(4, tokens - 4, 3), size=count, replace=False))
-        ids[row, at] = 104
-        ids[row, at + 1], mask[row, at + 1] = 0, 0  # a masked span of two pieces leaves one hole
-        positions[row, :count] = at
-        kept = np.flatnonzero(mask[row, :28] & mask[row, 1:29])[1:]  # a span of two pieces without a hole
-        start[row, :count] = rng.choice(kept, size=count)
-        end[row, :count] = start[row, :count] + 1
-        weights[row, :count] = 1
-    ids[2, 30:], mask[2, 30:] = 0, 0
-    batch = {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "token_type_ids": np.zeros_like(ids),
-        "question_positions": positions,
-        "start_positions": start,
-        "end_positions": end,
-        "weights": weights.astype(np.float64),
-    }
-    return {"questions": batch}
-
-
 def readout(outputs: Arrays, batch: Arrays) -> dict[str, np.ndarray]:
     """The outputs to compare: real positions and filled ones apart, and the predicted positions.
 
@@ -213,21 +182,6 @@ def loss_cases(mode: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np
         "all ignored": case(1.0, labels=[tokens] * rows),
         "one row": case(5.0, rows=1),
     }
-
-
-def pretraining_loss_cases(mode: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    """As `loss_cases`, with a question axis and unused slots; and a batch without any question."""
-    rng = np.random.default_rng(5)
-    rows, questions, tokens = 3, 6, 40
-
-    def case(scale, used):
-        logits = {n: scale * rng.standard_normal((rows, questions, tokens)) for n in ("start_logits", "end_logits")}
-        weights = (np.arange(questions) < np.array(used)[:, None]).astype(np.float64)
-        start = np.where(weights > 0, rng.integers(1, tokens - 1, size=(rows, questions)), 0)
-        labels = {"start_positions": start, "end_positions": np.where(weights > 0, start + 1, 0), "weights": weights}
-        return logits, labels
-
-    return {"small": case(1.0, [6, 3, 1]), "beyond 64": case(100.0, [6, 3, 1]), "no question": case(1.0, [0, 0, 0])}
 
 
 # -- files ------------------------------------------------------------------------------------------------

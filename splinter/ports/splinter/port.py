@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from splinter.align.port import Port, Side
 from splinter.align.steps import STEPS
 from splinter.align.weights import WeightMap
 from splinter.ports import checkpoint
 
-from . import cases, config
+from . import cases, config, pretraining_cases
 
 
 def theirs(mode: str, task: str = "answering") -> Side:
@@ -55,20 +57,31 @@ PORT = Port(
 
 PRETRAINING = Port(
     name="splinter-pretraining",
-    modes=config.MODES,
+    modes=("paper",),
     theirs=lambda mode: theirs(mode, "pretraining"),
     ours=lambda mode: ours(mode, "pretraining"),
     weights=weights,
-    batches=cases.pretraining_batches,
-    train_batches=lambda folder, mode: [cases.pretraining_batches(folder, mode)["questions"]] * 20,
-    loss_cases=cases.pretraining_loss_cases,
+    batches=pretraining_cases.batches,
+    train_batches=lambda folder, mode: [pretraining_cases.batches(folder, mode)["questions"]] * 20,
+    loss_cases=pretraining_cases.loss_cases,
     readout=cases.readout,
-    recipe=cases.recipe,
-    features=(200,),
-    data_sources=lambda step, mode: [],
+    recipe=pretraining_cases.recipe,
+    features=(61_257, 40_000, 1, 256, 257),
+    data_sources=pretraining_cases.data_sources,
     metric_cases=lambda mode: {},
     zero_gradient=ZERO_GRADIENT,
-    steps=("forward", "loss", "backward"),
+    steps=("forward", "loss", "lr", "optimizer", "regularization", "backward", "train_data", "training"),
     checkpoints={"tiny": cases.tiny},
     fetch=checkpoint.resolve,
+    missing=pretraining_cases.data_sources.missing,
 )
+"""Recurring span selection: objective and recipe of the paper, on text that is mined."""
+
+PRETRAINING_HF = replace(
+    PRETRAINING,
+    name="splinter-pretraining-hf",
+    modes=("hf",),
+    recipe=cases.recipe,
+    steps=("forward", "loss", "backward"),
+)
+"""The objective as transformers has it; nothing here trains with it."""

@@ -8,6 +8,7 @@ written from its description on transformers' BertModel, because the original ne
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,7 @@ from splinter.ports.train_torch import AdamW, Team, TorchTrainer, linear_rates
 from splinter.ports.train_torch import gpus as gpus
 from splinter.ports.train_torch import seed as seed
 
-from . import cases
+from . import cases, pretraining, pretraining_cases
 from . import config as configs
 from .config import SplinterConfig
 
@@ -298,6 +299,34 @@ def hyperparameters() -> dict[str, float]:
     }
 
 
+def pretraining_hyperparameters() -> dict[str, float]:
+    """Those of the authors' pretraining (run_pretraining.py, optimization.py), restated; its updates and warm-up are
+    2,400,000 and 10,000."""
+    return {
+        "learning_rate": 1e-4,
+        "warmup": 10_000 / 2_400_000,
+        "epochs": 1,
+        "min_steps": 0,
+        "batch_size": 256,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "epsilon": 1e-6,
+        "weight_decay": 0.01,
+        "max_norm": 1.0,
+    }
+
+
+def pretraining_rates(features: int, recipe: Recipe) -> list[float]:
+    """BERT's schedule: polynomial decay of power 1 over all updates, overwritten by the warm-up while that lasts."""
+    total = -(-features // recipe.batch_size) * recipe.epochs
+    warmup = int(total * recipe.warmup)
+    rates = []
+    for update in range(total + 25):
+        decayed_rate = recipe.learning_rate * (1 - min(update, total) / total)
+        rates.append(recipe.learning_rate * update / warmup if update < warmup else decayed_rate)
+    return rates
+
+
 def trainer(model: nn.Module, recipe: Recipe) -> TorchTrainer:
     """A model in training by the recipe."""
 
@@ -414,12 +443,34 @@ def side(mode: str, task: str = "answering") -> Side:
         loss=loss,
         optimizer=AdamW,
         decayed=decayed,
-        hyperparameters=hyperparameters,
-        rates=linear_rates,
-        data=lambda source: columns(source, mode),
+        hyperparameters=pretraining_hyperparameters if task == "pretraining" else hyperparameters,
+        rates=pretraining_rates if task == "pretraining" else linear_rates,
+        data=mined if task == "pretraining" else lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
-        train=lambda folder, dtype: train(folder, mode, dtype),
+        train=pretrain if task == "pretraining" else lambda folder, dtype: train(folder, mode, dtype),
     )
+
+
+def mined(source: str) -> dict[str, np.ndarray]:
+    """A text as the arrays of a shard, by the plain restatement."""
+    from . import reference_mining
+
+    vocabulary, how = pretraining_cases.settings(source)
+    text, whole_words = pretraining_cases.text(source), how.mode == "whole-word"
+    return reference_mining.columns(text, vocabulary, how.length, whole_words, how.passes, how.seed)
+
+
+def pretrain(folder: Path, dtype: str) -> dict[str, np.ndarray]:
+    """One whole pretraining run on the shipped text; passages and questions come from the feed of both sides."""
+    from splinter.align import torch_side
+
+    model = torch_side.cast(load(folder, "paper", "pretraining"), dtype)
+    hyper = pretraining_cases.training_recipe(folder)
+    question = model.config.question_token_id
+    feed = pretraining.Passages(pretraining_cases.corpus("sample/train"), hyper, question)
+    log = recipes.fit(pretrainer(model, hyper), feed, hyper)
+    found = pretraining.span_accuracy(sys.modules[__name__], model, pretraining_cases.corpus("sample/dev"), question)
+    return pretraining_cases.training_record(log, found, dtype)
 
 
 def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

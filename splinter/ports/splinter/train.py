@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from functools import cache
@@ -21,7 +22,7 @@ from splinter.ports.train_paddle import AdamW, PaddleTrainer, Team
 from splinter.ports.train_paddle import gpus as gpus
 from splinter.ports.train_paddle import seed as seed
 
-from . import cases, data, metric
+from . import cases, data, metric, pretraining, pretraining_cases
 from .config import read_checkpoint
 from .model import SplinterForPreTraining, SplinterForQuestionAnswering
 
@@ -184,12 +185,29 @@ def side(mode: str, task: str = "answering") -> Side:
         loss=loss,
         optimizer=AdamW,
         decayed=decayed,
-        hyperparameters=lambda: asdict(Recipe()),
+        hyperparameters=lambda: asdict(pretraining.RECIPE if task == "pretraining" else Recipe()),
         rates=recipes.rates,
-        data=lambda source: columns(source, mode),
+        data=mined if task == "pretraining" else lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
-        train=lambda folder, dtype: train(folder, mode, dtype),
+        train=pretrain if task == "pretraining" else lambda folder, dtype: train(folder, mode, dtype),
     )
+
+
+def mined(source: str) -> dict[str, np.ndarray]:
+    """A text as the arrays of its shard, by our own mining."""
+    (shard,) = pretraining_cases.corpus(source).shards
+    return {name: np.asarray(column, np.int64) for name, column in shard.items()}
+
+
+def pretrain(folder: Path, dtype: str) -> dict[str, np.ndarray]:
+    """One whole pretraining run on the shipped text."""
+    model = paddle_side.cast(load(folder, "paper", "pretraining"), dtype)
+    hyper = pretraining_cases.training_recipe(folder)
+    question = model.config.question_token_id
+    feed = pretraining.Passages(pretraining_cases.corpus("sample/train"), hyper, question)
+    log = recipes.fit(pretrainer(model, hyper), feed, hyper)
+    found = pretraining.span_accuracy(sys.modules[__name__], model, pretraining_cases.corpus("sample/dev"), question)
+    return pretraining_cases.training_record(log, found, dtype)
 
 
 def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

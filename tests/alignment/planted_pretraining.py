@@ -1,0 +1,314 @@
+"""Bugs planted in Splinter's pretraining: the traps of recurring span selection; see planted.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import paddle
+import planted
+from planted import wrap
+
+from splinter.ports import encoder, recipe, train_paddle
+from splinter.ports.splinter import mining, model, passages, pretraining, spans, train
+
+
+def bug(name: str, step: str, **more):
+    """Register a planting function."""
+    return planted.bug(name, step, "splinter-pretraining", "paper", **more)
+
+
+# -- forward and backward ---------------------------------------------------------------------------------
+
+
+@bug("positions 0..T-1: holes take one too", "forward")
+def _(patch):
+    plain = model.SplinterModel.span_logits
+    patch.setattr(
+        model.SplinterModel, "span_logits", lambda self, i, m, t, q, p=None: plain(self, i, m, t, q, position_ids=None)
+    )
+
+
+@bug("positions counted from 1", "forward")
+def _(patch):
+    plain = model.SplinterModel.span_logits
+    patch.setattr(
+        model.SplinterModel, "span_logits", lambda self, i, m, t, q, p: plain(self, i, m, t, q, position_ids=p + m)
+    )
+
+
+@bug("erf gelu, as in fine-tuning", "forward")
+def _(patch):
+    patch.setattr(model, "activation", lambda name: encoder.activation("gelu"))
+
+
+@bug("the head's LayerNorm epsilon of fine-tuning", "forward")
+def _(patch):
+    wrap(
+        patch,
+        model.SpanTransform,
+        "__init__",
+        lambda plain: lambda self, c: plain(self, replace(c, head_layer_norm_eps=1e-5)),
+    )
+
+
+@bug("holes are attended", "forward")
+def _(patch):
+    plain = model.SplinterModel.span_logits
+
+    def attended(self, ids, mask, types, questions, positions=None):
+        return plain(self, ids, paddle.ones_like(mask), types, questions, positions)
+
+    patch.setattr(model.SplinterModel, "span_logits", attended)
+
+
+@bug("gradients of the first question of a row only", "backward")
+def _(patch):
+    def first(plain):
+        def loss(self, start, end, starts, ends, weights=None, total=None):
+            kept = paddle.concat([start[:, :1], start[:, 1:].detach()], axis=1)
+            return plain(self, kept, end, starts, ends, weights, total)
+
+        return loss
+
+    wrap(patch, model.SplinterForPreTraining, "loss", first)
+
+
+# -- loss -------------------------------------------------------------------------------------------------
+
+
+def _loss(patch, change) -> None:
+    wrap(patch, model.SplinterForPreTraining, "loss", change)
+
+
+@bug("padding questions count", "loss")
+def _(patch):
+    _loss(patch, lambda plain: lambda self, s, e, a, b, w=None, **k: plain(self, s, e, a, b, paddle.ones_like(w), **k))
+
+
+@bug("mean over the questions without the 1e-5", "loss")
+def _(patch):
+    def change(plain):
+        return lambda self, s, e, a, b, w=None: plain(self, s, e, a, b, w, total=w.sum().clip(min=1e-30))
+
+    _loss(patch, change)
+
+
+@bug("start and end added, not averaged", "loss")
+def _(patch):
+    _loss(patch, lambda plain: lambda *a, **k: 2 * plain(*a, **k))
+
+
+@bug("mean of the rows' means", "loss")
+def _(patch):
+    def change(plain):
+        def rows(self, s, e, a, b, w=None, **k):
+            parts = [
+                plain(self, s[i : i + 1], e[i : i + 1], a[i : i + 1], b[i : i + 1], w[i : i + 1]) for i in range(len(s))
+            ]
+            return sum(parts) / len(parts)
+
+        return rows
+
+    _loss(patch, change)
+
+
+# -- lr, optimizer, regularization ------------------------------------------------------------------------
+
+
+@bug("decay counted from the end of the warm-up", "lr")
+def _(patch):
+    wrap(patch, recipe, "plan", lambda plain: lambda n, r: replace(plain(n, r), schedule="linear"))
+
+
+@bug("the peak for the whole run", "lr")
+def _(patch):
+    wrap(patch, recipe, "plan", lambda plain: lambda n, r: replace(plain(n, r), schedule="constant"))
+
+
+@bug("a tenth of warm-up by default", "lr")
+def _(patch):
+    patch.setattr(pretraining, "RECIPE", replace(pretraining.RECIPE, warmup=0.1))
+
+
+def _adam(patch, **changes) -> None:
+    class Planted(train_paddle.AdamW):
+        def __init__(self, named, recipe, decayed=()):
+            super().__init__(named, replace(recipe, **changes), decayed)
+
+    patch.setattr(train, "AdamW", Planted)
+    patch.setattr(train_paddle, "AdamW", Planted)
+
+
+@bug("moments corrected for their bias", "optimizer")
+def _(patch):
+    _adam(patch, optimizer="hf")
+
+
+@bug("decay after the step: transformers' order without its correction", "optimizer")
+def _(patch):
+    plain = train_paddle.AdamW.step
+
+    def late(self, rate):
+        r, self.recipe = self.recipe, replace(self.recipe, weight_decay=0.0)
+        norm = plain(self, rate)
+        self.recipe = r
+        with paddle.no_grad():
+            for name in self.decayed:
+                self.named[name].subtract_(self.named[name].scale(rate * r.weight_decay))
+        return norm
+
+    patch.setattr(train_paddle.AdamW, "step", late)
+
+
+@bug("epsilon 1e-8", "optimizer")
+def _(patch):
+    _adam(patch, epsilon=1e-8)
+
+
+@bug("no decay by default", "regularization")
+def _(patch):
+    patch.setattr(pretraining, "RECIPE", replace(pretraining.RECIPE, weight_decay=0.0))
+
+
+@bug("LayerNorm weights decay", "regularization")
+def _(patch):
+    patch.setattr(train, "decayed", lambda names: [name for name in names if not name.endswith(".bias")])
+
+
+# -- train_data -------------------------------------------------------------------------------------------
+
+
+@bug("half words refused at every occurrence", "train_data")
+def _(patch):
+    wrap(patch, spans, "recurring", lambda plain: lambda tokens, pieces, whole=False: plain(tokens, pieces, True))
+
+
+@bug("maximal n-grams only", "train_data")
+def _(patch):
+    def maximal(plain):
+        def change(*a):
+            found = plain(*a)
+            longer = {(start, start - length) for length, _, _, starts in found for start in starts}
+            inside = {(start, end - 1) for start, end in longer} | {(start - 1, end) for start, end in longer}
+            return [one for one in found if not all((s, s - one[0]) in inside for s in one[3])]
+
+        return change
+
+    wrap(patch, spans, "_clusters", maximal)
+
+
+@bug("equal lengths in order of the last occurrence", "train_data")
+def _(patch):
+    wrap(patch, spans, "_clusters", lambda plain: lambda *a: [(n, 0, -s[-1], s) for n, _, _, s in plain(*a)])
+
+
+@bug("shortest clusters first", "train_data")
+def _(patch):
+    wrap(patch, spans, "_clusters", lambda plain: lambda *a: [(-n, p, f, s) for n, p, f, s in plain(*a)])
+
+
+@bug("spans of up to nine pieces", "train_data")
+def _(patch):
+    patch.setattr(spans, "MAX_SPAN", 2)
+
+
+@bug("clusters of stop words kept", "train_data")
+def _(patch):
+    patch.setattr(spans, "STOP_WORDS", frozenset())
+    mining._tools.cache_clear()
+
+
+@bug("the limit of questions without [CLS] and [SEP]", "train_data")
+def _(patch):
+    wrap(patch, spans, "limit", lambda plain: lambda tokens, share=0.15: plain(tokens - 2, share))
+
+
+@bug("no question of a cluster whose turn is late draws no number", "train_data")
+def _(patch):
+    class Lazy:
+        def __init__(self, random):
+            self.random = random
+
+        def permutation(self, n):
+            return self.random.permutation(n)[::-1]
+
+        def randint(self, n):
+            return self.random.randint(n)
+
+    wrap(patch, mining, "generator", lambda plain: lambda *key: Lazy(plain(*key)))
+
+
+@bug("the overflowing segment is not repeated", "train_data")
+def _(patch):
+    def once(segments, capacity, number=0):
+        flat = [piece for segment in segments for piece in segment]
+        return iter([flat[begin : begin + capacity] for begin in range(0, len(flat), capacity)])
+
+    patch.setattr(passages, "pack", once)
+
+
+@bug("every pass cut alike", "train_data")
+def _(patch):
+    wrap(patch, passages, "pack", lambda plain: lambda segments, capacity, number=0: plain(segments, capacity, 0))
+
+
+@bug("one generator for all passages of a document", "train_data")
+def _(patch):
+    wrap(
+        patch,
+        mining,
+        "generator",
+        lambda plain: lambda seed, document, n, place, epoch: plain(seed, document, n, 0, epoch),
+    )
+
+
+@bug("the first occurrence is always the answer", "train_data")
+def _(patch):
+    class First:
+        def __init__(self, random):
+            self.random = random
+
+        def permutation(self, n):
+            return self.random.permutation(n)
+
+        def randint(self, n):
+            return 0 * self.random.randint(n)
+
+    wrap(patch, mining, "generator", lambda plain: lambda *key: First(plain(*key)))
+
+
+# -- training ---------------------------------------------------------------------------------------------
+
+
+@bug("micro-batches averaged, each over its own questions", "training")
+def _(patch):
+    def change(plain):
+        return lambda self, s, e, a, b, w=None, total=None: plain(self, s, e, a, b, (w > 0).astype(w.dtype))
+
+    _loss(patch, change)
+
+
+@bug("gradients of the last micro-batch only", "training")
+def _(patch):
+    plain = train_paddle.parts
+
+    def last(batch, rows):
+        return list(plain(batch, rows))[-1:]
+
+    patch.setattr(train_paddle, "parts", last)
+
+
+@bug("the same questions in every epoch", "training")
+def _(patch):
+    ours = planted.while_running(patch, train, "pretrain")
+
+    def change(plain):
+        return lambda c, rows, epoch, question: plain(c, rows, 0 if ours() else epoch, question)
+
+    wrap(patch, pretraining, "model_inputs", change)
+
+
+@bug("dropout left on", "training")
+def _(patch):
+    patch.setattr(train, "NO_DROPOUT", {"hidden_dropout_prob": 0.1})
+    wrap(patch, train, "load", lambda plain: lambda folder, *a, **k: plain(folder, *a, **{"dropout": 0.1, **k}))
