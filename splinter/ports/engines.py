@@ -109,6 +109,8 @@ def _fetched(cluster: Any, done: list[Any]) -> list[Any]:
     try:
         return cluster.get(done)
     except cluster.exceptions.RayTaskError as error:
+        if type(error.cause) is RuntimeError:  # of Ray itself: the machine of the worker has no splinter, say
+            raise EngineError(f"a Ray worker failed: {str(error.cause).splitlines()[0][:200]}") from None
         raise error.cause from None  # what the job raised
     except cluster.exceptions.RayError as error:
         raise EngineError(f"a job was lost ({type(error).__name__}); go on with --resume") from None

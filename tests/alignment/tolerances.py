@@ -258,3 +258,6 @@ TOLERANCES = {
         },
     },
 }
+
+TEAM = Tolerance(atol=0.0, rtol=1e-12, why="sums over rows in another order, four updates in float64: seen 0")
+"""Two processes against one; see test_data_parallel.py."""

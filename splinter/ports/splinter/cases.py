@@ -198,7 +198,9 @@ class Source:
 
 
 SHORT = {"max_length": 160, "doc_stride": 32}  # windows for trainings of seconds; the shipped texts still need several
-TRAINING, EVALUATION = "sample/fewshot-train short", "sample/fewshot-dev short"
+FAR = {"max_length": 160, "doc_stride": 96}  # fewer windows, in the mode where the stride is from start to start
+TRAINING = "sample/fewshot-train short"
+EVALUATION = {"hf": "sample/fewshot-dev short", "paper": "sample/fewshot-dev far"}
 SAMPLES = {
     "dev_data": dict.fromkeys(MODES, ("sample/fewshot-dev", "sample/squad-dev")),
     "train_data": dict.fromkeys(MODES, ("sample/fewshot-train", "sample/squad-train")),
@@ -224,9 +226,9 @@ data_sources = cases.DataSources(SAMPLES, REAL, VOCABULARY)
 def source(name: str) -> Source:
     """What a data source's name stands for."""
     if name.startswith("sample/"):
-        stem, _, short = name.removeprefix("sample/").partition(" ")
+        stem, _, how = name.removeprefix("sample/").partition(" ")
         path = SAMPLE / (f"{stem}.jsonl" if stem.startswith("fewshot") else f"{stem}.json")
-        return Source(path, "train" in stem, SAMPLE / "vocab.txt", SHORT if short else {})
+        return Source(path, "train" in stem, SAMPLE / "vocab.txt", {"short": SHORT, "far": FAR}.get(how, {}))
     return Source(datasets.find(name), "train" in name, datasets.find(VOCABULARY), {})
 
 

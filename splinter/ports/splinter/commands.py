@@ -147,7 +147,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
 
 
 def _mine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("text", nargs="+", metavar="PATH", help="files, folders or patterns")
+    parser.add_argument("text", nargs="+", type=shared.path, metavar="PATH", help="files, folders or patterns")
     parser.add_argument("--output", type=shared.path, required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument(
         "--tokenizer",
@@ -275,10 +275,13 @@ def mine(options: argparse.Namespace) -> str:
 
     from splinter import runtime
     from splinter.ports import checkpoint
+    from splinter.ports.tasks import UsageError
 
     from . import data, mining
     from .corpus import Mining
 
+    if options.ray_address is not None and options.engine != "ray":
+        raise UsageError("--ray-address goes with --engine ray")
     named = Path(options.tokenizer)
     source = named if named.is_file() else checkpoint.resolve(options.tokenizer, options.download)
     found = mining.mine(

@@ -126,9 +126,9 @@ class Corpus:
 
     def __init__(self, folder: Path, check: bool = True):
         self.folder = Path(folder)
-        if (self.folder / SETTINGS).exists():
-            raise CorpusError(f"{folder} is unfinished; run splinter mine again with --resume")
         if not (self.folder / MANIFEST).is_file():
+            if (self.folder / SETTINGS).exists():
+                raise CorpusError(f"{folder} is unfinished; run splinter mine again with --resume")
             raise CorpusError(f"{folder} holds no {MANIFEST}; give a folder that splinter mine wrote")
         self.manifest = read_json(self.folder / MANIFEST)
         if self.manifest.get("format") != FORMAT:
@@ -136,10 +136,13 @@ class Corpus:
                 f"{self.folder / MANIFEST} has format {self.manifest.get('format')}, this version reads {FORMAT}; "
                 "mine again"
             )
-        self.settings = Mining(**self.manifest["mining"])
+        try:
+            self.settings = Mining(**self.manifest["mining"])
+            self.shards = [self._open(shard, check) for shard in self.manifest["shards"]]
+            self.firsts = np.cumsum([0, *(shard["passages"] for shard in self.manifest["shards"])])
+        except (KeyError, TypeError) as error:
+            raise CorpusError(f"{self.folder / MANIFEST} is damaged ({error}); mine again") from None
         self.length = self.settings.length
-        self.shards = [self._open(shard, check) for shard in self.manifest["shards"]]
-        self.firsts = np.cumsum([0, *(shard["passages"] for shard in self.manifest["shards"])])
 
     def _open(self, shard: Mapping[str, Any], check: bool) -> dict[str, np.ndarray]:
         path = self.folder / shard["name"]
@@ -211,7 +214,7 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def records(corpus: Corpus, numbers: Iterable[int], epoch: int, question: int, most: int = spans.MAX_QUESTIONS):
+def records(corpus: Corpus, numbers: Iterable[int], epoch: int, question: int) -> dict[str, np.ndarray]:
     """Masked passages as the arrays that the model takes.
 
     Args:
@@ -222,8 +225,8 @@ def records(corpus: Corpus, numbers: Iterable[int], epoch: int, question: int, m
         (B, Q) padded with 0; weights (B, Q) float32, 1 for a question. T and Q as the batch needs them.
     """
     drawn = [corpus.masked(number, epoch, question) for number in numbers]
-    tokens = max(len(one.tokens) for one in drawn)
-    asked = max(1, *(len(one.questions) for one in drawn)) if drawn else most
+    tokens = max((len(one.tokens) for one in drawn), default=0)
+    asked = max((1, *(len(one.questions) for one in drawn)))
     ids, mask = np.zeros((2, len(drawn), tokens), np.int64)
     labels = np.zeros((3, len(drawn), asked), np.int64)
     weights = np.zeros((len(drawn), asked), np.float32)

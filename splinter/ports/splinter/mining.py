@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,12 +85,11 @@ def jobs(folder: Path, files: Sequence[Path], layout: str, size: int) -> Iterato
 # -- making -----------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def _tools(folder: Path) -> tuple[Mining, Tokenizer, spans.Pieces]:
-    """Settings, tokenizer and what mining asks of its pieces; once per process."""
+@functools.lru_cache(1)
+def _tools(folder: Path, settings: str) -> tuple[Mining, Tokenizer, spans.Pieces]:
+    """Settings, tokenizer and what mining asks of its pieces; once per process and text of settings.json."""
     tokenizer = Tokenizer(folder, "hf", literal=True)
-    settings = Mining(**read_json(folder / SETTINGS)["mining"])
-    return settings, tokenizer, spans.Pieces(tokenizer.vocabulary)
+    return Mining(**json.loads(settings)["mining"]), tokenizer, spans.Pieces(tokenizer.vocabulary)
 
 
 def make(job: Job) -> dict[str, Any]:
@@ -102,7 +101,7 @@ def make(job: Job) -> dict[str, Any]:
     text = job.digest()
     if (record := _made(job, text)) is not None:
         return record
-    settings, tokenizer, pieces = _tools(job.folder)
+    settings, tokenizer, pieces = _tools(job.folder, (job.folder / SETTINGS).read_text(encoding="utf-8"))
     columns = Columns()
     ngrams: Counter[tuple[int, ...]] = Counter()
     questions: Counter[int] = Counter()
@@ -156,60 +155,73 @@ def _made(job: Job, text: str) -> dict[str, Any] | None:
     return {**record, "new": False} if whole else None
 
 
-def prepare(folder: Path, tokenizer: Tokenizer, settings: Mining, sources: Sequence[Path], resume: bool) -> None:
-    """Write what all workers read: the vocabulary with its question token, and the settings.
+def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: bool) -> bool:
+    """Write what all workers read: the vocabulary with its question token, and what is asked for.
+
+    Args:
+        asked: what decides the corpus; kept in settings.json, and in the manifest in the end.
+
+    Returns:
+        Whether anything is left to do.
 
     Raises:
         CorpusError: the folder holds a corpus, or one of other settings.
     """
-    if (folder / MANIFEST).exists():
-        raise CorpusError(f"{folder} holds a whole corpus already; name another folder")
-    vocabulary = sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.__getitem__)
-    lines = "\n".join(vocabulary) + "\n"
-    asked = {
-        "format": FORMAT,
-        "splinter": __version__,
-        "mining": asdict(settings),
-        "vocabulary_sha256": hashlib.sha256(lines.encode()).hexdigest(),
-        "lower_case": tokenizer.lower_case,
-        "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in sources],
-    }
-    if (folder / SETTINGS).exists():
+    lines = _lines(tokenizer)
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    asked = {"format": FORMAT, "splinter": __version__, "vocabulary_sha256": digest, **asked}
+    for name, state in ((MANIFEST, "a whole"), (SETTINGS, "an unfinished")):
+        if not (folder / name).exists():
+            continue
         if not resume:
-            raise CorpusError(f"{folder} holds an unfinished corpus; go on with --resume, or name another folder")
-        found = read_json(folder / SETTINGS)
-        if found != json.loads(json.dumps(asked)):
-            other = ", ".join(key for key in asked if found.get(key) != json.loads(json.dumps(asked[key])))
-            raise CorpusError(f"{folder / SETTINGS}: another {other} than asked for now; name another folder")
-        return
+            raise CorpusError(f"{folder} holds {state} corpus; go on with --resume, or name another folder")
+        found = read_json(folder / name)
+        if other := [key for key, value in json.loads(json.dumps(asked)).items() if found.get(key) != value]:
+            raise CorpusError(f"{folder / name}: another {', '.join(other)} than asked for now; name another folder")
+        return name != MANIFEST
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / VOCABULARY, lambda file: file.write(lines), "w")
     write_json(
         folder / TOKENIZER_CONFIG, {"tokenizer_class": "SplinterTokenizer", "do_lower_case": tokenizer.lower_case}
     )
     write_json(folder / SETTINGS, asked)
+    return True
 
 
-def finish(folder: Path) -> dict[str, Any]:
-    """Put the records of all shards together: statistics, the list of n-grams, and last the manifest.
+def _lines(tokenizer: Tokenizer) -> str:
+    """The vocabulary file with the question token in its place; a line that a later one repeats stays."""
+    with open(tokenizer.path, encoding="utf-8-sig") as file:
+        lines = [line.rstrip("\n") for line in file]
+    lines[tokenizer.question] = "[QUESTION]"
+    return "\n".join(lines) + "\n"
+
+
+def finish(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Put the records of the shards together: statistics, the list of n-grams, and last the manifest.
+
+    Args:
+        names: of the shards that belong to the corpus.
 
     Raises:
         CorpusError: nothing was found to mine.
     """
-    paths = sorted(folder.glob("shard-*.safetensors.json"))
-    shards, ngrams, forgotten = [], Counter[str](), 0
+    shards: list[dict[str, Any]] = []
+    ngrams: Counter[str] = Counter()
     questions: Counter[int] = Counter()
-    for path in paths:
-        record = read_json(path)
+    forgotten = 0
+    for name in sorted(names):
+        record = read_json(folder / f"{name}.json")
         ngrams.update(record.pop("ngrams"))
         questions.update({int(k): v for k, v in record.pop("passages_by_questions").items()})
         if len(ngrams) > MOST_NGRAMS:
             forgotten += len(ngrams)
             ngrams = Counter({ngram: count for ngram, count in ngrams.items() if count > 1})
             forgotten -= len(ngrams)
-        shards.append({name: record[name] for name in record if name not in ("consumed", "new")})
+        shards.append({key: value for key, value in record.items() if key != "consumed"})
     totals = {name: sum(shard[name] for shard in shards) for name in ("documents", "passages", "tokens", "questions")}
     if not totals["passages"]:
+        for name in (SETTINGS, VOCABULARY, TOKENIZER_CONFIG):
+            (folder / name).unlink()
         raise CorpusError(f"{folder}: the text is empty; nothing was mined")
     statistics = {
         **totals,
@@ -221,9 +233,15 @@ def finish(folder: Path) -> dict[str, Any]:
     write_whole(folder / NGRAMS, lambda file: file.writelines(f"{ngram}\t{count}\n" for ngram, count in ranked), "w")
     write_json(folder / STATISTICS, statistics)
     write_json(folder / MANIFEST, {**read_json(folder / SETTINGS), "totals": totals, "shards": shards})
-    for path in [*paths, folder / SETTINGS]:
-        path.unlink()
     return statistics
+
+
+def tidy(folder: Path) -> None:
+    """Remove what only an unfinished corpus needs, and shards of an earlier try that do not belong to it."""
+    whole = {shard["name"] for shard in read_json(folder / MANIFEST)["shards"]}
+    for path in [*folder.glob("shard-*.safetensors*"), *folder.glob(".*.partial"), folder / SETTINGS]:
+        if path.name not in whole:
+            path.unlink(missing_ok=True)
 
 
 def mine(
@@ -257,17 +275,26 @@ def mine(
     from tqdm import tqdm
 
     began, tokens, output = time.perf_counter(), 0, output.resolve()
-    files = passages.find(sources)
-    prepare(output, tokenizer, settings, files, resume)
-    portions = jobs(output, files, layout, size)
-    done = (
-        engines.local(make, portions, workers) if engine == "local" else engines.ray(make, portions, workers, address)
-    )
-    total = sum(path.stat().st_size for path in files)
-    with tqdm(total=total, disable=not progress, desc="mining", unit="B", unit_scale=True) as bar:
-        for record in done:
-            tokens += record["tokens"] if record["new"] else 0
-            bar.set_postfix_str(f"{tokens / (time.perf_counter() - began):,.0f} tokens/s", refresh=False)
-            bar.update(record["consumed"])
-    statistics = finish(output)
+    files = [path for path in passages.find(sources) if output not in path.resolve().parents]
+    asked = {
+        "mining": asdict(settings),
+        "lower_case": tokenizer.lower_case,
+        "layout": layout,
+        "shard_characters": size,
+        "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in files],
+    }
+    if prepare(output, tokenizer, asked, resume):
+        portions = jobs(output, files, layout, size)
+        local = engine == "local"
+        done = engines.local(make, portions, workers) if local else engines.ray(make, portions, workers, address)
+        names, total = [], sum(path.stat().st_size for path in files)
+        with tqdm(total=total, disable=not progress, desc="mining", unit="B", unit_scale=True) as bar:
+            for record in done:
+                names.append(record["name"])
+                tokens += record["tokens"] if record["new"] else 0
+                bar.set_postfix_str(f"{tokens / (time.perf_counter() - began):,.0f} tokens/s", refresh=False)
+                bar.update(record["consumed"])
+        finish(output, names)
+    tidy(output)
+    statistics = read_json(output / STATISTICS)
     return {**statistics, "seconds": round(time.perf_counter() - began, 1), "new_tokens": tokens}

@@ -19,7 +19,7 @@ LAYOUTS = ("auto", "doc", "text", "jsonl")
 LONGEST_LINE = 2**20
 """Bytes of a line that are looked at as one; what is longer is taken in pieces, so that memory stays bounded."""
 LARGEST_DOCUMENT = 2**24
-"""Bytes after which a document of plain text, or a JSON line, is too much: the one is cut, the other refused."""
+"""Characters after which a document of plain text, or a JSON line, is too much: the one is cut, the other refused."""
 MANY_SEGMENTS = 10
 """A document of so many segments is cut at another place in every pass."""
 
@@ -50,7 +50,10 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
             files = [source]
         else:
             anchor = Path(source.anchor) if source.is_absolute() else Path()
-            files = sorted(path for path in anchor.glob(str(source.relative_to(anchor))) if path.is_file())
+            try:
+                files = sorted(path for path in anchor.glob(str(source.relative_to(anchor))) if path.is_file())
+            except ValueError as error:
+                raise DataError(f"{source}: {error}; give a file, a folder or a pattern such as wiki/*.txt") from None
         if not files:
             raise DataError(f"{source}: no such file, and no file of such a name; give a file, a folder or a pattern")
         found.update(dict.fromkeys(files))
@@ -77,34 +80,41 @@ def documents(path: Path, layout: str = "auto") -> Iterator[Document]:
 
 
 class _Line(str):
-    """A line without its end; knows its number, how far the file is read, and if it goes on in the next one."""
+    """A line without its end, or a part of one.
+
+    Knows its number, how far the file is read, whether it begins a line and whether it goes on in the next part.
+    """
 
     number: int
     consumed: int
+    begins: bool
     goes_on: bool
+
+    @classmethod
+    def of(cls, data: bytes, path: Path, number: int, consumed: int, begins: bool, goes_on: bool) -> _Line:
+        text = cls(decoded(data, f"{path}, line {number}").rstrip("\r\n"))
+        text.number, text.consumed, text.begins, text.goes_on = number, consumed, begins, goes_on
+        return text
 
 
 def _lines(path: Path) -> Iterator[_Line]:
     try:
         with open(path, "rb") as raw:
             file = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
-            number, kept = 1, b""
+            number, kept, began = 1, b"", True
             while line := file.readline(LONGEST_LINE):
                 line, kept = kept + line, b""
                 if b"\0" in line:
                     raise DataError(f"{path}, line {number}: holds a zero byte; this is no text file, leave it out")
                 goes_on = not line.endswith(b"\n") and len(line) >= LONGEST_LINE
-                if goes_on:  # cut at a blank if there is one, else between two characters
-                    cut = line.rfind(b" ") + 1 or len(line) - _half_character(line)
+                if goes_on:  # cut before a blank if there is one, else between two characters
+                    cut = max(line.rfind(b" "), 0) or len(line) - _half_character(line)
                     line, kept = line[:cut], line[cut:]
-                text = _Line(decoded(line, f"{path}, line {number}").rstrip("\r\n"))
-                text.number, text.consumed, text.goes_on = number, raw.tell(), goes_on
-                yield text
-                number += not goes_on
-            if kept:
-                text = _Line(decoded(kept, f"{path}, line {number}"))
-                text.number, text.consumed, text.goes_on = number, raw.tell(), False
-                yield text
+                yield _Line.of(line, path, number, raw.tell(), began, goes_on)
+                began = not goes_on
+                number += began
+            if kept or not began:
+                yield _Line.of(kept, path, number, raw.tell(), began, False)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); expected UTF-8 text, gzipped when named .gz") from error
 
@@ -137,21 +147,22 @@ def _peek(lines: Iterator[_Line]) -> tuple[str, Iterator[_Line]]:
 def _marked(path: Path, lines: Iterable[_Line]) -> Iterator[Document]:
     document, titled = None, False
     for line in lines:
-        if line.startswith("<doc"):
+        mark = line.strip() if line.begins else ""
+        if mark.startswith("<doc"):
             if document is not None:
                 raise DataError(f"{path}, line {line.number}: <doc> inside the document of {document.where}")
             document, titled = Document(f"{path}, line {line.number}"), False
         elif document is None:
             if line.strip():
                 raise DataError(f"{path}, line {line.number}: text outside <doc> and </doc>: {line.strip()[:40]!r}")
-        elif line.startswith("</doc"):
+        elif mark.startswith("</doc"):
             document.consumed = line.consumed
             yield document
             document = None
         elif line.strip():
             if titled:
                 document.segments.append(str(line))
-            titled = True
+            titled = titled or not line.goes_on
     if document is not None:
         raise DataError(f"{document.where}: the document has no </doc>; the file seems cut off")
 
@@ -159,15 +170,14 @@ def _marked(path: Path, lines: Iterable[_Line]) -> Iterator[Document]:
 def _plain(path: Path, lines: Iterable[_Line]) -> Iterator[Document]:
     document, size = None, 0
     for line in lines:
-        if line.strip() and size < LARGEST_DOCUMENT:
+        ends = line.begins and not line.strip()
+        if document is not None and (ends or size >= LARGEST_DOCUMENT):
+            yield document
+            document, size = None, 0
+        if line.strip():
             document = document or Document(f"{path}, line {line.number}")
             document.segments.append(str(line))
             document.consumed, size = line.consumed, size + len(line)
-        elif document is not None:
-            yield document
-            document, size = None, 0
-            if line.strip():
-                document = Document(f"{path}, line {line.number}", [str(line)], line.consumed)
     if document is not None:
         yield document
 

@@ -216,6 +216,6 @@ def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
     inputs = cases.model_inputs(columns(cases.TRAINING, mode), labels=True)
     hyper = cases.training_recipe(folder)
     log = recipes.fit(trainer(model, hyper), inputs, hyper, prepare=recipes.trim)
-    dev = columns(cases.EVALUATION, mode)
+    dev = columns(cases.EVALUATION[mode], mode)
     start, end = logits(model, cases.model_inputs(dev))
-    return cases.training_record(log, decode(cases.EVALUATION, dev, start, end, mode), dtype)
+    return cases.training_record(log, decode(cases.EVALUATION[mode], dev, start, end, mode), dtype)

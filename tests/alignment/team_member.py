@@ -1,0 +1,33 @@
+"""One process of a team that pretrains: started by the launchers of both frameworks in test_data_parallel.py.
+
+arguments: torch or paddle, the file that the first process writes, and optionally `alone`: gradients stay unshared.
+"""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+from splinter.ports import recipe, tasks
+from splinter.ports.splinter import cases, pretraining, pretraining_cases
+
+
+def main(framework: str, target: str, how: str = "") -> None:
+    side = tasks.backend("splinter", framework)
+    driver = __import__(f"splinter.align.{framework}_side", fromlist=["cast"])
+    folder, team = cases.tiny(), side.Team()
+    if how == "alone":
+        side.Team.add_up = lambda self, loss, parameters: loss
+    model = driver.cast(side.load(folder, "paper", "pretraining"), "float64")
+    # 11 rows: the shares of two processes differ; the last micro-batch is smaller
+    hyper = replace(pretraining_cases.training_recipe(folder), batch_size=11, micro_batch=4, max_steps=4)
+    feed = pretraining.Passages(pretraining_cases.corpus("sample/train"), hyper, model.config.question_token_id)
+    trainer = side.pretrainer(model, hyper, team=team)
+    log = recipe.fit(trainer, feed, hyper, lead=team.rank == 0)
+    if team.rank == 0:
+        curves = {f"curve/{name}": np.array([entry[name] for entry in log]) for name in ("loss", "norm")}
+        np.savez(target, size=team.size, **trainer.state(), **curves)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
