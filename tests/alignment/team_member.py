@@ -1,10 +1,12 @@
 """One process of a team that pretrains: started by the launchers of both frameworks in test_data_parallel.py.
 
-arguments: torch or paddle, the file that the first process writes, and optionally `alone`: gradients stay unshared.
+arguments: torch or paddle, and the folder where the first process writes shared.npz, and unshared.npz from a
+second run in which every process keeps its gradients to itself.
 """
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -12,12 +14,11 @@ from splinter.ports import recipe, tasks
 from splinter.ports.splinter import cases, pretraining, pretraining_cases
 
 
-def main(framework: str, target: str, how: str = "") -> None:
+def run(framework: str, target: Path) -> None:
+    """Four updates in float64, without dropout."""
     side = tasks.backend("splinter", framework)
     driver = __import__(f"splinter.align.{framework}_side", fromlist=["cast"])
     folder, team = cases.tiny(), side.Team()
-    if how == "alone":
-        side.Team.add_up = lambda self, loss, parameters: loss
     model = driver.cast(side.load(folder, "paper", "pretraining"), "float64")
     # 11 rows: the shares of two processes differ; the last micro-batch is smaller
     hyper = replace(pretraining_cases.training_recipe(folder), batch_size=11, micro_batch=4, max_steps=4)
@@ -27,6 +28,12 @@ def main(framework: str, target: str, how: str = "") -> None:
     if team.rank == 0:
         curves = {f"curve/{name}": np.array([entry[name] for entry in log]) for name in ("loss", "norm")}
         np.savez(target, size=team.size, **trainer.state(), **curves)
+
+
+def main(framework: str, folder: str) -> None:
+    run(framework, Path(folder) / "shared.npz")
+    tasks.backend("splinter", framework).Team.add_up = lambda self, loss, parameters: loss
+    run(framework, Path(folder) / "unshared.npz")
 
 
 if __name__ == "__main__":
