@@ -165,6 +165,7 @@ def pretrain(
             save,
             summary + (f", {team.size} processes" if team.size > 1 else ""),
             about={"processes": team.size},
+            details={"processes": team.size, "passages": len(corpora[0])},
             watch=watch if dev_folder is not None else None,
             watch_every=evaluate_every,
         )
