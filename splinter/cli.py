@@ -114,7 +114,7 @@ def parser(system: str = DEFAULT) -> argparse.ArgumentParser:
     text, example = pretraining.TEXTS["pretrain"]
     pretrain = _command(commands, "pretrain", PRETRAIN, f"{RUNS}\n\n{text}", example)
     options.add_model(pretrain)
-    options.add_run(pretrain, "folder of splinter mine", "--corpus")
+    options.add_run(pretrain, "folder of splinter mine", "--corpus", save_every=1000)
     pretraining.add("pretrain", pretrain)
 
     align = _command(

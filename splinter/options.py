@@ -93,17 +93,20 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add_download(parser)
 
 
-def add_run(parser: argparse.ArgumentParser, train: str, option: str = "--train") -> None:
+def add_run(parser: argparse.ArgumentParser, train: str, option: str = "--train", save_every: int = 50) -> None:
     """Options of a run that trains: what on, where to, and going on after an interruption.
 
     Args:
         train: help for `option`, whose value is stored as `train`.
+        save_every: default.
     """
     parser.add_argument(option, dest="train", type=path, required=True, metavar="PATH", help=train)
     parser.add_argument("--output", type=path, required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--resume", action="store_true", help="go on after an interruption, to the same result")
-    parser.add_argument("--save-every", type=positive, default=50, metavar="N", help="updates per checkpoint (50)")
+    parser.add_argument(
+        "--save-every", type=positive, default=save_every, metavar="N", help=f"updates per checkpoint ({save_every})"
+    )
 
 
 def add_recipe(parser: Any, recipe: Recipe, rows: str = "examples") -> None:

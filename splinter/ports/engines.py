@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 ENGINES = ("local", "ray")
+ONE_THREAD = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 AHEAD = 2
 """Jobs per worker that are read before their turn comes; memory is bounded by it."""
 
@@ -57,17 +59,18 @@ def local(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) 
 
 
 def _one_thread() -> None:
-    """Workers share the cores already."""
-    os.environ.update(TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
+    """Workers share the cores already. An interruption is the business of the process that gave them their jobs."""
+    os.environ.update(ONE_THREAD)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def ray(
-    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, address: str | None = None
+    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int | None = None, address: str | None = None
 ) -> Iterator[Result]:
     """The same on a Ray cluster; a job whose worker is lost goes to another one.
 
     Args:
-        workers: processors to use; also the size of the cluster that is started when there is none.
+        workers: jobs at a time, and the size of the cluster that is started when there is none; None: all processors.
         address: of a running cluster, such as `auto`; None starts one on this machine.
 
     Raises:
@@ -83,15 +86,17 @@ def ray(
     if started:
         more: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
         try:
-            cluster.init(log_to_driver=False, logging_level="ERROR", **more)
+            cluster.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": ONE_THREAD}, **more)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise EngineError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from None
+            what = f"no Ray cluster at {address}" if address else "Ray cannot start a cluster here"
+            raise EngineError(f"{what}: {' '.join(str(error).split())[:200]}") from None
+    workers = workers or max(1, int(cluster.cluster_resources().get("CPU", 1)))
     task = cluster.remote(max_retries=5)(function)
     running: list[Any] = []
     try:
         for job in jobs:
             running.append(task.remote(job))
-            if len(running) >= AHEAD * workers:
+            if len(running) >= workers:
                 done, running = cluster.wait(running)
                 yield from _fetched(cluster, done)
         while running:

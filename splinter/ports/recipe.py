@@ -24,6 +24,7 @@ from splinter.align.weights import SafetensorsFile, save_safetensors
 
 from .checkpoint import CheckpointError, read_json, write_json
 
+SCHEDULES, OPTIMIZERS = ("linear", "constant", "from-start"), ("hf", "bert")
 LOG, STATE = "log.jsonl", "trainer.json"
 
 
@@ -54,6 +55,11 @@ class Recipe:
     schedule: str = "linear"  # after the warm-up: "linear" to 0, "constant", or "from-start": linear counted from 0
     optimizer: str = "hf"  # "hf": transformers' old AdamW; "bert": without bias correction, decay before the step
     micro_batch: int = 0  # rows that go through the model at a time; 0 = all of the batch
+
+    def __post_init__(self) -> None:
+        for name, known in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} {getattr(self, name)!r} is not known; one of {', '.join(known)} is")
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,14 @@ def trim(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def parts(batch: Mapping[str, np.ndarray], rows: int) -> Iterator[Mapping[str, np.ndarray]]:
     """A batch in portions of so many rows; 0: as it is."""
     total = len(next(iter(batch.values())))
-    for begin in range(0, total, rows or total):
-        yield {name: column[begin : begin + (rows or total)] for name, column in batch.items()}
+    size = rows or max(1, total)  # a member of a team may have no row of a small batch
+    for begin in range(0, total, size):
+        yield {name: column[begin : begin + size] for name, column in batch.items()}
+
+
+def dropout_seed(numbers: tuple[int, ...], rank: int) -> int:
+    """The seed of an update's dropout; each member of a team drops out its own units."""
+    return int(np.random.SeedSequence((*numbers, rank) if rank else numbers).generate_state(1)[0])
 
 
 class Feed(Protocol):
@@ -238,9 +250,7 @@ def fit(
         folder.mkdir(parents=True, exist_ok=True)
         if resume:
             log = _resume(trainer, folder, run)
-        elif not lead:
-            pass
-        elif latest(folder) is not None:
+        elif lead and latest(folder) is not None:
             raise CheckpointError(f"{folder} holds an unfinished run; add --resume to go on, or name another folder")
         if lead:
             write_log(folder / LOG, log)
@@ -354,7 +364,7 @@ def refuse_broken(trainer: Trainer, updates: int) -> None:
 def _bar(total: int, done: int, progress: bool):
     from tqdm import tqdm
 
-    return tqdm(total=total, initial=done, disable=not progress, desc="fine-tuning", unit="step")
+    return tqdm(total=total, initial=done, disable=not progress, desc="training", unit="step")
 
 
 def write_log(path: Path, log: list[dict[str, Any]]) -> None:

@@ -222,7 +222,7 @@ def refuse_checkpoint(folder: Path) -> None:
         if (folder / name).exists():
             raise UsageError(
                 f"{folder} holds {name} already; name another folder, or remove it "
-                "(finetune --resume goes on with a run that was interrupted)"
+                "(--resume goes on with a run that was interrupted)"
             )
 
 

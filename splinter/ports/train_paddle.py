@@ -13,7 +13,7 @@ import paddle.distributed as distributed
 
 from splinter.align import paddle_side
 
-from .recipe import Recipe, parts
+from .recipe import Recipe, TrainingError, dropout_seed, parts
 
 
 def gpus() -> int:
@@ -107,23 +107,38 @@ class Team:
         return f"gpu:{number}" if gpus() else "cpu"
 
     @paddle.no_grad()
-    def add_up(self, loss: float, parameters: Iterable[paddle.Tensor]) -> float:
-        """Sum the loss and, in place, the gradients over the team; a parameter without any gradient stays so."""
+    def add_up(self, loss: float, parameters: Iterable[paddle.Tensor], updates: int) -> float:
+        """Sum the loss and, in place, the gradients over the team; a parameter without any gradient stays so.
+
+        Args:
+            updates: how many this process has made.
+
+        Raises:
+            TrainingError: the processes are at different updates.
+        """
         if self.size == 1:
             return loss
-        if not distributed.is_initialized():
-            distributed.init_parallel_env()
         parameters = list(parameters)
-        known = paddle.to_tensor([loss, *(float(p.grad is not None) for p in parameters)], dtype="float64")
+        if not distributed.is_initialized():
+            if parameters[0].place.is_cpu_place():
+                os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"  # else Paddle moves to a GPU where there is one
+            distributed.init_parallel_env()
+        known = paddle.to_tensor([loss, updates, *(float(p.grad is not None) for p in parameters)], dtype="float64")
         distributed.all_reduce(known)
-        used = [p for p, count in zip(parameters, known[1:].tolist(), strict=True) if count]
+        loss, total, *counts = known.tolist()
+        if total != self.size * updates:
+            raise TrainingError(
+                f"the {self.size} processes are at different updates, this one at {updates}: do they all see the same "
+                "--output folder?"
+            )
+        used = [p for p, count in zip(parameters, counts, strict=True) if count]
         for p in used:
             p.grad = paddle.zeros_like(p) if p.grad is None else p.grad
         flat = paddle.concat([p.grad.flatten() for p in used])
         distributed.all_reduce(flat)
         for p, part in zip(used, flat.split([p.size for p in used]), strict=True):
             p.grad = part.reshape(p.shape)
-        return known[0].item()
+        return loss
 
 
 class PaddleTrainer:
@@ -134,7 +149,7 @@ class PaddleTrainer:
         loss: (model, batch of tensors) -> scalar. With micro-batches, or in a team, it must be a sum over rows.
         decayed: names that decay.
         precision: "float32", or "bf16": matrix products in bfloat16, weights and the rest as they are.
-        team: shares the rows of a batch; every member makes the same update.
+        team: shares the rows of a batch; every member makes the same update. None: no team, and no micro-batches.
     """
 
     def __init__(
@@ -148,6 +163,8 @@ class PaddleTrainer:
     ):
         self.model, self.loss, self.micro_batch = model, loss, recipe.micro_batch
         self.precision, self.team = precision, team
+        if recipe.micro_batch and team is None:
+            raise ValueError("micro-batches need a loss that is a sum over rows, and a team (of one) to say so")
         self.named = paddle_side.parameters(model)
         self.optimizer = AdamW(self.named, recipe, decayed)
         self.dtype = str(next(iter(self.named.values())).dtype).removeprefix("paddle.")
@@ -163,7 +180,7 @@ class PaddleTrainer:
             loss.backward()
             value += loss.item()
         if team is not None:
-            value = team.add_up(value, self.named.values())
+            value = team.add_up(value, self.named.values(), self.optimizer.updates)
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value}")
         return value, self.optimizer.step(rate)
@@ -172,9 +189,7 @@ class PaddleTrainer:
         return paddle.amp.auto_cast(dtype="bfloat16") if self.precision == "bf16" else nullcontext()
 
     def seed(self, *numbers: int) -> None:
-        rank = self.team.rank if self.team is not None else 0
-        numbers = (*numbers, rank) if rank else numbers  # each member drops out its own units
-        seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+        seed(dropout_seed(numbers, self.team.rank if self.team is not None else 0))
 
     def state(self) -> dict[str, np.ndarray]:
         state = paddle_side.state(self.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,7 @@ import torch.distributed as distributed
 
 from splinter.align import torch_side
 
-from .recipe import Recipe, parts
+from .recipe import Recipe, TrainingError, dropout_seed, parts
 
 
 def gpus() -> int:
@@ -111,26 +112,40 @@ class Team:
         return f"gpu:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
     @torch.no_grad()
-    def add_up(self, loss: float, parameters: Iterable[torch.Tensor]) -> float:
-        """Sum the loss and, in place, the gradients over the team; a parameter without any gradient stays so."""
+    def add_up(self, loss: float, parameters: Iterable[torch.Tensor], updates: int) -> float:
+        """Sum the loss and, in place, the gradients over the team; a parameter without any gradient stays so.
+
+        Args:
+            updates: how many this process has made.
+
+        Raises:
+            TrainingError: the processes are at different updates.
+        """
         if self.size == 1:
             return loss
-        if not distributed.is_initialized():
-            distributed.init_process_group("nccl" if self.device != "cpu" else "gloo")
         parameters = list(parameters)
         first = parameters[0]
+        if not distributed.is_initialized():
+            distributed.init_process_group("nccl" if first.is_cuda else "gloo")
+            atexit.register(distributed.destroy_process_group)
         known = torch.tensor(
-            [loss, *(float(p.grad is not None) for p in parameters)], dtype=torch.float64, device=first.device
+            [loss, updates, *(float(p.grad is not None) for p in parameters)], dtype=torch.float64, device=first.device
         )
         distributed.all_reduce(known)
-        used = [p for p, count in zip(parameters, known[1:].tolist(), strict=True) if count]
+        loss, total, *counts = known.tolist()
+        if total != self.size * updates:
+            raise TrainingError(
+                f"the {self.size} processes are at different updates, this one at {updates}: do they all see the same "
+                "--output folder?"
+            )
+        used = [p for p, count in zip(parameters, counts, strict=True) if count]
         for p in used:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         flat = torch.cat([p.grad.flatten() for p in used])
         distributed.all_reduce(flat)
         for p, part in zip(used, flat.split([p.numel() for p in used]), strict=True):
             p.grad.copy_(part.view_as(p))
-        return known[0].item()
+        return loss
 
 
 class TorchTrainer:
@@ -139,7 +154,7 @@ class TorchTrainer:
     Args:
         loss: (model, batch of tensors) -> scalar. With micro-batches, or in a team, it must be a sum over rows.
         precision: "float32", or "bf16": matrix products in bfloat16, weights and the rest as they are.
-        team: shares the rows of a batch; every member makes the same update.
+        team: shares the rows of a batch; every member makes the same update. None: no team, and no micro-batches.
     """
 
     def __init__(
@@ -153,6 +168,8 @@ class TorchTrainer:
     ):
         self.model, self.loss, self.micro_batch = model, loss, recipe.micro_batch
         self.precision, self.team = precision, team
+        if recipe.micro_batch and team is None:
+            raise ValueError("micro-batches need a loss that is a sum over rows, and a team (of one) to say so")
         self.named = dict(model.named_parameters())
         self.optimizer = AdamW(self.named, recipe, decayed)
         first = next(iter(self.named.values()))
@@ -170,7 +187,7 @@ class TorchTrainer:
             loss.backward()
             value += loss.item()
         if team is not None:
-            value = team.add_up(value, self.named.values())
+            value = team.add_up(value, self.named.values(), self.optimizer.updates)
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value}")
         return value, self.optimizer.step(rate)
@@ -179,9 +196,7 @@ class TorchTrainer:
         return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
     def seed(self, *numbers: int) -> None:
-        rank = self.team.rank if self.team is not None else 0
-        numbers = (*numbers, rank) if rank else numbers  # each member drops out its own units
-        seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+        seed(dropout_seed(numbers, self.team.rank if self.team is not None else 0))
 
     def state(self) -> dict[str, np.ndarray]:
         state = torch_side.state(self.model)

@@ -28,6 +28,7 @@ class Bug:
         plant: applies it through pytest's monkeypatch.
         also: cheap steps that cannot help turning red with it.
         dtype: the precision in which the step is run.
+        crashes: it shows as an exception, of shapes that do not fit, say.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Bug:
     plant: Callable
     also: tuple[str, ...] = ()
     dtype: str = "float64"
+    crashes: bool = False
 
 
 BUGS: list[Bug] = []

@@ -82,13 +82,20 @@ def _loss(patch, change) -> None:
 
 @bug("padding questions count", "loss")
 def _(patch):
-    _loss(patch, lambda plain: lambda self, s, e, a, b, w=None, **k: plain(self, s, e, a, b, paddle.ones_like(w), **k))
+    def change(plain):
+        return lambda self, *logits_and_labels, weights, total=None: plain(
+            self, *logits_and_labels, weights=paddle.ones_like(weights), total=total
+        )
+
+    _loss(patch, change)
 
 
 @bug("mean over the questions without the 1e-5", "loss")
 def _(patch):
     def change(plain):
-        return lambda self, s, e, a, b, w=None: plain(self, s, e, a, b, w, total=w.sum().clip(min=1e-30))
+        return lambda self, *logits_and_labels, weights: plain(
+            self, *logits_and_labels, weights=weights, total=weights.sum().clip(min=1e-30)
+        )
 
     _loss(patch, change)
 
@@ -101,10 +108,9 @@ def _(patch):
 @bug("mean of the rows' means", "loss")
 def _(patch):
     def change(plain):
-        def rows(self, s, e, a, b, w=None, **k):
-            parts = [
-                plain(self, s[i : i + 1], e[i : i + 1], a[i : i + 1], b[i : i + 1], w[i : i + 1]) for i in range(len(s))
-            ]
+        def rows(self, *logits_and_labels, weights):
+            each = range(len(weights))
+            parts = [plain(self, *(a[i : i + 1] for a in logits_and_labels), weights=weights[i : i + 1]) for i in each]
             return sum(parts) / len(parts)
 
         return rows
@@ -209,7 +215,7 @@ def _(patch):
 
 @bug("spans of up to nine pieces", "train_data")
 def _(patch):
-    patch.setattr(spans, "MAX_SPAN", 2)
+    patch.setattr(spans, "MAX_SPAN", 9)
 
 
 @bug("clusters of stop words kept", "train_data")
@@ -223,19 +229,32 @@ def _(patch):
     wrap(patch, spans, "limit", lambda plain: lambda tokens, share=0.15: plain(tokens - 2, share))
 
 
-@bug("no question of a cluster whose turn is late draws no number", "train_data")
+class _Other:
+    """A generator with something else for one of its two methods."""
+
+    def __init__(self, random, **other):
+        self.permutation, self.randint = random.permutation, random.randint
+        for name, change in other.items():
+            setattr(self, name, change(getattr(random, name)))
+
+
+def _random(patch, **other) -> None:
+    wrap(patch, mining, "generator", lambda plain: lambda *key: _Other(plain(*key), **other))
+
+
+@bug("clusters visited in the opposite order", "train_data")
 def _(patch):
-    class Lazy:
-        def __init__(self, random):
-            self.random = random
+    _random(patch, permutation=lambda plain: lambda n: plain(n)[::-1])
 
-        def permutation(self, n):
-            return self.random.permutation(n)[::-1]
 
-        def randint(self, n):
-            return self.random.randint(n)
+@bug("no number drawn for a cluster of two", "train_data")
+def _(patch):
+    _random(patch, randint=lambda plain: lambda n: 0 if n == 2 else plain(n))
 
-    wrap(patch, mining, "generator", lambda plain: lambda *key: Lazy(plain(*key)))
+
+@bug("the first occurrence is always the answer", "train_data")
+def _(patch):
+    _random(patch, randint=lambda plain: lambda n: 0 * plain(n))
 
 
 @bug("the overflowing segment is not repeated", "train_data")
@@ -262,28 +281,13 @@ def _(patch):
     )
 
 
-@bug("the first occurrence is always the answer", "train_data")
-def _(patch):
-    class First:
-        def __init__(self, random):
-            self.random = random
-
-        def permutation(self, n):
-            return self.random.permutation(n)
-
-        def randint(self, n):
-            return 0 * self.random.randint(n)
-
-    wrap(patch, mining, "generator", lambda plain: lambda *key: First(plain(*key)))
-
-
 # -- training ---------------------------------------------------------------------------------------------
 
 
 @bug("micro-batches averaged, each over its own questions", "training")
 def _(patch):
     def change(plain):
-        return lambda self, s, e, a, b, w=None, total=None: plain(self, s, e, a, b, (w > 0).astype(w.dtype))
+        return lambda self, *a, weights, total=None: plain(self, *a, weights=(weights > 0).astype(weights.dtype))
 
     _loss(patch, change)
 
@@ -300,12 +304,19 @@ def _(patch):
 
 @bug("the same questions in every epoch", "training")
 def _(patch):
-    ours = planted.while_running(patch, train, "pretrain")
+    wrap(patch, pretraining, "model_inputs", lambda plain: lambda c, rows, epoch, question: plain(c, rows, 0, question))
 
-    def change(plain):
-        return lambda c, rows, epoch, question: plain(c, rows, 0 if ours() else epoch, question)
 
-    wrap(patch, pretraining, "model_inputs", change)
+@bug("the same order in every epoch", "training")
+def _(patch):
+    plain, ours = recipe.order, planted.while_running(patch, train, "pretrain")
+
+    def once(features, plan, r, start=0):
+        first = [rows for _, rows in zip(range(plan.per_epoch), plain(features, plan, r), strict=False)]
+        for update, rows in enumerate(plain(features, plan, r, start), start):
+            yield first[update % plan.per_epoch] if ours() else rows
+
+    patch.setattr(recipe, "order", once)
 
 
 @bug("dropout left on", "training")

@@ -260,4 +260,4 @@ TOLERANCES = {
 }
 
 TEAM = Tolerance(atol=0.0, rtol=1e-12, why="sums over rows in another order, four updates in float64: seen 3.3e-15")
-"""Two processes against one; see test_data_parallel.py."""
+"""Two processes against one; see test_pretraining_team.py."""

@@ -195,10 +195,10 @@ def test_a_damaged_shard_is_made_again(whole, text, tmp_path, damage):
 @pytest.mark.parametrize(
     ("change", "settings", "message"),
     [
-        (lambda text: text, Mining(length=32), "another mining than asked for now; name another folder"),
-        (lambda text: text + "more\n", SETTINGS, "another sources than asked for now"),
+        (lambda text: text, Mining(length=32), "length was 48, now 32; .*name another folder"),
+        (lambda text: text + "more\n", SETTINGS, r"sources was \[.*, now \[.*; name another folder"),
         (lambda text: text.replace("e", "x", 1), SETTINGS, "shard-000000.safetensors was made of other text"),
-        (lambda text: text + "more\n", Mining(seed=1), "another mining, sources than asked for now"),
+        (lambda text: text + "more\n", Mining(seed=1), "seed was 12345, now 1; sources was"),
     ],
     ids=["settings", "size", "text", "both"],
 )
@@ -220,10 +220,10 @@ def test_a_vocabulary_or_file_of_another_name_is_not_mixed_in(text, tmp_path):
     lines = (PATH / "vocab.txt").read_text(encoding="utf-8").replace("\nboat\n", "\nboot\n")
     (tmp_path / "vocab.txt").write_text(lines, encoding="utf-8")
     other = data.Tokenizer(tmp_path / "vocab.txt", "hf", literal=True)
-    with pytest.raises(CorpusError, match="another vocabulary_sha256 than"):
+    with pytest.raises(CorpusError, match=r"vocabulary_sha256 was .*, now .*; name another folder"):
         mining.mine([str(text)], out, other, SETTINGS, size=SIZE, resume=True)
     text.rename(tmp_path / "other.txt")
-    with pytest.raises(CorpusError, match="another sources than"):
+    with pytest.raises(CorpusError, match=r"sources was .*, now .*; name another folder"):
         mine(tmp_path / "other.txt", out, resume=True)
 
 
@@ -249,10 +249,9 @@ def test_shards_of_other_portions_are_not_mixed_in(tmp_path):
         patch.setattr(mining.engines, "local", in_any_order)
         with pytest.raises(KeyboardInterrupt):
             mine(text, out, size=5)
-    try:
-        assert mine(text, out, size=100, resume=True)["documents"] == 3
-    except CorpusError:
-        return
+    with pytest.raises(CorpusError, match="shard_characters was 5, now 100; name another folder"):
+        mine(text, out, size=100, resume=True)
+    assert mine(text, out, size=5, resume=True)["documents"] == 3
 
 
 def test_a_full_disk_leaves_no_half_shard(whole, text, tmp_path, monkeypatch):
@@ -352,10 +351,9 @@ def expected(whole):
     path = whole.parent / "text.txt"
     for job in mining.jobs(whole, [path], "auto", SIZE):
         for number in range(SETTINGS.passes):
-            counted = Counter()
-            for index, tokens in passages.contexts(job.documents, TOKENIZER, SETTINGS.length, number):
-                yield (job.first + index, number, counted[index]), tokens, spans.recurring(tokens, pieces)
-                counted[index] += 1
+            for document, segments in enumerate(passages.encode(job.documents, TOKENIZER, SETTINGS.length), job.first):
+                for place, tokens in enumerate(passages.contexts(segments, TOKENIZER, SETTINGS.length, number)):
+                    yield (document, number, place), tokens, spans.recurring(tokens, pieces)
 
 
 def test_passages_are_what_mining_found(whole):
@@ -520,28 +518,64 @@ def test_statistics_add_up(whole):
 
 def test_ngrams_are_counted_by_passage(whole):
     """
-    Every span of every passage, once each, most frequent first.
+    Every span of every passage of the first pass, once each, most frequent first.
     """
     found, counted = Corpus(whole), Counter()
-    for tokens, clusters in (found[number][1:] for number in range(len(found))):
-        counted.update(" ".join(TOKENIZER.pieces(tokens[s[0] : s[0] + length])) for length, s in clusters)
+    for key, tokens, clusters in (found[number] for number in range(len(found))):
+        if key[1] == 0:
+            counted.update(" ".join(TOKENIZER.pieces(tokens[s[0] : s[0] + length])) for length, s in clusters)
     listed = ngrams(whole)
     assert listed == counted
     assert list(listed.values()) == sorted(listed.values(), reverse=True)
     assert read(whole, "statistics.json")["ngrams"] == len(listed)
-    assert read(whole, "statistics.json")["ngrams_forgotten"] == 0
+    assert read(whole, "statistics.json")["ngrams_complete"] is True
 
 
-def test_too_many_ngrams_forget_those_seen_once(whole, text, tmp_path, monkeypatch):
+def test_too_many_ngrams_forget_the_rarest(whole, text, tmp_path, monkeypatch):
     """
-    The others keep their counts, and it is said how many were forgotten.
+    Down to half of what there may be; the others keep their counts, and it is said.
     """
     monkeypatch.setattr(mining, "MOST_NGRAMS", 10)
     said = mine(text, tmp_path / "out", size=10**9)  # one shard: all of the text is counted before any is forgotten
-    every = ngrams(whole)
-    assert ngrams(tmp_path / "out") == {ngram: count for ngram, count in every.items() if count > 1}
-    assert said["ngrams_forgotten"] == list(every.values()).count(1) > 0
-    assert said["ngrams"] + said["ngrams_forgotten"] == len(every)
+    every, kept = ngrams(whole), ngrams(tmp_path / "out")
+    least = min(kept.values())
+    assert 0 < len(kept) <= 5 and len(every) > 10
+    assert kept == {ngram: count for ngram, count in every.items() if count >= least}
+    assert (said["ngrams"], said["ngrams_complete"]) == (len(kept), False)
+
+
+def test_a_folder_with_other_things_is_left_alone(text, tmp_path):
+    """
+    Nothing of it is written over or removed, whatever its name.
+    """
+    (tmp_path / "out").mkdir()
+    for name in ("vocab.txt", "shard-precious.safetensors"):
+        (tmp_path / "out" / name).write_text("mine")
+        with pytest.raises(CorpusError, match=f"{name} is no part of a corpus; name a new or an empty folder"):
+            mine(text, tmp_path / "out")
+        assert (tmp_path / "out" / name).read_text() == "mine"
+        (tmp_path / "out" / name).unlink()
+
+
+def test_the_folder_of_the_text_is_refused(text):
+    """
+    Its files would all be left out.
+    """
+    with pytest.raises(CorpusError, match="is the folder of the text itself; name another one to write to"):
+        mine(text, text.parent)
+
+
+def test_more_shards_than_open_files(text, tmp_path):
+    """
+    A mapped file counts as an open one: only so many shards are mapped at a time.
+    """
+    from splinter.ports.splinter import corpus
+
+    mine(text, tmp_path / "out", size=1)
+    found = Corpus(tmp_path / "out")
+    assert len(found.paths) == 30
+    corpus._mapped.cache_clear()
+    assert [found[number].key[0] for number in range(len(found))] and corpus._mapped.cache_info().maxsize == 200
 
 
 # The command

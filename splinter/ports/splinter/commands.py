@@ -273,7 +273,6 @@ def mine(options: argparse.Namespace) -> str:
     import sys
     from pathlib import Path
 
-    from splinter import runtime
     from splinter.ports import checkpoint
     from splinter.ports.tasks import UsageError
 
@@ -292,7 +291,7 @@ def mine(options: argparse.Namespace) -> str:
         options.layout,
         options.shard_size * 2**20,
         options.engine,
-        options.workers or runtime.cores(),
+        options.workers,
         options.ray_address,
         options.resume,
         not options.quiet and sys.stderr.isatty(),

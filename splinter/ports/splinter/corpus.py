@@ -8,6 +8,7 @@ are stored too. Framework-free.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -52,6 +53,8 @@ class Mining:
     lossless: bool = True
 
     def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise CorpusError(f"mode {self.mode!r} is not known; one of {', '.join(MODES)} is")
         if not LENGTHS[0] <= self.length <= LENGTHS[1]:
             raise CorpusError(f"--length {self.length}: a passage has {LENGTHS[0]} to {LENGTHS[1]} pieces")
 
@@ -118,7 +121,7 @@ class Corpus:
 
     Attributes:
         manifest: what manifest.json says.
-        length: pieces of the longest passage.
+        length: most pieces of a passage.
 
     Raises:
         CorpusError: no manifest, a shard that is missing, cut off or changed.
@@ -138,13 +141,13 @@ class Corpus:
             )
         try:
             self.settings = Mining(**self.manifest["mining"])
-            self.shards = [self._open(shard, check) for shard in self.manifest["shards"]]
+            self.paths = [self._checked(shard, check) for shard in self.manifest["shards"]]
             self.firsts = np.cumsum([0, *(shard["passages"] for shard in self.manifest["shards"])])
         except (KeyError, TypeError) as error:
             raise CorpusError(f"{self.folder / MANIFEST} is damaged ({error}); mine again") from None
         self.length = self.settings.length
 
-    def _open(self, shard: Mapping[str, Any], check: bool) -> dict[str, np.ndarray]:
+    def _checked(self, shard: Mapping[str, Any], check: bool) -> Path:
         path = self.folder / shard["name"]
         way_out = "fetch it again, or mine into another folder"
         if not path.is_file():
@@ -157,7 +160,11 @@ class Corpus:
                 raise CorpusError(
                     f"{path}: {name} {value}, the manifest says {shard[name]}; it was cut off or changed, {way_out}"
                 )
-        return _mapped(path)
+        return path
+
+    def shard(self, number: int) -> dict[str, np.ndarray]:
+        """The arrays of a shard."""
+        return _mapped(self.paths[number])
 
     def __len__(self) -> int:
         """Passages."""
@@ -168,7 +175,7 @@ class Corpus:
         if not 0 <= number < len(self):
             raise IndexError(f"passage {number} of {len(self)}")
         which = int(np.searchsorted(self.firsts, number, side="right")) - 1
-        shard, row = self.shards[which], number - int(self.firsts[which])
+        shard, row = self.shard(which), number - int(self.firsts[which])
 
         def part(name: str) -> slice:
             return slice(*shard[f"{name}_offsets"][row : row + 2].tolist())
@@ -176,18 +183,18 @@ class Corpus:
         clusters = part("clusters")
         bounds = shard["starts_offsets"][clusters.start : clusters.stop + 1].tolist()
         lengths = shard["lengths"][clusters].tolist()
-        spans = [
+        recurring = [
             Cluster(length, shard["starts"][begin:end].tolist())
             for length, begin, end in zip(lengths, bounds[:-1], bounds[1:], strict=True)
         ]
         document, passed, passage = shard["keys"][row].tolist()
-        return Passage((document, passed, passage), shard["tokens"][part("tokens")].tolist(), spans)
+        return Passage((document, passed, passage), shard["tokens"][part("tokens")].tolist(), recurring)
 
-    def masked(self, number: int, epoch: int, question: int, padding: int = 0) -> Masked:
+    def masked(self, number: int, epoch: int, question: int) -> Masked:
         """Passage `number` with the questions of an epoch."""
         passage = self[number]
         random = generator(self.settings.seed, *passage.key, epoch)
-        return spans.mask(passage.tokens, passage.clusters, random, question, padding)
+        return spans.mask(passage.tokens, passage.clusters, random, question)
 
 
 def sha256(path: Path) -> str:
@@ -199,6 +206,7 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+@functools.lru_cache(200)  # a mapped file counts as an open one, of which there may be 1024
 def _mapped(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file as views of the mapped file: nothing is read before it is looked at."""
     data = np.memmap(path, np.uint8, "r")

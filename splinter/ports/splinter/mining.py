@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,10 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from splinter import __version__
+from splinter import __version__, runtime
 from splinter.align.weights import write_whole
 from splinter.ports import engines
 from splinter.ports.checkpoint import TOKENIZER_CONFIG, VOCABULARY, read_json, write_json
+from splinter.ports.recipe import differences
 
 from . import passages, spans
 from .corpus import FORMAT, MANIFEST, NGRAMS, SETTINGS, STATISTICS, Columns, CorpusError, Mining, generator, sha256
@@ -26,7 +28,11 @@ from .data import Tokenizer
 from .passages import Document
 
 MOST_NGRAMS = 2_000_000
-"""Different n-grams that are counted at a time; beyond that, those seen once are forgotten."""
+"""Different n-grams that are counted at a time; beyond that the rarest are forgotten, and counts are lower bounds."""
+
+
+OWN = re.compile(r"\.?shard-\d{6}\.safetensors(\.json)?(\.\d+\.partial)?|settings\.json")
+"""Files that may go when a corpus is whole."""
 
 
 @dataclass(frozen=True)
@@ -95,27 +101,30 @@ def _tools(folder: Path, settings: str) -> tuple[Mining, Tokenizer, spans.Pieces
 def make(job: Job) -> dict[str, Any]:
     """Mine the documents of a job and write its shard, then the record beside it that says the shard is whole.
 
+    The record holds name, size, sha256, counts, and how often each recurring span was found.
+
     Returns:
-        The record: name, size, sha256, counts, and how often each recurring span was found.
+        name, tokens, consumed (bytes of the files), and whether the shard is new.
     """
     text = job.digest()
-    if (record := _made(job, text)) is not None:
-        return record
+    if (there := _made(job, text)) is not None:
+        return {"name": job.name, "tokens": there, "consumed": job.consumed, "new": False}
     settings, tokenizer, pieces = _tools(job.folder, (job.folder / SETTINGS).read_text(encoding="utf-8"))
     columns = Columns()
     ngrams: Counter[tuple[int, ...]] = Counter()
     questions: Counter[int] = Counter()
+    encoded = passages.encode(job.documents, tokenizer, settings.length if settings.lossless else None)
     for number in range(settings.passes):
-        place = (-1, 0)
-        packed = passages.contexts(job.documents, tokenizer, settings.length, number, settings.lossless)
-        for document, tokens in packed:
-            place = (document, place[1] + 1 if place[0] == document else 0)
-            clusters = spans.recurring(tokens, pieces, settings.mode == "whole-word")
-            key = (job.first + document, number, place[1])
-            masked = spans.mask(tokens, clusters, generator(settings.seed, *key, 0), tokenizer.question, tokenizer.pad)
-            columns.add(key, tokens, clusters, masked)
-            questions[len(masked.questions)] += 1
-            ngrams.update(tuple(tokens[c.starts[0] : c.starts[0] + c.length]) for c in clusters)
+        for document, segments in enumerate(encoded, job.first):
+            for place, tokens in enumerate(passages.contexts(segments, tokenizer, settings.length, number)):
+                clusters = spans.recurring(tokens, pieces, settings.mode == "whole-word")
+                key = (document, number, place)
+                random = generator(settings.seed, *key, 0)
+                masked = spans.mask(tokens, clusters, random, tokenizer.question, tokenizer.pad)
+                columns.add(key, tokens, clusters, masked)
+                questions[len(masked.questions)] += 1
+                if number == 0:  # the other passes have the same text, cut elsewhere
+                    ngrams.update(tuple(tokens[c.starts[0] : c.starts[0] + c.length]) for c in clusters)
     data = columns.encoded()
     write_whole(job.folder / job.name, lambda file: file.write(data))
     record = {
@@ -127,20 +136,19 @@ def make(job: Job) -> dict[str, Any]:
         "passages": len(columns.keys),
         "tokens": len(columns.tokens),
         "questions": len(columns.questions),
-        "consumed": job.consumed,
         "passages_by_questions": dict(sorted(questions.items())),
         "ngrams": {" ".join(tokenizer.pieces(ids)): count for ids, count in ngrams.items()},
     }
     write_json(_record(job), record)
-    return {**record, "new": True}
+    return {"name": job.name, "tokens": len(columns.tokens), "consumed": job.consumed, "new": True}
 
 
 def _record(job: Job) -> Path:
     return job.folder / f"{job.name}.json"
 
 
-def _made(job: Job, text: str) -> dict[str, Any] | None:
-    """The record of a shard that an interrupted run has made already.
+def _made(job: Job, text: str) -> int | None:
+    """The tokens of a shard that an interrupted run has made already; None: it has not.
 
     Raises:
         CorpusError: it was made of other text.
@@ -152,7 +160,7 @@ def _made(job: Job, text: str) -> dict[str, Any] | None:
     if record["text_sha256"] != text:
         raise CorpusError(f"{shard} was made of other text than is read now; start in another folder")
     whole = shard.is_file() and sha256(shard) == record["sha256"]
-    return {**record, "new": False} if whole else None
+    return record["tokens"] if whole else None
 
 
 def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: bool) -> bool:
@@ -175,10 +183,12 @@ def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: b
             continue
         if not resume:
             raise CorpusError(f"{folder} holds {state} corpus; go on with --resume, or name another folder")
-        found = read_json(folder / name)
-        if other := [key for key, value in json.loads(json.dumps(asked)).items() if found.get(key) != value]:
-            raise CorpusError(f"{folder / name}: another {', '.join(other)} than asked for now; name another folder")
+        if other := differences(read_json(folder / name), asked):
+            raise CorpusError(f"{folder / name}: {'; '.join(other)}; name another folder")
         return name != MANIFEST
+    strangers = [path for path in folder.glob("*") if path.name not in (VOCABULARY, TOKENIZER_CONFIG) or not resume]
+    if strangers:
+        raise CorpusError(f"{strangers[0]} is no part of a corpus; name a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / VOCABULARY, lambda file: file.write(lines), "w")
     write_json(
@@ -208,16 +218,18 @@ def finish(folder: Path, names: Iterable[str]) -> dict[str, Any]:
     shards: list[dict[str, Any]] = []
     ngrams: Counter[str] = Counter()
     questions: Counter[int] = Counter()
-    forgotten = 0
+    forgotten = False
     for name in sorted(names):
         record = read_json(folder / f"{name}.json")
         ngrams.update(record.pop("ngrams"))
+        least = 1
+        while len(ngrams) > MOST_NGRAMS:  # down to half, so that this is not done for every shard
+            least += 1
+            kept = {ngram: count for ngram, count in ngrams.items() if count >= least}
+            if len(kept) <= MOST_NGRAMS // 2:
+                forgotten, ngrams = True, Counter(kept)
         questions.update({int(k): v for k, v in record.pop("passages_by_questions").items()})
-        if len(ngrams) > MOST_NGRAMS:
-            forgotten += len(ngrams)
-            ngrams = Counter({ngram: count for ngram, count in ngrams.items() if count > 1})
-            forgotten -= len(ngrams)
-        shards.append({key: value for key, value in record.items() if key != "consumed"})
+        shards.append(record)
     totals = {name: sum(shard[name] for shard in shards) for name in ("documents", "passages", "tokens", "questions")}
     if not totals["passages"]:
         for name in (SETTINGS, VOCABULARY, TOKENIZER_CONFIG):
@@ -227,7 +239,7 @@ def finish(folder: Path, names: Iterable[str]) -> dict[str, Any]:
         **totals,
         "passages_by_questions": dict(sorted(questions.items())),
         "ngrams": len(ngrams),
-        "ngrams_forgotten": forgotten,
+        "ngrams_complete": not forgotten,
     }
     ranked = sorted(ngrams.items(), key=lambda one: (-one[1], one[0]))
     write_whole(folder / NGRAMS, lambda file: file.writelines(f"{ngram}\t{count}\n" for ngram, count in ranked), "w")
@@ -239,8 +251,8 @@ def finish(folder: Path, names: Iterable[str]) -> dict[str, Any]:
 def tidy(folder: Path) -> None:
     """Remove what only an unfinished corpus needs, and shards of an earlier try that do not belong to it."""
     whole = {shard["name"] for shard in read_json(folder / MANIFEST)["shards"]}
-    for path in [*folder.glob("shard-*.safetensors*"), *folder.glob(".*.partial"), folder / SETTINGS]:
-        if path.name not in whole:
+    for path in folder.iterdir():
+        if path.name not in whole and OWN.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
@@ -252,7 +264,7 @@ def mine(
     layout: str = "auto",
     size: int = 4 * 2**20,
     engine: str = "local",
-    workers: int = 1,
+    workers: int | None = 1,
     address: str | None = None,
     resume: bool = False,
     progress: bool = False,
@@ -263,7 +275,7 @@ def mine(
         sources: files, folders, patterns.
         size: characters of text per shard, about.
         engine: "local" or "ray"; the shards are the same bit for bit.
-        workers: processes.
+        workers: processes; None: all cores, of the cluster where there is one.
         address: of a running Ray cluster; its machines must see `output`.
 
     Returns:
@@ -276,6 +288,8 @@ def mine(
 
     began, tokens, output = time.perf_counter(), 0, output.resolve()
     files = [path for path in passages.find(sources) if output not in path.resolve().parents]
+    if not files:
+        raise CorpusError(f"{output} is the folder of the text itself; name another one to write to")
     asked = {
         "mining": asdict(settings),
         "lower_case": tokenizer.lower_case,
@@ -285,8 +299,10 @@ def mine(
     }
     if prepare(output, tokenizer, asked, resume):
         portions = jobs(output, files, layout, size)
-        local = engine == "local"
-        done = engines.local(make, portions, workers) if local else engines.ray(make, portions, workers, address)
+        if engine == "local":
+            done = engines.local(make, portions, workers or runtime.cores())
+        else:
+            done = engines.ray(make, portions, workers, address)
         names, total = [], sum(path.stat().st_size for path in files)
         with tqdm(total=total, disable=not progress, desc="mining", unit="B", unit_scale=True) as bar:
             for record in done:

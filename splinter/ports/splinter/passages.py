@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
     Raises:
         DataError: a source stands for nothing.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     for source in map(Path, sources):
         if source.is_dir():
             files = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
@@ -56,8 +57,9 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
                 raise DataError(f"{source}: {error}; give a file, a folder or a pattern such as wiki/*.txt") from None
         if not files:
             raise DataError(f"{source}: no such file, and no file of such a name; give a file, a folder or a pattern")
-        found.update(dict.fromkeys(files))
-    return list(found)
+        for file in files:  # once, however it is spelled
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
 
 
 def documents(path: Path, layout: str = "auto") -> Iterator[Document]:
@@ -74,7 +76,7 @@ def documents(path: Path, layout: str = "auto") -> Iterator[Document]:
     lines = _lines(path)
     if layout == "auto":
         first, lines = _peek(lines)
-        layout = "doc" if first.startswith("<doc") else "jsonl" if first.startswith("{") else "text"
+        layout = "doc" if re.match(r"<doc[\s>]", first) else "jsonl" if first.startswith("{") else "text"
     reader = {"doc": _marked, "text": _plain, "jsonl": _records}[layout]
     return (document for document in reader(path, lines) if document.segments)
 
@@ -148,14 +150,14 @@ def _marked(path: Path, lines: Iterable[_Line]) -> Iterator[Document]:
     document, titled = None, False
     for line in lines:
         mark = line.strip() if line.begins else ""
-        if mark.startswith("<doc"):
+        if re.match(r"<doc[\s>]", mark):
             if document is not None:
                 raise DataError(f"{path}, line {line.number}: <doc> inside the document of {document.where}")
             document, titled = Document(f"{path}, line {line.number}"), False
         elif document is None:
             if line.strip():
                 raise DataError(f"{path}, line {line.number}: text outside <doc> and </doc>: {line.strip()[:40]!r}")
-        elif mark.startswith("</doc"):
+        elif mark == "</doc>":
             document.consumed = line.consumed
             yield document
             document = None
@@ -197,7 +199,7 @@ def _records(path: Path, lines: Iterable[_Line]) -> Iterator[Document]:
             continue
         where = f"{path}, line {line.number}"
         value = required(as_record(from_json(text, where), where, "the line"), "text", str, where)
-        yield Document(where, [part for part in value.splitlines() if part.strip()], line.consumed)
+        yield Document(where, [part for part in value.split("\n") if part.strip()], line.consumed)
 
 
 # -- packing ----------------------------------------------------------------------------------------------
@@ -232,21 +234,28 @@ def split(segments: Iterable[Sequence[int]], capacity: int) -> list[Sequence[int
     return [part[begin : begin + capacity] for part in segments for begin in range(0, len(part), capacity)]
 
 
+def encode(documents: Sequence[Document], pieces: WordPieces, length: int | None) -> list[list[Sequence[int]]]:
+    """The piece ids of the segments of documents.
+
+    Args:
+        length: of a context; lines that are longer go on in another segment. None: they are left whole, and packing
+            drops what is too much, as the reference does.
+    """
+    ids = iter(pieces.encode([segment for document in documents for segment in document.segments]))
+    encoded: list[list[Sequence[int]]] = [[next(ids) for _ in document.segments] for document in documents]
+    if length is not None:
+        encoded = [split(segments, length - 2) for segments in encoded]
+    return [[segment for segment in segments if segment] for segments in encoded]
+
+
 def contexts(
-    documents: Sequence[Document], pieces: WordPieces, length: int, number: int = 0, lossless: bool = True
-) -> Iterator[tuple[int, list[int]]]:
-    """(number of the document, its next context with [CLS] and [SEP]) of each document in turn.
+    segments: Sequence[Sequence[int]], pieces: WordPieces, length: int, number: int = 0
+) -> Iterator[list[int]]:
+    """The contexts of a document, each with its [CLS] and [SEP].
 
     Args:
         length: pieces of a context, with [CLS] and [SEP].
         number: of the pass.
-        lossless: cut lines that are longer than a context into several segments, where the reference drops the
-            rest of them.
     """
-    encoded = iter(pieces.encode([segment for document in documents for segment in document.segments]))
-    for index, document in enumerate(documents):
-        segments: list[Sequence[int]] = [next(encoded) for _ in document.segments]
-        if lossless:
-            segments = split(segments, length - 2)
-        for context in pack([segment for segment in segments if segment], length - 2, number):
-            yield index, [pieces.cls, *context, pieces.sep]
+    for context in pack(segments, length - 2, number):
+        yield [pieces.cls, *context, pieces.sep]

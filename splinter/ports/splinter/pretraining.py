@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -137,6 +138,7 @@ def pretrain(
     """
     side = tasks.backend("splinter", settings.framework)
     team = side.Team()
+    refuse_launcher(settings, team.size)
     if settings.device == "auto" and team.size > 1:
         settings = replace(settings, device=team.device)
     lead = team.rank == 0
@@ -147,7 +149,7 @@ def pretrain(
         config = read_checkpoint(folder)[0]
         if hyper.batch_size < team.size:
             raise UsageError(f"--batch-size {hyper.batch_size} is less than the {team.size} processes that share it")
-        corpora = [open_corpus(one, folder, config) for one in (corpus_folder, dev_folder) if one is not None]
+        corpora = [open_corpus(one, folder, config, lead) for one in (corpus_folder, dev_folder) if one is not None]
         feed = Passages(corpora[0], hyper, config.question_token_id)
         model = side.open_pretraining(folder, tasks.check_device(side, settings.device), dropout)
 
@@ -186,16 +188,39 @@ def pretrain(
     return record if lead else None
 
 
-def open_corpus(folder: Path, model: Path, config: SplinterConfig) -> Corpus:
+LAUNCHERS = {"torch": ("WORLD_SIZE", "torchrun"), "paddle": ("PADDLE_TRAINERS_NUM", "paddle.distributed.launch")}
+
+
+def refuse_launcher(settings: Settings, size: int) -> None:
+    """The launcher of the framework that computes; with the other one every process would think itself alone.
+
+    Raises:
+        UsageError: the other one, or a device that all processes would share.
+    """
+    for framework, (variable, launcher) in LAUNCHERS.items():
+        if framework != settings.framework and int(os.environ.get(variable, 1)) > 1:
+            raise UsageError(f"started by {launcher}, which goes with --framework {framework}")
+    if size > 1 and settings.device not in ("auto", "cpu"):
+        raise UsageError(f"--device {settings.device} with {size} processes; leave it to the launcher, or give cpu")
+
+
+def open_corpus(folder: Path, model: Path, config: SplinterConfig, check: bool = True) -> Corpus:
     """A corpus that fits a model.
+
+    Args:
+        check: see `Corpus`.
 
     Raises:
         CorpusError: it was mined with another vocabulary, or its passages are too long.
     """
-    corpus = Corpus(folder)
-    pieces = open_tokenizer(folder, replace(config, mode="hf")).vocabulary
-    if open_tokenizer(model, replace(config, mode="hf")).vocabulary != pieces:
-        raise CorpusError(f"{folder} was mined with another vocabulary; mine it with --tokenizer {model}")
+    corpus = Corpus(folder, check)
+    theirs, ours = (open_tokenizer(one, replace(config, mode="hf")) for one in (folder, model))
+    way_out = f"mine it with --tokenizer {model}"
+    if theirs.vocabulary != ours.vocabulary:
+        raise CorpusError(f"{folder} was mined with another vocabulary; {way_out}")
+    if theirs.lower_case != ours.lower_case:
+        case = {True: "lower-cased", False: "cased"}
+        raise CorpusError(f"{folder} is {case[theirs.lower_case]}, the model {case[ours.lower_case]}; {way_out}")
     if corpus.length > config.max_position_embeddings:
         raise CorpusError(
             f"{folder} has passages of {corpus.length} pieces, the model {config.max_position_embeddings} positions; "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +19,19 @@ from splinter.sample import PATH as SAMPLE
 from . import data, passages
 from .config import read_checkpoint
 from .corpus import Corpus, Mining
-from .pretraining import RECIPE
+from .pretraining import RECIPE, span_accuracy
 
 VOCABULARY = "vocab/bert-base-cased-vocab.txt"
 SAMPLES = {
     "train_data": dict.fromkeys(
-        ("hf", "paper"), ("sample/train", "sample/train whole-word", "sample/dev", "sample/dev twice")
+        ("hf", "paper"),
+        (
+            "sample/train",
+            "sample/train whole-word",
+            "sample/dev",
+            "sample/dev words twice",
+            "sample/dev sentences twice",
+        ),
     )
 }
 REAL = {"train_data": {"hf": (), "paper": ("wiki/dev/wiki_00", "wiki/dev/wiki_00 whole-word")}}
@@ -92,8 +99,10 @@ def text(name: str) -> Path:
     if file.startswith("sample/"):
         examples = data.read_examples(SAMPLE / f"fewshot-{file.removeprefix('sample/')}.jsonl", "hf", training=False)
         found = [list(dict.fromkeys(example.context for example in examples))]
-        if how == "twice":  # more recurs than there may be questions
+        if how == "words twice":  # more recurs than there may be questions
             found = [[" ".join(f"{word} {word}" for word in line.split()) for line in found[0]]]
+        if how == "sentences twice":  # more recurs than a span may have pieces
+            found = [[". ".join(f"{part}. {part}" for part in line.split(". ")) for line in found[0]]]
     else:
         found = [document.segments for document in passages.documents(datasets.find(file))][:ARTICLES]
     lines = (json.dumps({"text": "\n".join(line for line in lines if len(line) < LONGEST)}) for lines in found)
@@ -137,7 +146,8 @@ def training_recipe(folder: Path) -> Recipe:
     return replace(RECIPE, batch_size=12, micro_batch=5, epochs=4, warmup=0.2, learning_rate=rate, seed=5)
 
 
-def training_record(log: list[dict[str, float]], found: Mapping[str, float], dtype: str) -> dict[str, np.ndarray]:
+def training_record(log: list[dict[str, float]], side: Any, model: Any, dtype: str) -> dict[str, np.ndarray]:
     """What the training step compares: losses, gradient norms, span accuracy on held-out passages."""
+    found = span_accuracy(side, model, corpus("sample/dev"), model.config.question_token_id)
     curves = {name: np.array([entry[name] for entry in log], dtype=dtype) for name in ("loss", "norm")}
     return curves | {name: np.float64(value) for name, value in found.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from splinter.ports.train_torch import AdamW, Team, TorchTrainer, linear_rates
 from splinter.ports.train_torch import gpus as gpus
 from splinter.ports.train_torch import seed as seed
 
-from . import cases, pretraining, pretraining_cases
+from . import cases, pretraining_cases
 from . import config as configs
 from .config import SplinterConfig
 
@@ -461,16 +462,16 @@ def mined(source: str) -> dict[str, np.ndarray]:
 
 
 def pretrain(folder: Path, dtype: str) -> dict[str, np.ndarray]:
-    """One whole pretraining run on the shipped text; passages and questions come from the feed of both sides."""
+    """One whole pretraining run on the shipped text, by the plain restatement of mining; whole batches at once."""
     from splinter.align import torch_side
 
+    from . import reference_mining
+
     model = torch_side.cast(load(folder, "paper", "pretraining"), dtype)
-    hyper = pretraining_cases.training_recipe(folder)
-    question = model.config.question_token_id
-    feed = pretraining.Passages(pretraining_cases.corpus("sample/train"), hyper, question)
+    hyper = replace(pretraining_cases.training_recipe(folder), micro_batch=0)
+    feed = reference_mining.Feed(mined("sample/train"), hyper, pretraining_cases.settings("sample/train")[1].seed)
     log = recipes.fit(pretrainer(model, hyper), feed, hyper)
-    found = pretraining.span_accuracy(sys.modules[__name__], model, pretraining_cases.corpus("sample/dev"), question)
-    return pretraining_cases.training_record(log, found, dtype)
+    return pretraining_cases.training_record(log, sys.modules[__name__], model, dtype)
 
 
 def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

@@ -7,9 +7,13 @@ Python tokenizers of transformers. Shares nothing with ours but the key of the r
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from splinter.ports.recipe import Recipe, plan
 
 _STOP = """
 ourselves hers between yourself but again there about once during out very having with they own an be some for do
@@ -74,7 +78,7 @@ def kept(pieces: list[str], whole_words: bool) -> list[list[tuple[int, int]]]:
     return result
 
 
-def questions(pieces: list[str], found: list[list[tuple[int, int]]], random) -> list[tuple[int, int, int]]:
+def questions(pieces: list, found: list[list[tuple[int, int]]], random) -> list[tuple[int, int, int]]:
     """Step D: (place of the question, first and last piece of its answer) of each question, by place."""
     most = min(30, max(1, round(0.15 * len(pieces))))
     text = list(pieces)
@@ -152,3 +156,60 @@ def columns(
     result = {name: np.array(values, np.int64) for name, values in arrays.items()}
     result["questions"] = result["questions"].reshape(-1, 3)
     return result | {f"{name}_offsets": np.array(values, np.int64) for name, values in ends.items()}
+
+
+class Feed:
+    """Whole batches of mined passages, in the order of the authors' input pipeline as ours has it: a permutation per
+    epoch, each question drawn anew.
+
+    Args:
+        mined: what `columns` returned.
+    """
+
+    def __init__(self, mined: dict[str, np.ndarray], recipe: Recipe, seed: int):
+        self.mined, self.recipe, self.seed = mined, recipe, seed
+        self.passages = len(mined["keys"])
+        self.plan = plan(self.passages, recipe)
+
+    def about(self) -> dict[str, Any]:
+        """Nothing that a resumed run would look at."""
+        return {}
+
+    def passage(self, number: int, epoch: int) -> tuple[list[int], list[tuple[int, int, int]]]:
+        """Piece ids, and the questions of an epoch."""
+        one = self.mined
+        tokens = one["tokens"][slice(*one["tokens_offsets"][number : number + 2])].tolist()
+        first, last = one["clusters_offsets"][number : number + 2]
+        found = [
+            [(int(a), int(a + one["lengths"][c] - 1)) for a in one["starts"][slice(*one["starts_offsets"][c : c + 2])]]
+            for c in range(first, last)
+        ]
+        random = np.random.RandomState(np.random.PCG64([self.seed, *one["keys"][number].tolist(), epoch]))
+        return tokens, questions(tokens, found, random)
+
+    def batches(self, start: int) -> Iterator[tuple[dict[str, np.ndarray], Callable[[], list[str]]]]:
+        """Each batch, with weights that add up to 1."""
+        for epoch in range(self.recipe.epochs):
+            order = np.random.default_rng((self.recipe.seed, epoch)).permutation(self.passages)
+            for begin in range(0, self.passages, self.recipe.batch_size):
+                yield self.batch([self.passage(n, epoch) for n in order[begin : begin + self.recipe.batch_size]]), list
+
+    def batch(self, passages: list[tuple[list[int], list[tuple[int, int, int]]]]) -> dict[str, np.ndarray]:
+        """Passages with their questions put in, padded."""
+        ids, mask = np.zeros((2, len(passages), max(len(tokens) for tokens, _ in passages)), np.int64)
+        labels = np.zeros((3, len(passages), max(1, *(len(asked) for _, asked in passages))), np.int64)
+        for row, (tokens, asked) in enumerate(passages):
+            ids[row, : len(tokens)], mask[row, : len(tokens)] = tokens, 1
+            for slot, (place, first, last) in enumerate(asked):
+                labels[:, row, slot] = place, first, last
+                ids[row, place] = 104
+                ids[row, place + 1 : place + 1 + last - first] = 0
+                mask[row, place + 1 : place + 1 + last - first] = 0
+        weights = (labels[0] > 0).astype(np.float64)
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "token_type_ids": np.zeros_like(ids),
+            **dict(zip(("question_positions", "start_positions", "end_positions"), labels, strict=True)),
+            "weights": weights / (weights.sum() + 1e-5),
+        }

@@ -203,7 +203,7 @@ def side(mode: str, task: str = "answering") -> Side:
 
 def mined(source: str) -> dict[str, np.ndarray]:
     """A text as the arrays of its shard, by our own mining."""
-    (shard,) = pretraining_cases.corpus(source).shards
+    shard = pretraining_cases.corpus(source).shard(0)
     return {name: np.asarray(column, np.int64) for name, column in shard.items()}
 
 
@@ -211,11 +211,9 @@ def pretrain(folder: Path, dtype: str) -> dict[str, np.ndarray]:
     """One whole pretraining run on the shipped text."""
     model = paddle_side.cast(load(folder, "paper", "pretraining"), dtype)
     hyper = pretraining_cases.training_recipe(folder)
-    question = model.config.question_token_id
-    feed = pretraining.Passages(pretraining_cases.corpus("sample/train"), hyper, question)
+    feed = pretraining.Passages(pretraining_cases.corpus("sample/train"), hyper, model.config.question_token_id)
     log = recipes.fit(pretrainer(model, hyper), feed, hyper)
-    found = pretraining.span_accuracy(sys.modules[__name__], model, pretraining_cases.corpus("sample/dev"), question)
-    return pretraining_cases.training_record(log, found, dtype)
+    return pretraining_cases.training_record(log, sys.modules[__name__], model, dtype)
 
 
 def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
