@@ -127,11 +127,17 @@ def trim(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def parts(batch: Mapping[str, np.ndarray], rows: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """A batch in portions of so many rows; 0: as it is."""
-    total = len(next(iter(batch.values())))
-    size = rows or max(1, total)  # a member of a team may have no row of a small batch
-    for begin in range(0, total, size):
-        yield {name: column[begin : begin + size] for name, column in batch.items()}
+    """A batch in portions of so many rows; 0: as it is. A batch without rows has no portions.
+
+    A member of a team may have no row of a small batch.
+    """
+    first = next(iter(batch.values()))
+    if not rows:
+        if np.ndim(first) == 0 or len(first):
+            yield batch
+        return
+    for begin in range(0, len(first), rows):
+        yield {name: column[begin : begin + rows] for name, column in batch.items()}
 
 
 def dropout_seed(numbers: tuple[int, ...], rank: int) -> int:

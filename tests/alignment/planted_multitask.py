@@ -354,7 +354,7 @@ def _rate(patch, change: Callable) -> None:
 
 @bug("linear decay for the constant rate", "lr")
 def _(patch):
-    _rate(patch, lambda plain, plan, peak, k: plain(replace(plan, constant=False), peak, k))
+    _rate(patch, lambda plain, plan, peak, k: plain(replace(plan, schedule="linear"), peak, k))
 
 
 @bug("warm-up of a tenth", "lr")

@@ -54,6 +54,13 @@ BACKWARD = {
         "that of two single draws (seen 20); float64 holds the meaning",
     ),
 }
+# the head's epsilon is 1e-12 here, too small to show in float64
+PRETRAINING_FORWARD = FORWARD | {
+    "float64": Tolerance(atol=0.0, rtol=1e-13, why="two layers and the head in float64: seen 2.0e-15"),
+}
+PRETRAINING_BACKWARD = BACKWARD | {
+    "float64": Tolerance(atol=0.0, rtol=1e-11, why="20 updates of weights whose moments are near 0: seen 2.9e-13"),
+}
 
 FUNNEL_FORWARD = {
     "float64": Tolerance(
@@ -149,7 +156,7 @@ TOLERANCES = {
         "multitask": MULTITASK_FORWARD,
         "jointbert": JOINT_FORWARD,
         "splinter": FORWARD,
-        "splinter-pretraining": FORWARD,
+        "splinter-pretraining": PRETRAINING_FORWARD,
         "splinter-pretraining-hf": FORWARD,
         "funnel": FUNNEL_FORWARD,
         "funnel-factorized": FUNNEL_FORWARD,
@@ -217,7 +224,7 @@ TOLERANCES = {
         "multitask-frozen": MULTITASK_BACKWARD,
         "jointbert": JOINT_BACKWARD,
         "splinter": BACKWARD,
-        "splinter-pretraining": BACKWARD,
+        "splinter-pretraining": PRETRAINING_BACKWARD,
         "splinter-pretraining-hf": BACKWARD,
         "funnel": FUNNEL_BACKWARD,
         "funnel-factorized": FUNNEL_BACKWARD,
@@ -237,7 +244,7 @@ TOLERANCES = {
     },  # constants exact; laws by critical values of Kolmogorov-Smirnov, 1e-3 Bonferroni
     "training": {
         "splinter-pretraining": {
-            "float64": Tolerance(atol=0.0, rtol=1e-11, why="12 updates, differences of backward grow: seen 4.9e-16"),
+            "float64": Tolerance(atol=0.0, rtol=1e-13, why="12 updates of sums in another order: seen 4.9e-16"),
             "float32": Tolerance(atol=0.0, rtol=2e-5, why="12 updates, differences of backward grow: seen 1.3e-6"),
         },
         "multitask": MULTITASK_TRAINING,

@@ -206,7 +206,7 @@ def test_bfloat16_is_rounding_too(run, tmp_path):
         first.append(losses(tmp_path / "run")[0])
         assert load_file(tmp_path / "run" / "model.safetensors")["splinter_qass.start_classifier.weight"].dtype == "f4"
         shutil.rmtree(tmp_path / "run")
-    assert first[0] != first[1] == pytest.approx(first[0], rel=2e-2)  # eps of bfloat16 is 8e-3; seen SEEN_BF16
+    assert first[0] != first[1] == pytest.approx(first[0], rel=2e-2)  # eps of bfloat16 is 8e-3
 
 
 def test_paddle_has_no_bfloat16_on_a_cpu(run):

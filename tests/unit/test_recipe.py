@@ -524,3 +524,36 @@ def test_a_finished_run_leaves_no_litter(tmp_path):
     (tmp_path / ".step-000003.123.partial").mkdir()
     recipes.forget(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl"]
+
+
+def test_parts_of_a_batch():
+    """
+    So many rows at a time, the last fewer; 0 leaves the batch as it is, unless a member of a team has no row of it.
+    """
+    batch = {"ids": np.arange(7), "labels": np.arange(14).reshape(7, 2)}
+    found = list(recipes.parts(batch, 3))
+    assert [len(part["ids"]) for part in found] == [3, 3, 1]
+    assert np.array_equal(np.concatenate([part["labels"] for part in found]), batch["labels"])
+    assert list(recipes.parts(batch, 0)) == [batch]
+    empty = {name: column[:0] for name, column in batch.items()}
+    assert list(recipes.parts(empty, 0)) == list(recipes.parts(empty, 3)) == []
+    nested = {"weight": np.float32(1), **batch}  # columns of a joint batch need not have rows
+    assert list(recipes.parts(nested, 0)) == [nested]
+
+
+@pytest.mark.parametrize(("name", "value"), [("schedule", "cosine"), ("optimizer", "Bert")])
+def test_a_recipe_knows_its_words(name, value):
+    """
+    A slip would train something else in silence.
+    """
+    with pytest.raises(ValueError, match=f"{name} '{value}' is not known; one of"):
+        Recipe(**{name: value})
+
+
+def test_the_schedule_from_the_start():
+    """
+    Warm-up to the peak, then the line that began at update 0; "linear" begins where the warm-up ends.
+    """
+    start = recipes.Plan(10, 10, 4, 10, "from-start")
+    assert [recipes.rate(start, 1.0, k) for k in (0, 2, 4, 5, 10, 11)] == [0.0, 0.5, 0.6, 0.5, 0.0, 0.0]
+    assert recipes.rate(recipes.Plan(10, 10, 4, 10, "linear"), 1.0, 4) == 1.0

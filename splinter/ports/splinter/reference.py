@@ -358,7 +358,8 @@ def pretrainer(model, recipe: Recipe, precision: str = "float32", team: Team | N
         labels = batch["start_positions"], batch["end_positions"]
         return paper_pretraining_loss(start, end, *labels, batch["weights"], total=1.0)
 
-    return TorchTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]), precision, team)
+    names = decayed([n for n, _ in model.named_parameters()])
+    return TorchTrainer(model, objective, recipe, names, precision, team or Team())
 
 
 @torch.no_grad()

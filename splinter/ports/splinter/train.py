@@ -122,9 +122,11 @@ def pretrainer(model, recipe: Recipe, precision: str = "float32", team: Team | N
             logits.astype("float32") if logits.dtype == paddle.bfloat16 else logits
             for logits in forward(model, batch).values()
         )
-        return model.loss(start, end, batch["start_positions"], batch["end_positions"], batch["weights"], total=1.0)
+        labels = batch["start_positions"], batch["end_positions"]
+        return model.loss(start, end, *labels, weights=batch["weights"], total=1.0)
 
-    return PaddleTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]), precision, team)
+    names = decayed([n for n, _ in model.named_parameters()])
+    return PaddleTrainer(model, objective, recipe, names, precision, team or Team())
 
 
 @paddle.no_grad()
