@@ -147,6 +147,9 @@ def trainings_table(folder: Path) -> str:
             label = f"{experiment.title}, {one['runs']} seed{'s' * (one['runs'] > 1)}"
             cells = [label, heading, *columns, difference, experiments.verdict(one), published]
             rows.append(f"| {' | '.join(cells)} |")
+        if (found := experiments.apart(name, folder)) is not None:
+            cells = [label, f"loss of each of {found[0]} updates", "", "", f"{found[1]:.1e} relative at most", "", ""]
+            rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from splinter import datasets
 from splinter.align.weights import write_whole
+from splinter.ports.recipe import LOG
 
 FRAMEWORKS = ("torch", "paddle")
 RESULTS = datasets.PROJECT / "results"
@@ -297,7 +298,15 @@ def _one(experiment: Experiment, root: Path, work: Path, framework: str, seed: i
             found["versions"] = training["environment"]["versions"]
             keys = ("updates", "final_loss", "seconds", "best", "last")
             found["trainings"][label] = {key: training[key] for key in keys if key in training}
+            if experiment.once:  # both frameworks start from the same weights: each update can be compared
+                found["trainings"][label]["losses"] = losses(output)
     return found
+
+
+def losses(run: Path) -> list[float]:
+    """The loss of each update of a run, as far as float32 goes."""
+    lines = (run / LOG).read_text(encoding="utf-8").splitlines()
+    return [float(f"{json.loads(line)['loss']:.9g}") for line in lines]
 
 
 def _command(arguments: Sequence[str], root: Path, folder: Path, values: Mapping[str, str]) -> tuple[str, str]:
@@ -333,6 +342,26 @@ def points(experiment: Experiment, one: Mapping[str, Any]) -> dict[str, float]:
         for label, key, heading, factor in experiment.scores
         if label in one["scores"]
     }
+
+
+def apart(name: str, results: Path = RESULTS) -> tuple[int, float] | None:
+    """How far the losses of the two frameworks are apart, update by update, where they start from the same weights.
+
+    Returns:
+        Updates compared, and the largest difference relative to torch's loss; None where losses are not recorded.
+    """
+    curves: dict[tuple[int, str], dict[str, list[float]]] = {}
+    for one in read(name, results)["runs"]:
+        for label, training in one["trainings"].items():
+            if "losses" in training:
+                curves.setdefault((one["seed"], label), {})[one["framework"]] = training["losses"]
+    pairs = [
+        (theirs, ours)
+        for found in curves.values()
+        if len(found) == len(FRAMEWORKS)
+        for theirs, ours in zip(*(found[framework] for framework in FRAMEWORKS), strict=True)
+    ]
+    return (len(pairs), max(abs(theirs - ours) / theirs for theirs, ours in pairs)) if pairs else None
 
 
 def summary(scores: Sequence[float]) -> dict[str, float]:

@@ -148,3 +148,20 @@ def test_summary_by_hand():
     }
     with pytest.raises(ValueError, match="1 runs: an interval needs 2 to 10"):
         experiments.summary([1.0])
+
+
+def test_losses_are_compared_update_by_update(tmp_path):
+    """
+    Of runs that start from the same weights; others have none recorded.
+    """
+    runs = [
+        {"framework": framework, "seed": 1, "trainings": {"train": {"losses": losses}}}
+        for framework, losses in (("torch", [2.0, 1.0]), ("paddle", [2.0, 1.1]))
+    ]
+    write = (tmp_path / "x.json").write_text
+    write(json.dumps({"runs": runs}))
+    assert experiments.apart("x", tmp_path) == (2, pytest.approx(0.1))
+    write(json.dumps({"runs": runs[:1]}))
+    assert experiments.apart("x", tmp_path) is None
+    write(json.dumps({"runs": [{**runs[0], "trainings": {"train": {}}}]}))
+    assert experiments.apart("x", tmp_path) is None
