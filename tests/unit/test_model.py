@@ -180,14 +180,20 @@ def test_sizes_are_compared_before_memory_is_taken(folder, tiny, change):
 
 
 @pytest.mark.parametrize("prefix", ["bert.", ""])
-def test_a_plain_bert_is_another_model(folder, tiny, prefix):
+def test_a_plain_bert_has_no_head(folder, tiny, prefix):
     """
-    An encoder alone, under any name, is no Splinter.
+    An encoder alone, under either name, opens with a fresh head and not without; another model never does.
     """
     encoder = {n.replace("splinter.", prefix, 1): a for n, a in tiny.items() if not n.startswith(HEAD)}
     target = folder(encoder, model_type="bert", architectures=["BertModel"])
-    with pytest.raises(CheckpointError, match=r"checkpoint of another model \(model_type 'bert'"):
+    with pytest.raises(CheckpointError, match=r"holds no question-aware span selection head .*--head fresh"):
         SplinterForQuestionAnswering.from_pretrained(target)
+    model = SplinterForQuestionAnswering.from_pretrained(target, head="fresh")
+    word = "embeddings.word_embeddings.weight"
+    assert np.array_equal(model.bert.embeddings.word.weight.numpy(), tiny[f"splinter.{word}"])
+    target = folder(encoder, model_type="roberta", architectures=["RobertaModel"])
+    with pytest.raises(CheckpointError, match=r"checkpoint of another model \(model_type 'roberta'"):
+        SplinterForQuestionAnswering.from_pretrained(target, head="fresh")
 
 
 # The head
