@@ -68,9 +68,11 @@ def test_planted_bug_is_caught(bug, port, monkeypatch):
     assert message, f"{bug.step} did not notice: {bug.name}"
     # a wrong model is wrong in the dropout list or the trace at most, never in loss, rates or optimizer
     others = [step for step in CHEAP if step != bug.step and step not in bug.also] if bug.step in CHEAP else []
+    # one batch is enough to see a forward pass that is wrong
+    quick = replace(port, batches=lambda folder, mode: dict([next(iter(port.batches(folder, mode).items()))]))
     for step in others:
         if step in port.steps:
-            assert not red(port, step, bug), f"{bug.name}: {step} turned red as well"
+            assert not red(quick, step, bug), f"{bug.name}: {step} turned red as well"
 
 
 @pytest.mark.parametrize("name", sorted({bug.system for bug in BUGS}))
