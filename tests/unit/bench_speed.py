@@ -16,7 +16,18 @@ from transformers.data.processors import squad
 from splinter import datasets, ports, runtime
 from splinter.ports.checkpoint import BertConfig
 from splinter.ports.recipe import Recipe
-from splinter.ports.splinter import cases, config, data, reference, reference_data, train
+from splinter.ports.splinter import (
+    cases,
+    config,
+    data,
+    passages,
+    pretraining_cases,
+    reference,
+    reference_data,
+    reference_mining,
+    spans,
+    train,
+)
 from splinter.ports.train_paddle import PaddleTrainer
 from splinter.ports.train_torch import TorchTrainer
 from splinter.sample import PATH as SAMPLE
@@ -200,3 +211,56 @@ def test_mask_addition(benchmark, mask):
     scores, row = paddle.ones([8, 12, 384, 384]), paddle.zeros([8, 1, 1, 384])
     added = row if mask == "one row per text" else row.expand(scores.shape) + 0.0
     assert benchmark.pedantic(lambda: scores + added, rounds=9, warmup_rounds=2).shape == scores.shape
+
+
+@pytest.fixture(scope="module")
+def pieces():
+    """(tokenizer, ids of one long text): Wikipedia where there is a data folder, else the shipped contexts."""
+    try:
+        file, vocabulary = datasets.find("wiki/dev/wiki_00"), datasets.find("vocab/bert-base-cased-vocab.txt")
+    except datasets.DataMissing:
+        file, vocabulary = pretraining_cases.text("sample/train"), SAMPLE / "vocab.txt"
+    tokenizer = data.Tokenizer(vocabulary, "hf", literal=True)
+    lines = [line for document in passages.documents(file) for line in document.segments]
+    return tokenizer, [piece for ids in tokenizer.encode(lines) for piece in ids]
+
+
+def cut(ids, length):
+    """30,000 pieces in passages of one length."""
+    return [ids[begin : begin + length] for begin in range(0, 30_000, length)]
+
+
+@pytest.mark.parametrize("length", [512, 4096])
+def test_mining_by_length(benchmark, pieces, length):
+    """Linear in the text: as many pieces, in shorter or longer passages."""
+    tokenizer, ids = pieces
+    known, rows = spans.Pieces(tokenizer.vocabulary), cut(ids, length)
+    benchmark.group = "recurring spans of 30,000 pieces, by the length of passages"
+    found = benchmark.pedantic(lambda: [spans.recurring(row, known) for row in rows], rounds=7, warmup_rounds=1)
+    assert sum(map(len, found)) > 10
+
+
+@pytest.mark.parametrize("how", ["here", "pairs of equal pieces", "all pairs of places"])
+def test_mining_by_form(benchmark, pieces, how):
+    """The clusters of 10 passages of 512 pieces: here, as the authors enumerate them, and by plain comparison."""
+    tokenizer, ids = pieces
+    known, rows = spans.Pieces(tokenizer.vocabulary), cut(ids, 512)[:10]
+    text = [tokenizer.pieces(row) for row in rows]
+
+    def all_pairs(row):
+        found = {}
+        for a in range(len(row)):
+            for b in range(a + 1, len(row)):
+                length = 0
+                while length < spans.MAX_SPAN and b + length < len(row) and row[a + length] == row[b + length]:
+                    length += 1
+                    found.setdefault(tuple(row[a : a + length]), {a: None})[b] = None
+        return found
+
+    forms = {
+        "here": lambda: [spans.recurring(row, known) for row in rows],
+        "pairs of equal pieces": lambda: [reference_mining.clusters(row) for row in text],
+        "all pairs of places": lambda: [all_pairs(row) for row in rows],
+    }
+    benchmark.group = "recurring spans of 10 passages of 512 pieces"
+    assert len(benchmark.pedantic(forms[how], rounds=5, warmup_rounds=1)) == 10
