@@ -189,6 +189,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         from safetensors import SafetensorError
 
         self.path = path
+        self._file: Any = None
         try:
             with self._open() as file:
                 self._names = list(file.keys())
@@ -209,13 +210,14 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
             raise KeyError(name)
-        with self._open() as file:
-            try:
-                return file.get_tensor(name)
-            except TypeError as error:
-                raise WeightError(
-                    f"{self.path}: tensor {name!r} cannot be read into numpy ({error}); convert it to float32"
-                ) from None
+        if self._file is None:  # opened once: a model has hundreds of tensors
+            self._file = self._open()
+        try:
+            return self._file.get_tensor(name)
+        except TypeError as error:
+            raise WeightError(
+                f"{self.path}: tensor {name!r} cannot be read into numpy ({error}); convert it to float32"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ def seed(number: int) -> None:
     torch.manual_seed(number)
 
 
+@cache
 def linear_rates(features: int, recipe: Recipe) -> list[float]:
     """What transformers' linear schedule gives each update, and 25 beyond the last; the step rule restated."""
     from transformers import get_linear_schedule_with_warmup

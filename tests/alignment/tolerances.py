@@ -14,6 +14,8 @@ PEARSON = Tolerance(
     atol=0.0, rtol=0.0, why="as above; correlations to 12 digits on both sides, as sums in another order give: seen 0"
 )
 
+NORMS = "Paddle 3.3.1 adds up the norm of 23 million numbers less well than torch: seen 1.3e-3, so no ratio"
+
 FORWARD = {
     "float64": Tolerance(
         atol=0.0,
@@ -83,6 +85,11 @@ FUNNEL_LOSS = {
 FUNNEL_BACKWARD = {
     "float64": Tolerance(atol=0.0, rtol=1e-11, why="as forward, then back through the layers: seen 4.1e-14"),
     "float32": Tolerance(atol=0.0, rtol=1e-4, ratio=20, why="seen 2.4e-5 tiny, on small gradients; ratio seen 11.1"),
+    "float32/base": Tolerance(
+        atol=0.0,
+        rtol=5e-3,
+        why=f"gradients of 1e-5 behind 12 layers: seen 9.9e-4, 1.3 times the reference's own error; {NORMS}",
+    ),
 }
 
 JOINT_FORWARD = {
@@ -105,6 +112,12 @@ JOINT_BACKWARD = {
     "float64": Tolerance(atol=0.0, rtol=1e-12, why="as forward, then back through CRF and layers: seen 1.4e-14 tiny"),
     "float32": Tolerance(
         atol=0.0, rtol=5e-5, ratio=20, why="as forward, then back through CRF and layers: seen 6.6e-6 tiny, ratio 4.6"
+    ),
+    "float64/base": Tolerance(
+        atol=0.0, rtol=1e-9, why="gradients of queries are differences of attention's sums, 1e-5 of them: seen 1.6e-11"
+    ),
+    "float32/base": Tolerance(
+        atol=0.0, rtol=1e-2, why=f"the same, in float32: seen 3.3e-3, 1.1 times the reference's own error; {NORMS}"
     ),
 }
 
@@ -133,6 +146,7 @@ MULTITASK_FORWARD = {
 MULTITASK_BACKWARD = {
     "float64": Tolerance(atol=0.0, rtol=1e-11, why="as forward, then back through the layers: seen 1.1e-14"),
     "float32": Tolerance(atol=0.0, rtol=5e-5, ratio=20, why="as forward, then back: seen 6.2e-6 tiny, ratio 5.3"),
+    "float32/base": Tolerance(atol=0.0, rtol=5e-3, why=f"as forward, then back; {NORMS}"),
 }
 MULTITASK_TRAINING = {
     "float64": Tolerance(atol=0.0, rtol=1e-11, why="24 updates, differences of backward grow: seen 2.4e-14"),

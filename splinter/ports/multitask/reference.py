@@ -203,6 +203,7 @@ def hyperparameters() -> dict[str, float]:
     }
 
 
+@cache
 def rates(features: int, recipe: Recipe) -> list[float]:
     """What transformers' constant schedule gives each update, and 25 beyond the last."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
