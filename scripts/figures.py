@@ -113,10 +113,10 @@ def _worst(results: list[dict], zero: re.Pattern) -> str:
     return f"{relative:.1e} relative ({absolute:.1e}, `{name.rpartition('/')[2]}`)"
 
 
-def bench_table(path: Path) -> str:
-    """Medians by group, as a ratio to torch or transformers."""
+def bench_table(paths: list[Path]) -> str:
+    """Medians by group, as a ratio to torch or transformers; a group that stands in several files is the last one's."""
     groups: dict[str, dict[str, float]] = {}
-    for one in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]:
+    for one in (one for path in paths for one in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]):
         side = "theirs" if ("torch" in one["name"] or "transformers" in one["name"]) else "ours"
         groups.setdefault(one["group"], {})[side] = one["stats"]["median"]
     rows = ["| what | ours, s | torch / transformers, s | ratio |", "|---|---|---|---|"]
@@ -168,7 +168,7 @@ def insert(text: str, name: str, table: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--align", type=Path, nargs="+", default=[], metavar="JSON", help="from --align-json")
-    parser.add_argument("--bench", type=Path, metavar="JSON", help="from --benchmark-json")
+    parser.add_argument("--bench", type=Path, nargs="+", default=[], metavar="JSON", help="from --benchmark-json")
     options = parser.parse_args()
     text = README.read_text(encoding="utf-8")
     try:
