@@ -72,7 +72,7 @@ def recurring(tokens: Sequence[int], pieces: Pieces, whole_words: bool = False) 
             alone: a later one may be half a word, and a cluster whose first one is, is lost.
     """
     found = _clusters(tokens, pieces, whole_words)
-    found.sort(key=lambda one: one[:3])
+    found.sort()  # no two have the same length and first occurrence: the lists are never compared
     taken, clusters = bytearray(len(tokens)), []
     for negative, _, _, starts in found:
         length = -negative
@@ -92,31 +92,38 @@ def _clusters(tokens: Sequence[int], pieces: Pieces, whole_words: bool) -> list[
     follows = [*np.where(inside, ids, -1).tolist(), -1]
     word_goes_on = [*pieces.continues[ids].tolist(), False]
     content = [0, *np.cumsum(pieces.content[ids] & inside).tolist()]  # content[b] - content[a]: pieces in a..b
-    opens = np.flatnonzero(inside & ~pieces.continues[ids]).tolist()
     by_piece: dict[int, list[int]] = {}
-    for place in opens:
+    for place in np.flatnonzero(inside & ~pieces.continues[ids]).tolist():
         by_piece.setdefault(follows[place], []).append(place)
-    groups = [(starts[0], starts) for starts in by_piece.values() if len(starts) > 1]
-    found = []
-    for length in range(1, MAX_SPAN + 1):
-        longer = []
-        for place, starts in groups:
-            first = starts[0]
-            if content[first + length] > content[first]:
-                whole = starts
-                if whole_words:
-                    whole = [start for start in starts if not word_goes_on[start + length]]
-                elif word_goes_on[first + length]:
-                    whole = []
-                if len(whole) > 1:
-                    found.append((-length, place, whole[0], whole))
-            # occurrences that go on alike; a group of one recurs no more
+    found: list[tuple[int, int, int, list[int]]] = []
+
+    def valid(place: int, length: int, starts: list[int]) -> None:
+        first = starts[0]
+        if content[first + length] == content[first]:
+            return
+        if whole_words:
+            starts = [start for start in starts if not word_goes_on[start + length]]
+        elif word_goes_on[first + length]:
+            return
+        if len(starts) > 1:
+            found.append((-length, place, starts[0], starts))
+
+    # occurrences that have gone on alike so far; one that goes on alone recurs no more
+    groups = [(starts[0], 1, starts) for starts in by_piece.values() if len(starts) > 1]
+    while groups:
+        place, length, starts = groups.pop()
+        valid(place, length, starts)
+        if len(starts) == 2:  # most of them: side by side to the end
+            a, b = starts
+            while length < MAX_SPAN and follows[a + length] == follows[b + length] != -1:
+                length += 1
+                valid(place, length, starts)
+        elif length < MAX_SPAN:
             by_next: dict[int, list[int]] = {}
             for start in starts:
                 by_next.setdefault(follows[start + length], []).append(start)
             by_next.pop(-1, None)
-            longer += [(place, group) for group in by_next.values() if len(group) > 1]
-        groups = longer
+            groups += [(place, length + 1, group) for group in by_next.values() if len(group) > 1]
     return found
 
 
