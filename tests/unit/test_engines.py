@@ -258,7 +258,7 @@ def test_ray_does_every_job_once(cluster, errands):
         ahead.append(len(taken) - done)
         found.append(result)
     assert sorted(found) == sorted(engines.local(errands.square, range(20), 2))
-    assert max(ahead) == engines.AHEAD * 2
+    assert max(ahead) == 2  # one per worker: a job in waiting would run on a larger cluster
     assert cluster.is_initialized()
 
 
