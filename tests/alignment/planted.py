@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import paddle
 
 from splinter.ports import recipe, train_paddle
 
@@ -82,15 +81,15 @@ def wrap(patch, owner, name: str, change: Callable) -> None:
 
 def clip_each(patch) -> None:
     """Each tensor is clipped by its own norm."""
-    plain = paddle.nn.utils.clip_grad_norm_
+    plain = train_paddle.clip
 
-    def each(parameters, limit):
-        norm = plain(parameters, float("inf"))
-        for parameter in parameters:
-            plain([parameter], limit)
+    def each(gradients, limit):
+        norm = plain(gradients, float("inf"))
+        for gradient in gradients:
+            plain([gradient], limit)
         return norm
 
-    patch.setattr(paddle.nn.utils, "clip_grad_norm_", each)
+    patch.setattr(train_paddle, "clip", each)
 
 
 def lose_shuffling(patch, train) -> None:

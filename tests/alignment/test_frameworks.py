@@ -80,6 +80,20 @@ def test_paddle_global_norm_clipping_still_lacks_the_epsilon():
     assert weight.grad.item() == pytest.approx(5e-4 / (1 + 1e-3), rel=1e-5)
 
 
+def test_paddle_norm_of_many_numbers_is_still_far_off():
+    """One float32 for all squares of a word embedding; when this fails, `train_paddle.clip` is no longer needed."""
+    from splinter.ports.train_paddle import clip
+
+    numbers = (RNG.standard_normal((30522, 768)) * 1e-3).astype("float32")
+    exact = np.sqrt(np.square(numbers, dtype=np.float64).sum())
+    weight = paddle.create_parameter(numbers.shape, "float32")
+    weight.grad = paddle.to_tensor(numbers)
+    assert abs(paddle.nn.utils.clip_grad_norm_([weight], float("inf")).item() / exact - 1) > 1e-2
+    gradient = paddle.to_tensor(numbers)
+    assert clip([gradient], 1.0) == pytest.approx(exact, rel=1e-6)
+    assert np.linalg.norm(gradient.numpy().astype(np.float64)) == pytest.approx(1.0, rel=2e-6)
+
+
 def test_transformers_still_forces_float32_softmax():
     """Eager attention rounds its probabilities to float32 in a float64 model; the referee lifts that."""
     from transformers.models.splinter.modeling_splinter import eager_attention_forward
