@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -127,22 +128,11 @@ def trim(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def parts(batch: Mapping[str, np.ndarray], rows: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """A batch in portions of so many rows; 0: as it is. A batch without rows has no portions.
-
-    A member of a team may have no row of a small batch.
-    """
-    first = next(iter(batch.values()))
-    if not rows:
-        if np.ndim(first) == 0 or len(first):
-            yield batch
-        return
-    for begin in range(0, len(first), rows):
-        yield {name: column[begin : begin + rows] for name, column in batch.items()}
-
-
-def dropout_seed(numbers: tuple[int, ...], rank: int) -> int:
-    """The seed of an update's dropout; each member of a team drops out its own units."""
-    return int(np.random.SeedSequence((*numbers, rank) if rank else numbers).generate_state(1)[0])
+    """A batch in portions of so many rows, 0: of all; none where a member of a team has no row of it."""
+    total = len(next(iter(batch.values())))
+    size = rows or max(1, total)
+    for begin in range(0, total, size):
+        yield {name: column[begin : begin + size] for name, column in batch.items()}
 
 
 class Feed(Protocol):
@@ -207,6 +197,51 @@ class Trainer(Protocol):
 
     def load(self, state: Mapping[str, np.ndarray], updates: int) -> None:
         """Restore what `state` returned, after `updates` updates."""
+
+
+class BatchTrainer(ABC):
+    """What a trainer does with a batch in either framework.
+
+    Args:
+        loss: (model, batch of tensors) -> scalar. With micro-batches, or in a team, it must be a sum over rows.
+        named: name -> parameter.
+        optimizer: has step(rate) and updates.
+        precision: "float32", or "bf16": matrix products in bfloat16, weights and the rest as they are.
+        team: shares the rows of a batch; every member makes the same update. None: no team, and no micro-batches.
+    """
+
+    def __init__(
+        self, model: Any, loss: Callable, named: Mapping, optimizer: Any, recipe: Recipe, precision: str, team: Any
+    ):
+        if recipe.micro_batch and team is None:
+            raise ValueError("micro-batches need a loss that is a sum over rows, and a team (of one) to say so")
+        self.model, self.loss, self.named, self.optimizer = model, loss, named, optimizer
+        self.micro_batch, self.precision, self.team = recipe.micro_batch, precision, team
+
+    @abstractmethod
+    def backward(self, batch: Mapping[str, np.ndarray]) -> float:
+        """Loss of rows, whose gradients are added to what is there."""
+
+    @abstractmethod
+    def reseed(self, number: int) -> None:
+        """Seed the framework's random numbers."""
+
+    def step(self, batch: Mapping[str, np.ndarray], rate: float) -> tuple[float, float]:
+        self.model.train()
+        if self.team is None:
+            value = self.backward(batch)
+        else:
+            share = {name: column[self.team.rank :: self.team.size] for name, column in batch.items()}
+            value = sum(self.backward(part) for part in parts(share, self.micro_batch))
+            value = self.team.add_up(value, self.named.values(), self.optimizer.updates)
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value}")
+        return value, self.optimizer.step(rate)
+
+    def seed(self, *numbers: int) -> None:
+        rank = 0 if self.team is None else self.team.rank
+        numbers = (*numbers, rank) if rank else numbers  # each member drops out its own units
+        self.reseed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
 def fit(

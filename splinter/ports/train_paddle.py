@@ -13,7 +13,7 @@ import paddle.distributed as distributed
 
 from splinter.align import paddle_side
 
-from .recipe import Recipe, TrainingError, dropout_seed, parts
+from .recipe import BatchTrainer, Recipe, TrainingError
 
 
 def gpus() -> int:
@@ -159,15 +159,11 @@ class Team:
         return loss
 
 
-class PaddleTrainer:
-    """A model in training: see `recipe.Trainer`.
+class PaddleTrainer(BatchTrainer):
+    """A model in training: see `recipe.BatchTrainer`.
 
     Args:
-        model: in training mode from here on.
-        loss: (model, batch of tensors) -> scalar. With micro-batches, or in a team, it must be a sum over rows.
         decayed: names that decay.
-        precision: "float32", or "bf16": matrix products in bfloat16, weights and the rest as they are.
-        team: shares the rows of a batch; every member makes the same update. None: no team, and no micro-batches.
     """
 
     def __init__(
@@ -179,35 +175,19 @@ class PaddleTrainer:
         precision: str = "float32",
         team: Team | None = None,
     ):
-        self.model, self.loss, self.micro_batch = model, loss, recipe.micro_batch
-        self.precision, self.team = precision, team
-        if recipe.micro_batch and team is None:
-            raise ValueError("micro-batches need a loss that is a sum over rows, and a team (of one) to say so")
-        self.named = paddle_side.parameters(model)
-        self.optimizer = AdamW(self.named, recipe, decayed)
-        self.dtype = str(next(iter(self.named.values())).dtype).removeprefix("paddle.")
+        named = paddle_side.parameters(model)
+        super().__init__(model, loss, named, AdamW(named, recipe, decayed), recipe, precision, team)
+        self.dtype = str(next(iter(named.values())).dtype).removeprefix("paddle.")
 
-    def step(self, batch: Mapping[str, np.ndarray], rate: float) -> tuple[float, float]:
-        self.model.train()
-        value, team = 0.0, self.team
-        if team is not None:
-            batch = {name: column[team.rank :: team.size] for name, column in batch.items()}
-        for part in parts(batch, self.micro_batch):
-            with self._autocast():
-                loss = self.loss(self.model, paddle_side.from_numpy(part, self.dtype))
-            loss.backward()
-            value += loss.item()
-        if team is not None:
-            value = team.add_up(value, self.named.values(), self.optimizer.updates)
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value}")
-        return value, self.optimizer.step(rate)
+    def backward(self, batch: Mapping[str, np.ndarray]) -> float:
+        half = paddle.amp.auto_cast(dtype="bfloat16") if self.precision == "bf16" else nullcontext()
+        with half:
+            loss = self.loss(self.model, paddle_side.from_numpy(batch, self.dtype))
+        loss.backward()
+        return loss.item()
 
-    def _autocast(self):
-        return paddle.amp.auto_cast(dtype="bfloat16") if self.precision == "bf16" else nullcontext()
-
-    def seed(self, *numbers: int) -> None:
-        seed(dropout_seed(numbers, self.team.rank if self.team is not None else 0))
+    def reseed(self, number: int) -> None:
+        seed(number)
 
     def state(self) -> dict[str, np.ndarray]:
         state = paddle_side.state(self.model)

@@ -15,7 +15,7 @@ import torch.distributed as distributed
 
 from splinter.align import torch_side
 
-from .recipe import Recipe, TrainingError, dropout_seed, parts
+from .recipe import BatchTrainer, Recipe, TrainingError
 
 
 def gpus() -> int:
@@ -149,13 +149,11 @@ class Team:
         return loss
 
 
-class TorchTrainer:
-    """A model in training: see `recipe.Trainer`. On a GPU where the model lies on one.
+class TorchTrainer(BatchTrainer):
+    """A model in training: see `recipe.BatchTrainer`. On a GPU where the model lies on one.
 
     Args:
-        loss: (model, batch of tensors) -> scalar. With micro-batches, or in a team, it must be a sum over rows.
-        precision: "float32", or "bf16": matrix products in bfloat16, weights and the rest as they are.
-        team: shares the rows of a batch; every member makes the same update. None: no team, and no micro-batches.
+        decayed: names that decay.
     """
 
     def __init__(
@@ -167,37 +165,21 @@ class TorchTrainer:
         precision: str = "float32",
         team: Team | None = None,
     ):
-        self.model, self.loss, self.micro_batch = model, loss, recipe.micro_batch
-        self.precision, self.team = precision, team
-        if recipe.micro_batch and team is None:
-            raise ValueError("micro-batches need a loss that is a sum over rows, and a team (of one) to say so")
-        self.named = dict(model.named_parameters())
-        self.optimizer = AdamW(self.named, recipe, decayed)
-        first = next(iter(self.named.values()))
+        named = dict(model.named_parameters())
+        super().__init__(model, loss, named, AdamW(named, recipe, decayed), recipe, precision, team)
+        first = next(iter(named.values()))
         self.dtype, self.device = str(first.dtype).removeprefix("torch."), first.device
 
-    def step(self, batch: Mapping[str, np.ndarray], rate: float) -> tuple[float, float]:
-        self.model.train()
-        value, team = 0.0, self.team
-        if team is not None:
-            batch = {name: column[team.rank :: team.size] for name, column in batch.items()}
-        for part in parts(batch, self.micro_batch):
-            tensors = {n: t.to(self.device) for n, t in torch_side.from_numpy(part, self.dtype).items()}
-            with torch_side.float64_softmax(), self._autocast():
-                loss = self.loss(self.model, tensors)
-            loss.backward()
-            value += loss.item()
-        if team is not None:
-            value = team.add_up(value, self.named.values(), self.optimizer.updates)
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value}")
-        return value, self.optimizer.step(rate)
+    def backward(self, batch: Mapping[str, np.ndarray]) -> float:
+        tensors = {n: t.to(self.device) for n, t in torch_side.from_numpy(batch, self.dtype).items()}
+        half = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        with torch_side.float64_softmax(), half:
+            loss = self.loss(self.model, tensors)
+        loss.backward()
+        return loss.item()
 
-    def _autocast(self):
-        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
-
-    def seed(self, *numbers: int) -> None:
-        seed(dropout_seed(numbers, self.team.rank if self.team is not None else 0))
+    def reseed(self, number: int) -> None:
+        seed(number)
 
     def state(self) -> dict[str, np.ndarray]:
         state = torch_side.state(self.model)
