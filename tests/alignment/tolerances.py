@@ -14,8 +14,6 @@ PEARSON = Tolerance(
     atol=0.0, rtol=0.0, why="as above; correlations to 12 digits on both sides, as sums in another order give: seen 0"
 )
 
-NORMS = "Paddle 3.3.1 adds up the norm of 23 million numbers less well than torch: seen 1.3e-3, so no ratio"
-
 FORWARD = {
     "float64": Tolerance(
         atol=0.0,
@@ -88,7 +86,8 @@ FUNNEL_BACKWARD = {
     "float32/base": Tolerance(
         atol=0.0,
         rtol=5e-3,
-        why=f"gradients of 1e-5 behind 12 layers: seen 9.9e-4, 1.3 times the reference's own error; {NORMS}",
+        ratio=20,
+        why="gradients of 1e-5 behind 12 layers: seen 9.9e-4, 1.3 times the reference's own error",
     ),
 }
 
@@ -117,7 +116,7 @@ JOINT_BACKWARD = {
         atol=0.0, rtol=1e-9, why="gradients of queries are differences of attention's sums, 1e-5 of them: seen 1.6e-11"
     ),
     "float32/base": Tolerance(
-        atol=0.0, rtol=1e-2, why=f"the same, in float32: seen 3.3e-3, 1.1 times the reference's own error; {NORMS}"
+        atol=0.0, rtol=1e-2, ratio=20, why="the same, in float32: seen 3.3e-3, 1.1 times the reference's own error"
     ),
 }
 
@@ -146,7 +145,13 @@ MULTITASK_FORWARD = {
 MULTITASK_BACKWARD = {
     "float64": Tolerance(atol=0.0, rtol=1e-11, why="as forward, then back through the layers: seen 1.1e-14"),
     "float32": Tolerance(atol=0.0, rtol=5e-5, ratio=20, why="as forward, then back: seen 6.2e-6 tiny, ratio 5.3"),
-    "float32/base": Tolerance(atol=0.0, rtol=5e-3, why=f"as forward, then back; {NORMS}"),
+    "float32/base": Tolerance(
+        atol=0.0,
+        rtol=2e-4,
+        ratio=20,
+        why="gradient norms of 634 and 4032, which float32 itself gets wrong by 4e-3 in either framework: seen 7.1e-5, "
+        "0.03 times the reference's own error; all other tensors are within the row of tiny",
+    ),
 }
 MULTITASK_TRAINING = {
     "float64": Tolerance(atol=0.0, rtol=1e-11, why="24 updates, differences of backward grow: seen 2.4e-14"),

@@ -199,6 +199,26 @@ def test_a_plain_bert_has_no_head(folder, tiny, prefix):
 # The head
 
 
+def test_a_matching_head_scores_likeness(folder, tiny):
+    """
+    Before anything is learnt a question's own token gets the peak and [QUESTION] reads as [MASK]; the rest stays.
+    """
+    encoder = {n.replace("splinter.", "bert.", 1): a for n, a in tiny.items() if not n.startswith(HEAD)}
+    target = folder(encoder, model_type="bert", architectures=["BertModel"])
+    model = SplinterForQuestionAnswering.from_pretrained(target, head="fresh")
+    model.match_questions(peak=5.0)
+    states = paddle.randn([2, 6, model.config.hidden_size])
+    positions = paddle.to_tensor([[1, 4], [0, 5]])
+    for logits in model.cls(states, positions):
+        own = paddle.take_along_axis(logits, positions.unsqueeze(-1), axis=-1)
+        np.testing.assert_allclose(own.numpy(), 5.0, rtol=1e-2)  # the epsilon of the norm takes a little
+        assert (logits.numpy() <= own.numpy() + 1e-5).all()
+    words, before = model.bert.embeddings.word.weight.numpy(), tiny["splinter.embeddings.word_embeddings.weight"]
+    changed = (words != before).any(axis=-1)
+    assert changed.nonzero()[0].tolist() == [model.config.question_token_id]
+    assert np.array_equal(words[model.config.question_token_id], words[model.config.mask_token_id])
+
+
 def test_a_missing_head_is_an_error_with_the_way_out(folder, tiny):
     """
     Nobody gets random answers unasked.

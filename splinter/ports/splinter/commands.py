@@ -9,7 +9,7 @@ from typing import Any
 from splinter import options as shared
 from splinter.options import Text
 from splinter.ports.engines import ENGINES
-from splinter.ports.recipe import Recipe
+from splinter.ports.recipe import OPTIMIZERS, Recipe
 
 from .corpus import MODES as MINING_MODES
 from .passages import LAYOUTS
@@ -104,9 +104,10 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=("hf", "paper"), help="behaviour to record (the checkpoint's, else hf)")
     parser.add_argument(
         "--head",
-        choices=("pretrained", "fresh"),
+        choices=("pretrained", "fresh", "matching"),
         default="pretrained",
-        help="fresh: a new random span selection head, for a checkpoint without one (pretrained)",
+        help="fresh: a new random span selection head, for a checkpoint without one; matching: a new one that begins "
+        "by comparing a question with each token, for short pretraining (pretrained)",
     )
     parser.add_argument("--seed", type=shared.count, default=42, metavar="N", help="of a fresh head (42)")
 
@@ -205,9 +206,15 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group(
         "recipe",
-        "The rate rises to its peak, then falls in a line to 0 as if it had begun there; BERT's optimizer.",
+        "The rate rises to its peak, then falls in a line to 0 as if it had begun there.",
     )
     shared.add_recipe(group, RECIPE, "passages")
+    group.add_argument(
+        "--optimizer",
+        choices=OPTIMIZERS,
+        default=RECIPE.optimizer,
+        help="bert: no bias correction, wants a long warm-up; hf: with it (bert)",
+    )
     group.add_argument("--dropout", type=shared.share, metavar="SHARE", help="another rate than the checkpoint's")
     group.add_argument(
         "--micro-batch", type=shared.positive, default=0, metavar="N", help="passages at a time; the same result (all)"

@@ -302,6 +302,7 @@ def convert(
     """Read a checkpoint of any layout into the Paddle model and write it in ours.
 
     Args:
+        head: "pretrained", "fresh", or "matching": a fresh one that starts from likeness, see `match_questions`.
         seed: of a fresh head.
 
     Returns:
@@ -315,7 +316,11 @@ def convert(
     if not (folder / checkpoint.VOCABULARY).is_file():
         raise CheckpointError(f"{folder} has no {checkpoint.VOCABULARY}; a converted model could not read text")
     tasks.backend("splinter", "paddle").seed(seed)
-    model = SplinterForQuestionAnswering.from_pretrained(folder, mode=mode, head=head)
+    matching = head == "matching"
+    model = SplinterForQuestionAnswering.from_pretrained(folder, mode=mode, head="fresh" if matching else head)
+    if matching:
+        model.match_questions()
+        model.head = head
     open_tokenizer(folder, model.config)
     model.save_pretrained(output)
     return f"{output}: {tasks.counted(model)}, mode {model.config.mode}, {model.head} head"
