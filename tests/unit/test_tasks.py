@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from transformers import AutoTokenizer
 
+from splinter.align.weights import WeightError
 from splinter.ports import recipe
 from splinter.ports import tasks as common
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.recipe import Recipe
-from splinter.ports.splinter import cases, data, tasks
+from splinter.ports.splinter import cases, data, reference, tasks
 from splinter.ports.splinter.config import read_checkpoint
+from splinter.ports.splinter.model import SplinterForQuestionAnswering
 from splinter.ports.splinter.tasks import Settings, Sizes, UsageError
 from splinter.sample import PATH
 
@@ -51,10 +54,19 @@ def train_file(tmp_path_factory):
 def finetune(train_file, tmp_path):
     """Fine-tune into tmp_path/run; keywords go to Settings, Recipe or finetune itself."""
 
-    def run(framework="paddle", resume=False, head="auto", hyper=SHORT, file=train_file, said=None, **changes):
+    def run(
+        framework="paddle",
+        resume=False,
+        head="auto",
+        hyper=SHORT,
+        file=train_file,
+        said=None,
+        precision="float32",
+        **changes,
+    ):
         say = (lambda text: None) if said is None else said.append
         return tasks.finetune(
-            settings(framework, **changes), file, tmp_path / "run", hyper, head, resume, save_every=2, say=say
+            settings(framework, **changes), file, tmp_path / "run", hyper, head, resume, 2, precision, say
         )
 
     return run
@@ -190,6 +202,23 @@ def test_the_record_tells_what_was_done(finetune, tmp_path):
     assert record["recipe"]["seed"] == 42
     assert record["environment"]["versions"]["paddlepaddle"]
     assert read_checkpoint(tmp_path / "run")[0].mode == "paper"
+
+
+@pytest.mark.parametrize("mode", ["paper", "hf"])
+def test_products_in_bfloat16_round_and_no_more(finetune, tmp_path, mode):
+    """
+    The first loss keeps two digits, the weights stay float32, the record tells; Paddle has it on a GPU only.
+    """
+    first = []
+    for precision in ("float32", "bf16"):
+        record = finetune("torch", hyper=replace(SHORT, max_steps=1), precision=precision, mode=mode)
+        first.append(record["final_loss"])
+        assert record["precision"] == precision
+        assert load_file(tmp_path / "run" / "model.safetensors")["splinter_qass.start_classifier.weight"].dtype == "f4"
+        shutil.rmtree(tmp_path / "run")
+    assert first[0] != first[1] == pytest.approx(first[0], rel=2e-2)  # eps of bfloat16 is 8e-3
+    with pytest.raises(UsageError, match="--precision bf16 needs a GPU in Paddle"):
+        finetune(precision="bf16")
 
 
 def test_a_lost_question_stops_the_training(finetune, tmp_path):
@@ -361,6 +390,19 @@ def test_scores_and_predictions_are_of_the_same_answers(tmp_path):
     assert len(json.loads(target.read_text(encoding="utf-8"))) == 5
 
 
+def test_a_sample_is_always_the_same(tmp_path):
+    """
+    Questions from all over the file, in its order, none twice, the same ones in each call; all where too few.
+    """
+    examples = list(data.read_examples(PATH / "squad-dev.json", "paper"))
+    some = list(tasks.drawn(examples, 7))
+    assert some == list(tasks.drawn(examples, 7)) == [one for one in examples if one in some]
+    assert len(some) == 7
+    assert some != examples[:7]
+    assert list(tasks.drawn(examples, 10**6)) == examples
+    assert tasks.evaluate(settings(mode="paper"), PATH / "squad-dev.json", sample=7)["total"] == 7
+
+
 def test_predictions_go_where_they_can(tmp_path):
     """
     A target that is a folder, has none, or is the data itself is refused before any work.
@@ -390,6 +432,49 @@ def test_convert_says_what_it_wrote_and_writes_over_nothing(tmp_path):
         tasks.convert(str(cases.tiny()), tmp_path / "old")
     with pytest.raises(UsageError, match="is a file; name a folder"):
         tasks.convert(str(cases.tiny()), tmp_path / "new" / "vocab.txt")
+
+
+def test_half_the_size_is_read_back_by_all(tmp_path):
+    """
+    float16 is rounded once: Paddle, the twin and transformers read the same numbers; what would overflow is refused.
+    """
+    tasks.convert(str(cases.tiny()), tmp_path / "half", dtype="float16")
+    stored = load_file(tmp_path / "half" / "model.safetensors")
+    assert {array.dtype.name for array in stored.values()} == {"float16"}
+    name = "splinter_qass.start_classifier.weight"
+    whole = load_file(cases.tiny() / "model.safetensors")[name]
+    assert np.array_equal(stored[name], whole.astype(np.float16))
+    theirs = reference.load(tmp_path / "half", "hf").state_dict()[name]
+    twin = reference.load(tmp_path / "half", "paper").cls["span_predictions"].start_classifier
+    ours = SplinterForQuestionAnswering.from_pretrained(tmp_path / "half").cls.start_classifier.weight.numpy()
+    for read in (theirs.numpy(), twin.detach().numpy().T, ours.T):
+        assert read.dtype == np.float32
+        assert np.array_equal(read, stored[name])
+    large = SplinterForQuestionAnswering.from_pretrained(cases.tiny())
+    large.cls.start_classifier.weight[0, 0] = 7e4
+    with pytest.raises(WeightError, match=r"cls\.start_classifier\.weight holds 70000\.0, float16 ends at 65504"):
+        large.save_pretrained(tmp_path / "large", dtype="float16")
+
+
+def test_a_plain_bert_gets_a_question_token_by_name(tmp_path):
+    """
+    transformers looks for [QUESTION] by name: the unused piece of its line is called so, and no other file changes.
+    """
+    folder = shutil.copytree(cases.tiny(), tmp_path / "model")
+    lines = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    named = lines[104]
+    lines[104] = "[unused99]"
+    (folder / "vocab.txt").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True})
+    )
+    tasks.convert(str(folder), tmp_path / "new")
+    assert (tmp_path / "new" / "vocab.txt").read_bytes() == (cases.tiny() / "vocab.txt").read_bytes()
+    assert (
+        json.loads((tmp_path / "new" / "tokenizer_config.json").read_text())["tokenizer_class"] == "SplinterTokenizer"
+    )
+    assert AutoTokenizer.from_pretrained(tmp_path / "new").convert_tokens_to_ids("[QUESTION]") == 104
+    assert named == "[QUESTION]"
 
 
 def test_convert_wants_a_vocabulary(tmp_path):

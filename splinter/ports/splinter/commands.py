@@ -9,7 +9,7 @@ from typing import Any
 from splinter import options as shared
 from splinter.options import Text
 from splinter.ports.engines import ENGINES
-from splinter.ports.recipe import OPTIMIZERS, Recipe
+from splinter.ports.recipe import OPTIMIZERS, PRECISIONS, Recipe
 
 from .corpus import MODES as MINING_MODES
 from .passages import LAYOUTS
@@ -110,9 +110,13 @@ def _convert(parser: argparse.ArgumentParser) -> None:
         "by comparing a question with each token, for short pretraining (pretrained)",
     )
     parser.add_argument("--seed", type=shared.count, default=42, metavar="N", help="of a fresh head (42)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="float16: half the size (float32)"
+    )
 
 
 def _finetune(parser: argparse.ArgumentParser) -> None:
+    _precision(parser)
     _windows(parser, "paper")
     group = parser.add_argument_group(
         "recipe", "The rate rises from 0 to its peak, then falls to 0; defaults are those of the paper."
@@ -128,7 +132,9 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", type=shared.path, metavar="FILE", help="also write question id -> text")
-    parser.add_argument("--limit", type=shared.positive, metavar="N", help="only the first N questions")
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--limit", type=shared.positive, metavar="N", help="only the first N questions")
+    some.add_argument("--sample", type=shared.positive, metavar="N", help="only N questions, always the same ones")
     _windows(parser, "the checkpoint's")
     _answers(parser)
 
@@ -192,7 +198,7 @@ def _mine(parser: argparse.ArgumentParser) -> None:
 
 
 def _pretrain(parser: argparse.ArgumentParser) -> None:
-    from .pretraining import PRECISIONS, RECIPE
+    from .pretraining import RECIPE
 
     parser.add_argument("--dev", type=shared.path, metavar="FOLDER", help="held-out corpus to look at now and then")
     parser.add_argument(
@@ -201,9 +207,7 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--evaluate-every", type=shared.positive, default=0, metavar="N", help="updates between looks (an epoch)"
     )
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="bf16: matrix products in bfloat16 (float32)"
-    )
+    _precision(parser)
     group = parser.add_argument_group(
         "recipe",
         "The rate rises to its peak, then falls in a line to 0 as if it had begun there.",
@@ -218,6 +222,12 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dropout", type=shared.share, metavar="SHARE", help="another rate than the checkpoint's")
     group.add_argument(
         "--micro-batch", type=shared.positive, default=0, metavar="N", help="passages at a time; the same result (all)"
+    )
+
+
+def _precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="bf16: matrix products in bfloat16 (float32)"
     )
 
 
@@ -247,7 +257,8 @@ def convert(options: argparse.Namespace) -> str:
     """Convert; returns a line about it."""
     from . import tasks
 
-    return tasks.convert(options.source, options.output, options.mode, options.head, options.seed, options.download)
+    o = options
+    return tasks.convert(o.source, o.output, o.mode, o.head, o.seed, o.download, o.dtype)
 
 
 def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
@@ -262,7 +273,8 @@ def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[st
         options.head,
         options.resume,
         options.save_every,
-        say=say,
+        options.precision,
+        say,
     )
 
 
@@ -271,7 +283,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from . import tasks
 
     return tasks.evaluate(
-        _settings(options), options.data, options.predictions, options.max_answer_length, options.limit
+        _settings(options), options.data, options.predictions, options.max_answer_length, options.limit, options.sample
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from splinter.align.weights import Rule, WeightMap
+from splinter.align.weights import Rule, WeightMap, write_whole
 from splinter.ports import bert, checkpoint
 from splinter.ports.checkpoint import BertConfig, CheckpointError
 
 MODES = ("hf", "paper")
+QUESTION, UNUSED = b"[QUESTION]", re.compile(rb"\[unused\d+\]")
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,20 @@ def write_companions(folder: Path, config: SplinterConfig, source: Path | None) 
     """Write what lies beside the weights: config.json, tokenizer settings, and the vocabulary of `source`."""
     values = {"model_type": "splinter", "architectures": ["SplinterForQuestionAnswering"], **config.to_dict()}
     checkpoint.write_companions(folder, values, source, "SplinterTokenizer", lower_case=False)
+    _name_question(folder, config.question_token_id)
+
+
+def _name_question(folder: Path, number: int) -> None:
+    """Call the unused piece of a plain BERT [QUESTION], where transformers looks for it by name."""
+    vocabulary, settings = folder / checkpoint.VOCABULARY, folder / checkpoint.TOKENIZER_CONFIG
+    if not vocabulary.is_file():
+        return
+    lines = vocabulary.read_bytes().split(b"\n")
+    if len(lines) > number and UNUSED.fullmatch(lines[number]) and QUESTION not in lines:
+        lines[number] = QUESTION
+        write_whole(vocabulary, lambda file: file.write(b"\n".join(lines)), "wb")
+        values = checkpoint.read_json(settings) | {"tokenizer_class": "SplinterTokenizer"}
+        checkpoint.write_json(settings, values)
 
 
 def shapes(config: SplinterConfig) -> dict[str, tuple[int, ...]]:

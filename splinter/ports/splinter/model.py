@@ -168,19 +168,25 @@ class SplinterModel(nn.Layer):
         words = self.bert.embeddings.word.weight
         words[self.config.question_token_id] = words[self.config.mask_token_id]
 
-    def save_pretrained(self, folder: str | os.PathLike[str], source: Path | None = None) -> Path:
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], source: Path | None = None, dtype: str = "float32"
+    ) -> Path:
         """Write config.json, model.safetensors (names and layout of `transformers`), vocabulary, tokenizer settings.
 
         Args:
             folder: made when missing; files are replaced one by one, each whole.
             source: folder to take vocab.txt from; None = where the model was loaded from.
+            dtype: "float32", or "float16" for half the size; read back, the numbers are those of float16.
 
         Returns:
             The folder.
+
+        Raises:
+            WeightError: a weight is too large for float16.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_weights(self, weight_map("transformers"), folder)
+        save_weights(self, weight_map("transformers"), folder, dtype)
         write_companions(folder, self.config, source or getattr(self, "folder", None))
         return folder
 

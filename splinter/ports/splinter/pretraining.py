@@ -38,7 +38,6 @@ RECIPE = Recipe(
     optimizer="bert",
 )
 """The paper's: 2,400,000 updates with 10,000 of warm-up; BERT's optimizer."""
-PRECISIONS = ("float32", "bf16")
 
 
 @dataclass(frozen=True)

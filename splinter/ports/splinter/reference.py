@@ -328,13 +328,18 @@ def pretraining_rates(features: int, recipe: Recipe) -> list[float]:
     return rates
 
 
-def trainer(model: nn.Module, recipe: Recipe) -> TorchTrainer:
+def trainer(model: nn.Module, recipe: Recipe, precision: str = "float32") -> TorchTrainer:
     """A model in training by the recipe."""
 
     def objective(model, batch):
-        return loss(model, forward(model, batch), batch)
+        return loss(model, _widened(forward(model, batch)), batch)
 
-    return TorchTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]))
+    return TorchTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]), precision)
+
+
+def _widened(outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Logits of a forward pass in bfloat16 as float32: the loss adds up hundreds of exponentials."""
+    return {n: t.float() if t.dtype == torch.bfloat16 else t for n, t in outputs.items()}
 
 
 def open_pretraining(folder: Path, device: str = "auto", dropout: float | None = None) -> PaperSplinter:
@@ -352,9 +357,7 @@ def pretrainer(model, recipe: Recipe, precision: str = "float32", team: Team | N
     """A model in pretraining; the weights of a batch must add up to 1."""
 
     def objective(model, batch):
-        start, end = (
-            logits.float() if logits.dtype == torch.bfloat16 else logits for logits in forward(model, batch).values()
-        )
+        start, end = _widened(forward(model, batch)).values()
         labels = batch["start_positions"], batch["end_positions"]
         return paper_pretraining_loss(start, end, *labels, batch["weights"], total=1.0)
 

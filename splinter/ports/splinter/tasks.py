@@ -104,6 +104,7 @@ def finetune(
     head: str = "auto",
     resume: bool = False,
     save_every: int = 50,
+    precision: str = "float32",
     say=print,
 ) -> dict[str, Any]:
     """Fine-tune on a few-shot file and save the model.
@@ -114,6 +115,7 @@ def finetune(
         hyper: hyperparameters and seed.
         head: "pretrained", "fresh", or "auto" (the checkpoint's when it has one).
         resume: go on after an interruption.
+        precision: "float32", or "bf16" for matrix products in bfloat16.
 
     Returns:
         What training.json holds: data, steps, final loss, seconds, versions.
@@ -123,14 +125,14 @@ def finetune(
     """
 
     def prepare() -> tasks.Run:
-        return _prepare(settings, train_file, hyper, head)
+        return _prepare(settings, train_file, hyper, head, precision)
 
     asked = {"mode": settings.mode or "paper", "train_file": str(train_file), "sizes": asdict(settings.sizes)}
-    asked["asked_head"] = head
+    asked |= {"asked_head": head, "precision": precision}
     return tasks.finetune(settings, output, hyper, prepare, asked, resume, save_every, say)
 
 
-def _prepare(settings: Settings, train_file: Path, hyper: recipe.Recipe, head: str) -> tasks.Run:
+def _prepare(settings: Settings, train_file: Path, hyper: recipe.Recipe, head: str, precision: str) -> tasks.Run:
     folder = checkpoint.resolve(settings.model, settings.download)
     config = replace(read_checkpoint(folder)[0], mode=settings.mode or "paper")
     tokenizer, sizes = open_tokenizer(folder, config), check_sizes(settings.sizes, config)
@@ -155,9 +157,9 @@ def _prepare(settings: Settings, train_file: Path, hyper: recipe.Recipe, head: s
         prepare=recipe.trim,
     )
     summary = f"{len(examples)} examples, {len(rows)} windows, {feed.plan.updates} updates; mode {config.mode}, "
-    summary += f"{model.head} head, {settings.framework}"
+    summary += f"{model.head} head, {settings.framework}" + f", {precision}" * (precision != "float32")
     return tasks.Run(
-        side.trainer(model, hyper),
+        side.trainer(model, hyper, precision),
         feed,
         lambda output: side.save(model, output, folder),
         summary + (f"; {len(rows.skipped)} examples skipped" if rows.skipped else ""),
@@ -260,18 +262,26 @@ def open_answerer(
     return Answerer(settings, side, model, config, tokenizer, max_answer or MAX_ANSWER[config.mode], n_best)
 
 
+def drawn(examples: list[data.Example], number: int) -> Iterator[data.Example]:
+    """Some of the examples, in their order; the same ones in each call."""
+    rows = np.random.default_rng(0).permutation(len(examples))[:number]
+    return (examples[row] for row in np.sort(rows))
+
+
 def evaluate(
     settings: Settings,
     file: Path,
     predictions: Path | None = None,
     max_answer: int | None = None,
     limit: int | None = None,
+    sample: int | None = None,
 ) -> dict[str, Any]:
     """Score a model on a file of questions.
 
     Args:
         predictions: also write question id -> text to this JSON file.
         limit: only the first questions.
+        sample: only so many questions, drawn once and for all: a function of the number of questions alone.
 
     Returns:
         Scores in points 0-100, `seconds`, and what was evaluated.
@@ -280,9 +290,11 @@ def evaluate(
     if predictions is not None:
         tasks.refuse_target(predictions, file)
     answerer = open_answerer(settings, max_answer, repeated=True)
-    examples = data.read_examples(file, answerer.config.mode)
+    examples: Iterator[data.Example] = islice(data.read_examples(file, answerer.config.mode), limit)
+    if sample is not None:
+        examples = drawn(list(examples), sample)
     golds, predicted, began = {}, {}, time.perf_counter()
-    for example, spans in tasks.bar(answerer.answers(islice(examples, limit)), settings.progress, "questions"):
+    for example, spans in tasks.bar(answerer.answers(examples), settings.progress, "questions"):
         golds[example.id], predicted[example.id] = example.answers, spans[0].text
     if predictions is not None:
         write_whole(predictions, lambda f: json.dump(predicted, f, ensure_ascii=False, indent=1), "w")
@@ -297,13 +309,20 @@ def evaluate(
 
 
 def convert(
-    source: str, output: Path, mode: str | None = None, head: str = "pretrained", seed: int = 42, download: bool = False
+    source: str,
+    output: Path,
+    mode: str | None = None,
+    head: str = "pretrained",
+    seed: int = 42,
+    download: bool = False,
+    dtype: str = "float32",
 ) -> str:
     """Read a checkpoint of any layout into the Paddle model and write it in ours.
 
     Args:
         head: "pretrained", "fresh", or "matching": a fresh one that starts from likeness, see `match_questions`.
         seed: of a fresh head.
+        dtype: of the weights that are written, "float32" or "float16".
 
     Returns:
         One line on what was written.
@@ -322,5 +341,6 @@ def convert(
         model.match_questions()
         model.head = head
     open_tokenizer(folder, model.config)
-    model.save_pretrained(output)
-    return f"{output}: {tasks.counted(model)}, mode {model.config.mode}, {model.head} head"
+    model.save_pretrained(output, dtype=dtype)
+    line = f"{output}: {tasks.counted(model)}, mode {model.config.mode}, {model.head} head"
+    return line + f", {dtype}" * (dtype != "float32")

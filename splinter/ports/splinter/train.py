@@ -91,13 +91,33 @@ def decayed(names: Iterable[str]) -> list[str]:
     return [name for name in names if not name.endswith(".bias") and not name.endswith("norm.weight")]
 
 
-def trainer(model, recipe: Recipe) -> PaddleTrainer:
-    """A model in training by the recipe."""
+def trainer(model, recipe: Recipe, precision: str = "float32") -> PaddleTrainer:
+    """A model in training by the recipe.
+
+    Raises:
+        UsageError: bf16 on a CPU.
+    """
+    refuse_bf16_on_cpu(model, precision)
 
     def objective(model, batch):
-        return loss(model, forward(model, batch), batch)
+        return loss(model, _widened(forward(model, batch)), batch)
 
-    return PaddleTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]))
+    return PaddleTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]), precision)
+
+
+def refuse_bf16_on_cpu(model, precision: str) -> None:
+    """There paddle 3.3.1 leaves auto_cast without effect (test_pretraining.py tells when that changes).
+
+    Raises:
+        UsageError: bf16 was asked for on a CPU.
+    """
+    if precision == "bf16" and model.bert.embeddings.word.weight.place.is_cpu_place():
+        raise UsageError("--precision bf16 needs a GPU in Paddle; on a CPU --framework torch has it")
+
+
+def _widened(outputs: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
+    """Logits of a forward pass in bfloat16 as float32: the loss adds up hundreds of exponentials."""
+    return {n: t.astype("float32") if t.dtype == paddle.bfloat16 else t for n, t in outputs.items()}
 
 
 def open_pretraining(folder: Path, device: str = "auto", dropout: float | None = None) -> SplinterForPreTraining:
@@ -111,17 +131,12 @@ def pretrainer(model, recipe: Recipe, precision: str = "float32", team: Team | N
     """A model in pretraining; the weights of a batch must add up to 1.
 
     Raises:
-        UsageError: bf16 on a CPU, where paddle 3.3.1 leaves auto_cast without effect (test_pretraining.py tells when
-            that changes).
+        UsageError: bf16 on a CPU.
     """
-    if precision == "bf16" and model.bert.embeddings.word.weight.place.is_cpu_place():
-        raise UsageError("--precision bf16 needs a GPU in Paddle; on a CPU --framework torch has it")
+    refuse_bf16_on_cpu(model, precision)
 
     def objective(model, batch):
-        start, end = (
-            logits.astype("float32") if logits.dtype == paddle.bfloat16 else logits
-            for logits in forward(model, batch).values()
-        )
+        start, end = _widened(forward(model, batch)).values()
         labels = batch["start_positions"], batch["end_positions"]
         return model.loss(start, end, *labels, weights=batch["weights"], total=1.0)
 
