@@ -451,8 +451,9 @@ def test_half_the_size_is_read_back_by_all(tmp_path):
         assert read.dtype == np.float32
         assert np.array_equal(read, stored[name])
     large = SplinterForQuestionAnswering.from_pretrained(cases.tiny())
-    large.cls.start_classifier.weight[0, 0] = 7e4
-    with pytest.raises(WeightError, match=r"cls\.start_classifier\.weight holds 70000\.0, float16 ends at 65504"):
+    weight = large.cls.start_classifier.weight
+    weight.set_value(weight * (7e4 / weight.abs().max()))
+    with pytest.raises(WeightError, match=r"cls\.start_classifier\.weight holds 70000[.0-9]*, float16 ends at 65504"):
         large.save_pretrained(tmp_path / "large", dtype="float16")
 
 
@@ -465,14 +466,11 @@ def test_a_plain_bert_gets_a_question_token_by_name(tmp_path):
     named = lines[104]
     lines[104] = "[unused99]"
     (folder / "vocab.txt").write_text("\n".join(lines), encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True})
-    )
+    settings = json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True})
+    (folder / "tokenizer_config.json").write_text(settings, encoding="utf-8")
     tasks.convert(str(folder), tmp_path / "new")
     assert (tmp_path / "new" / "vocab.txt").read_bytes() == (cases.tiny() / "vocab.txt").read_bytes()
-    assert (
-        json.loads((tmp_path / "new" / "tokenizer_config.json").read_text())["tokenizer_class"] == "SplinterTokenizer"
-    )
+    assert "SplinterTokenizer" in (tmp_path / "new" / "tokenizer_config.json").read_text(encoding="utf-8")
     assert AutoTokenizer.from_pretrained(tmp_path / "new").convert_tokens_to_ids("[QUESTION]") == 104
     assert named == "[QUESTION]"
 
