@@ -452,8 +452,8 @@ def test_half_the_size_is_read_back_by_all(tmp_path):
         assert np.array_equal(read, stored[name])
     large = SplinterForQuestionAnswering.from_pretrained(cases.tiny())
     weight = large.cls.start_classifier.weight
-    weight.set_value(weight * (7e4 / weight.abs().max()))
-    with pytest.raises(WeightError, match=r"cls\.start_classifier\.weight holds 70000[.0-9]*, float16 ends at 65504"):
+    weight.set_value(weight * (8.5e4 / weight.abs().max()))
+    with pytest.raises(WeightError, match=r"cls\.start_classifier\.weight holds 8\d{4}\.?\d*, float16 ends at 65504"):
         large.save_pretrained(tmp_path / "large", dtype="float16")
 
 
