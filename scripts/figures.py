@@ -5,6 +5,8 @@ Between `<!-- NAME -->` and `<!-- /NAME -->` in README.md:
   align     worst figure of each step and system from alignment.json files, beside what earlier ports reported
   bench     ratios Paddle / torch from a pytest-benchmark JSON file
   trainings both frameworks side by side, from results/*.json (always written)
+  few-shot  splinter-mini beside the same encoder without recurring span selection, likewise
+and with --plot docs/few-shot.svg, F1 over examples (needs matplotlib: pip install '.[figures]').
 
 example:
   tox -e align -- --checkpoint base && tox -e bench -- --benchmark-json=bench.json
@@ -153,6 +155,63 @@ def trainings_table(folder: Path) -> str:
     return "\n".join(rows)
 
 
+def few_shot_table(folder: Path) -> str:
+    """What recurring span selection does for F1, and below it every run."""
+    rows = [
+        "| examples | runs | splinter-mini | without recurring span selection | difference | published, base |",
+        "|---|---|---|---|---|---|",
+    ]
+    runs = [
+        f"| start | examples | framework | {' | '.join(f'sample {seed}' for seed in experiments.SAMPLING_SEEDS)} |",
+        "|---|---|---|" + "---|" * len(experiments.SAMPLING_SEEDS),
+    ]
+
+    def shown(one: dict, sign: str = "") -> str:
+        text = f"{one['mean']:{sign}.2f}"
+        return text if one["interval"] is None else f"{text} ± {one['interval']:.2f} (sd {one['deviation']:.2f})"
+
+    for size in experiments.SIZES:
+        if (found := experiments.claim(size, folder)) is not None:
+            cells = [shown(found["mini"]), shown(found["control"]), shown(found["difference"], "+")]
+            rows.append(f"| {size} | {found['runs']} | {' | '.join(cells)} | {experiments.PUBLISHED_F1[size]} |")
+        for start in experiments.STARTS:
+            for framework in experiments.FRAMEWORKS:
+                if scores := experiments.few_shot(start, size, framework, folder):
+                    each = [f"{scores[seed]:.2f}" if seed in scores else "" for seed in experiments.SAMPLING_SEEDS]
+                    runs.append(f"| {start} | {size} | {framework} | {' | '.join(each)} |")
+    return "\n".join([*rows, "", *runs])
+
+
+def plot(folder: Path, target: Path) -> None:
+    """F1 over the number of examples: means with their 95 % interval, every run as a dot, the published points."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update({"svg.hashsalt": "splinter", "svg.fonttype": "none", "font.family": "sans-serif"})
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
+    labels = {"mini": "splinter-mini", "control": "the same without recurring span selection"}
+    for number, (start, label) in enumerate(labels.items()):
+        found = {size: one for size in experiments.SIZES if (one := experiments.claim(size, folder))}
+        shift = 1.03 if number else 1 / 1.03  # beside each other, not over each other
+        means = [one[start]["mean"] for one in found.values()]
+        intervals = [one[start]["interval"] or 0 for one in found.values()]
+        places = [size * shift for size in found]
+        axes.errorbar(places, means, yerr=intervals, marker="o", capsize=3, color=f"C{number}", label=label)
+        for size in found:
+            runs = experiments.few_shot(start, size, results=folder).values()
+            axes.plot([size * shift] * len(runs), list(runs), ".", color=f"C{number}", alpha=0.4)
+    published = experiments.PUBLISHED_F1
+    axes.plot(list(published), list(published.values()), "s--", color="grey", label="Splinter-base, published")
+    axes.set(xscale="log", xlabel="training examples", ylabel="F1 on SQuAD, points", ylim=(0, 100))
+    axes.set_xticks(experiments.SIZES, [str(size) for size in experiments.SIZES], minor=False)
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
+    write_whole(target, lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
+
+
 def insert(text: str, name: str, table: str) -> str:
     """Replace what stands between the two markers.
 
@@ -169,12 +228,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--align", type=Path, nargs="+", default=[], metavar="JSON", help="from --align-json")
     parser.add_argument("--bench", type=Path, nargs="+", default=[], metavar="JSON", help="from --benchmark-json")
+    parser.add_argument("--plot", type=Path, metavar="SVG", help="F1 over examples of the few-shot runs")
     options = parser.parse_args()
     text = README.read_text(encoding="utf-8")
     try:
         if options.align:
             text = insert(text, "align", align_table(options.align))
         text = insert(text, "trainings", trainings_table(experiments.RESULTS))
+        text = insert(text, "few-shot", few_shot_table(experiments.RESULTS))
+        if options.plot:
+            plot(experiments.RESULTS, options.plot)
         if options.bench:
             text = insert(text, "bench", bench_table(options.bench))
     except (OSError, ValueError) as error:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,15 @@ class Experiment:
     Args:
         title: for the table.
         needs: data files without which it cannot run.
-        stages: (label, arguments of `splinter`); {data} is the data folder, {work} the run's own, {seed} and
-            {framework} what they say. What an `evaluate` prints is recorded under its label.
+        stages: (label, arguments of `splinter`); {data} is the data folder, {work} the run's own, {seed},
+            {framework} and {precision} what they say. What an `evaluate` prints is recorded under its label.
         scores: (label, key in what `evaluate` printed, heading, factor to points 0-100).
         seeds: fixed here, before any run.
         published: heading -> the figure to stand beside, with its source in `source`.
         source: where the published figures are from, and what differs.
         once: arguments of `splinter` that make what all runs start from, in {shared}; run once.
+        seeds_of: framework -> its seeds, where they are fewer.
+        precision: framework -> its --precision, where a stage asks.
     """
 
     title: str
@@ -58,6 +60,8 @@ class Experiment:
     published: Mapping[str, float]
     source: str
     once: tuple[str, ...] = ()
+    seeds_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    precision: Mapping[str, str] = field(default_factory=dict)
 
 
 def _jointbert(
@@ -168,6 +172,39 @@ def _multitask() -> Experiment:
     )
 
 
+SAMPLING_SEEDS, SIZES = (42, 43, 44, 45, 46), (16, 128, 1024)
+PUBLISHED_F1 = {16: 54.6, 128: 72.7, 1024: 82.8}
+"""F1 in points on SQuAD, Splinter-base, mean of the five samples (Ram et al. 2021, table 1)."""
+STARTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "mini": ("splinter-mini", ()),
+    "control": ("{shared}", ("convert", "minilm", "{shared}", "--head", "matching", "--mode", "paper")),
+}
+"""What few-shot runs start from: model, and the command that makes it. `control` is what splinter-mini was pretrained
+from, head included: recurring span selection is all that lies between the two."""
+
+
+def _few_shot(start: str, size: int) -> Experiment:
+    """Fine-tuning by the paper's recipe on its samples of SQuAD; the training seed is fixed, the samples differ."""
+    file, dev = f"squad_fewshot/squad-train-seed-{{}}-num-examples-{size}_qass.jsonl", "squad_v1/dev-v1.1.json"
+    file += ".gz" * (size > 256)
+    model, once = STARTS[start]
+    shared = ("--framework", "{framework}")
+    train = ("finetune", *shared, "--precision", "{precision}", "--model", model, "--output", "{work}/model")
+    score = ("evaluate", *shared, "--model", "{work}/model", "--data", "{data}/" + dev, "--sample", "2000")
+    return Experiment(
+        title=f"Few-shot SQuAD, {start}, {size} examples",
+        needs=(*(file.format(seed) for seed in SAMPLING_SEEDS), dev),
+        stages=(("train", (*train, "--train", "{data}/" + file.format("{seed}"))), ("dev", score)),
+        scores=(("dev", "f1", "F1", 1), ("dev", "exact", "exact", 1)),
+        seeds=SAMPLING_SEEDS if size < 1024 else SAMPLING_SEEDS[:1],
+        published={"F1": PUBLISHED_F1[size]},
+        source="Splinter-base (12 layers, width 768), all of MRQA's dev file; here 2,000 questions of the official one",
+        once=once,
+        seeds_of={"paddle": SAMPLING_SEEDS[:2] if size < 1024 and start == "mini" else ()},
+        precision={"torch": "bf16"},
+    )
+
+
 QNLI = ("qnli/train-sample.tsv.gz", "qnli/train-sample-heldout.tsv")
 SQUAD2 = ("squad_v2/dev-half-a-v2.0.json.gz", "squad_v2/dev-half-b-v2.0-reconstructed.json.gz")
 
@@ -179,6 +216,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "jointbert-snips": _jointbert("snips", "SNIPS", 2, SNIPS),
     "jointbert-snips-long": _jointbert("snips", "SNIPS", 4, SNIPS, seeds=(1,)),
     "multitask": _multitask(),
+    **{f"few-shot-{start}-{size}": _few_shot(start, size) for start in STARTS for size in SIZES},
     "funnel-qnli": _funnel(
         "qnli",
         "QNLI sample",
@@ -241,7 +279,12 @@ def run(
         _command(experiment.once, root, work, {"shared": str(partial)})
         os.replace(partial, work / "shared")
     done = {(one["framework"], one["seed"]) for one in record["runs"]}
-    wanted = [(f, s) for s in seeds or experiment.seeds for f in FRAMEWORKS if (f, s) not in done]
+    wanted = [
+        (framework, seed)
+        for seed in seeds or experiment.seeds
+        for framework in FRAMEWORKS
+        if seed in experiment.seeds_of.get(framework, (seed,)) and (framework, seed) not in done
+    ]
     with ThreadPoolExecutor(jobs) as pool:
         running = [pool.submit(_one, experiment, root, work, framework, seed) for framework, seed in wanted]
         try:
@@ -282,6 +325,7 @@ def _one(experiment: Experiment, root: Path, work: Path, framework: str, seed: i
     folder = work / f"{framework}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     values = {"framework": framework, "seed": str(seed), "shared": str(work / "shared")}
+    values["precision"] = experiment.precision.get(framework, "float32")
     found: dict[str, Any] = {"framework": framework, "seed": seed, "commands": [], "scores": {}, "trainings": {}}
     for label, arguments in experiment.stages:
         shown, printed = _command(arguments, root, folder, values)
@@ -403,6 +447,34 @@ def compared(name: str, results: Path = RESULTS) -> dict[str, dict[str, Any]]:
             "published": experiment.published.get(heading),
         }
     return found
+
+
+def few_shot(start: str, size: int, framework: str = "torch", results: Path = RESULTS) -> dict[int, float]:
+    """Sampling seed -> F1 in points of the recorded few-shot runs."""
+    name = f"few-shot-{start}-{size}"
+    runs = read(name, results)["runs"]
+    return {r["seed"]: points(EXPERIMENTS[name], r)["F1"] for r in runs if r["framework"] == framework}
+
+
+def claim(size: int, results: Path = RESULTS) -> dict[str, Any] | None:
+    """What recurring span selection does for F1: splinter-mini against its control, sample by sample.
+
+    Returns:
+        Start -> `summary` of its F1 (interval and deviation None for one run), "difference": that of the paired
+        differences, "runs": how many; None where nothing is recorded of both.
+    """
+    scores = {start: few_shot(start, size, results=results) for start in STARTS}
+    seeds = sorted(set.intersection(*(set(found) for found in scores.values())))
+    if not seeds:
+        return None
+
+    def told(column: Sequence[float]) -> dict[str, float | None]:
+        several = len(column) > 1
+        return dict(summary(column)) if several else {"mean": column[0], "deviation": None, "interval": None}
+
+    columns = {start: [found[seed] for seed in seeds] for start, found in scores.items()}
+    gains = [mini - control for mini, control in zip(columns["mini"], columns["control"], strict=True)]
+    return {**{start: told(column) for start, column in columns.items()}, "difference": told(gains), "runs": len(seeds)}
 
 
 def verdict(one: Mapping[str, Any], margin: float = 1.0) -> str:

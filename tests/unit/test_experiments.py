@@ -1,5 +1,7 @@
 """experiments.py: every run once, recorded at once; means, intervals and verdicts by hand."""
 
+import dataclasses
+import importlib.util
 import json
 
 import pytest
@@ -165,3 +167,86 @@ def test_losses_are_compared_update_by_update(tmp_path):
     assert experiments.apart("x", tmp_path) is None
     write(json.dumps({"runs": [{**runs[0], "trainings": {"train": {}}}]}))
     assert experiments.apart("x", tmp_path) is None
+
+
+# The few-shot claim
+
+
+@pytest.fixture
+def claimed(tmp_path):
+    """Records: three paired samples at 16 examples, one at 128, splinter-mini alone at 1024; Paddle once."""
+    scores = {
+        "few-shot-mini-16": {42: 30.0, 43: 32.0, 44: 34.0, 45: 99.0},
+        "few-shot-control-16": {42: 20.0, 43: 21.0, 44: 22.0},
+        "few-shot-mini-128": {42: 50.0},
+        "few-shot-control-128": {42: 41.0},
+        "few-shot-mini-1024": {42: 60.0},
+    }
+    for name, found in scores.items():
+        runs = [
+            {"framework": "torch", "seed": seed, "scores": {"dev": {"f1": f1, "exact": 0.0}}}
+            for seed, f1 in found.items()
+        ]
+        if name == "few-shot-mini-16":
+            runs.append({"framework": "paddle", "seed": 42, "scores": {"dev": {"f1": 30.5, "exact": 0.0}}})
+        (tmp_path / f"{name}.json").write_text(json.dumps({"experiment": name, "runs": runs}), encoding="utf-8")
+    return tmp_path
+
+
+def test_the_claim_by_hand(claimed):
+    """
+    Differences 10, 11, 12: mean 11, deviation 1, interval t / sqrt(3); a sample without its pair does not count.
+    """
+    found = experiments.claim(16, claimed)
+    assert (found["runs"], found["mini"]["mean"], found["control"]["mean"]) == (3, 32.0, 21.0)
+    assert found["difference"] == {"mean": 11.0, "deviation": 1.0, "interval": pytest.approx(4.303 / 3**0.5)}
+    one = experiments.claim(128, claimed)
+    assert one["difference"] == {"mean": 9.0, "deviation": None, "interval": None}
+    assert experiments.claim(1024, claimed) is None
+    assert experiments.few_shot("mini", 16, "paddle", claimed) == {42: 30.5}
+
+
+def test_few_shot_runs_differ_in_their_sample_and_their_start_alone():
+    """
+    Same recipe, same training seed, same questions; torch runs all samples, Paddle some.
+    """
+    mini, control = (experiments.EXPERIMENTS[f"few-shot-{start}-128"] for start in ("mini", "control"))
+    there = [" ".join(a for _, arguments in one.stages for a in arguments) for one in (mini, control)]
+    assert there[0].replace("splinter-mini", "{shared}") == there[1]
+    assert "num-examples-128" in there[0]
+    assert "--seed" not in there[0].replace("train-seed", "")
+    assert (mini.seeds, mini.seeds_of) == ((42, 43, 44, 45, 46), {"paddle": (42, 43)})
+
+
+def test_a_framework_may_have_fewer_seeds(toy, monkeypatch):
+    """
+    What an experiment leaves out for one framework is not run there.
+    """
+    monkeypatch.setitem(experiments.EXPERIMENTS, "toy", dataclasses.replace(TOY, seeds_of={"paddle": (2,)}))
+    runs = toy[1]()["runs"]
+    assert [(one["framework"], one["seed"]) for one in runs] == [
+        ("torch", 1),
+        ("paddle", 2),
+        ("torch", 2),
+        ("torch", 3),
+    ]
+
+
+def test_tables_and_plot_of_the_claim(claimed, tmp_path):
+    """
+    A row per size with both, a row per start, size and framework with every run; the plot is a whole SVG, always the
+    same.
+    """
+    path = datasets.PROJECT / "scripts" / "figures.py"
+    spec = importlib.util.spec_from_file_location("figures", path)
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    table = figures.few_shot_table(claimed)
+    assert "| 16 | 3 | 32.00 ± 4.97 (sd 2.00) | 21.00 ± 2.48 (sd 1.00) | +11.00 ± 2.48 (sd 1.00) | 54.6 |" in table
+    assert "| 128 | 1 | 50.00 | 41.00 | +9.00 | 72.7 |" in table
+    assert "| mini | 16 | paddle | 30.50 |  |  |  |  |" in table
+    pytest.importorskip("matplotlib")
+    for name in ("a.svg", "b.svg"):
+        figures.plot(claimed, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert (tmp_path / "a.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")

@@ -16,10 +16,6 @@ from splinter.ports.recipe import Recipe
 
 from . import tasks
 
-SAMPLING_SEEDS = (42, 43, 44, 45, 46)
-PUBLISHED = {16: 54.6, 128: 72.7, 1024: 82.8}
-"""F1 in points on SQuAD, Splinter-base, mean of five samples (paper, table 1)."""
-
 
 def run(
     settings: tasks.Settings,
