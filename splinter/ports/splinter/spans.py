@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from heapq import heapify, heappop, heappush
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -71,21 +72,30 @@ def recurring(tokens: Sequence[int], pieces: Pieces, whole_words: bool = False) 
         whole_words: every occurrence must end where a word ends. The reference asks that of the first occurrence
             alone: a later one may be half a word, and a cluster whose first one is, is lost.
     """
-    found = _clusters(tokens, pieces, whole_words)
-    found.sort()  # no two have the same length and first occurrence: the lists are never compared
+    found = _candidates(tokens, pieces, whole_words)
+    heapify(found)
     taken, clusters = bytearray(len(tokens)), []
-    for negative, _, _, starts in found:
+    while found:
+        negative, _, _, starts, shorter = heappop(found)
         length = -negative
         free = [start for start in starts if taken.find(1, start, start + length) < 0]
         if len(free) > 1:
             clusters.append(Cluster(length, free))
             for start in free:
                 taken[start : start + length] = b"\1" * length
+        if shorter is not None and len([start for start in shorter[3] if not taken[start]]) > 1:
+            heappush(found, shorter)
     return clusters
 
 
-def _clusters(tokens: Sequence[int], pieces: Pieces, whole_words: bool) -> list[tuple[int, int, int, list[int]]]:
-    """(-length, first place of the first piece, first occurrence, occurrences) of each valid recurring n-gram."""
+Candidate = tuple[int, int, int, list[int], Any]
+"""-length, first place of the first piece, first occurrence, occurrences, and the next shorter candidate that they all
+begin with, or None. Sorts as the reference goes through them; no two have the same length and first occurrence, so the
+last two are never compared."""
+
+
+def _candidates(tokens: Sequence[int], pieces: Pieces, whole_words: bool) -> list[Candidate]:
+    """The valid recurring n-grams; one that recurs only as the beginning of a longer one hangs on that."""
     ids = np.asarray(tokens)
     inside = pieces.inside[ids]
     # -1 ends every span; one more so that the last piece has a successor
@@ -95,30 +105,32 @@ def _clusters(tokens: Sequence[int], pieces: Pieces, whole_words: bool) -> list[
     by_piece: dict[int, list[int]] = {}
     for place in np.flatnonzero(inside & ~pieces.continues[ids]).tolist():
         by_piece.setdefault(follows[place], []).append(place)
-    found: list[tuple[int, int, int, list[int]]] = []
-
-    def valid(place: int, length: int, starts: list[int]) -> None:
-        first = starts[0]
-        if content[first + length] == content[first]:
-            return
-        if whole_words:
-            starts = [start for start in starts if not word_goes_on[start + length]]
-        elif word_goes_on[first + length]:
-            return
-        if len(starts) > 1:
-            found.append((-length, place, starts[0], starts))
+    found: list[Candidate] = []
 
     # occurrences that have gone on alike so far; one that goes on alone recurs no more
     groups = [(starts[0], 1, starts) for starts in by_piece.values() if len(starts) > 1]
     while groups:
         place, length, starts = groups.pop()
-        valid(place, length, starts)
-        if len(starts) == 2:  # most of them: side by side to the end
-            a, b = starts
-            while length < MAX_SPAN and follows[a + length] == follows[b + length] != -1:
-                length += 1
-                valid(place, length, starts)
-        elif length < MAX_SPAN:
+        first, second, several = starts[0], starts[1], len(starts) > 2
+        longest = None
+        while True:  # as long as they all go on alike
+            end = first + length
+            if content[end] > content[first]:
+                if whole_words:
+                    ends = [start for start in starts if not word_goes_on[start + length]]
+                    if len(ends) > 1:
+                        longest = (-length, place, ends[0], ends, longest)
+                elif not word_goes_on[end]:
+                    longest = (-length, place, first, starts, longest)
+            following = follows[end]
+            if length == MAX_SPAN or following < 0 or follows[second + length] != following:
+                break
+            if several and [start for start in starts if follows[start + length] != following]:
+                break
+            length += 1
+        if longest is not None:
+            found.append(longest)
+        if several and length < MAX_SPAN:
             by_next: dict[int, list[int]] = {}
             for start in starts:
                 by_next.setdefault(follows[start + length], []).append(start)
