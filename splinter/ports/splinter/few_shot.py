@@ -25,6 +25,7 @@ def run(
     hyper: Recipe | None = None,
     head: str = "auto",
     limit: int | None = None,
+    sample: int | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Fine-tune and evaluate once per training file; a run that is already in `folder` is finished, not repeated.
@@ -35,7 +36,7 @@ def run(
         dev_file: questions to evaluate on.
         folder: one subfolder per seed; interrupted runs resume.
         hyper: the recipe; None = the paper's.
-        limit: only the first questions of `dev_file`.
+        limit, sample: only the first questions of `dev_file`, or so many of all; see `tasks.evaluate`.
 
     Returns:
         {"runs": [{"seed", "f1", "exact", "total", "seconds"}], "f1": summary, "exact": summary}.
@@ -44,7 +45,7 @@ def run(
     for seed, train_file in train_files.items():
         output = folder / f"seed-{seed}"
         record = tasks.finetune(settings, train_file, output, hyper or Recipe(), head, resume=True, say=say)
-        scores = tasks.evaluate(replace(settings, model=str(output), mode=None), dev_file, limit=limit)
+        scores = tasks.evaluate(replace(settings, model=str(output), mode=None), dev_file, limit=limit, sample=sample)
         found = {"seed": seed, **{name: scores[name] for name in ("f1", "exact", "total")}}
         runs.append({**found, "seconds": record["seconds"] + scores["seconds"]})
         say(f"{train_file.name}: F1 {found['f1']:.2f}, exact {found['exact']:.2f}")
