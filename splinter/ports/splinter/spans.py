@@ -112,7 +112,7 @@ def _candidates(tokens: Sequence[int], pieces: Pieces, whole_words: bool) -> lis
     while groups:
         place, length, starts = groups.pop()
         first, second, several = starts[0], starts[1], len(starts) > 2
-        longest = None
+        longest: Candidate | None = None
         while True:  # as long as they all go on alike
             end = first + length
             if content[end] > content[first]:
