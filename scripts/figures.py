@@ -146,13 +146,18 @@ def trainings_table(folder: Path) -> str:
                 difference += f" ± {one['interval']:.2f}"
             published = "" if one["published"] is None else f"{one['published']:.1f}"
             columns = [shown(one[f], one["deviation"][f]) for f in ("torch", "paddle")]
-            label = f"{experiment.title}, {one['runs']} seed{'s' * (one['runs'] > 1)}"
+            label = f"{experiment.title}, {_seeds(one['runs'])}"
             cells = [label, heading, *columns, difference, experiments.verdict(one), published]
             rows.append(f"| {' | '.join(cells)} |")
         if (found := experiments.apart(name, folder)) is not None:
+            label = f"{experiment.title}, {_seeds(len(experiment.seeds))}"
             cells = [label, f"loss of each of {found[0]} updates", "", "", f"{found[1]:.1e} relative at most", "", ""]
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seed{'s' * (number > 1)}"
 
 
 def few_shot_table(folder: Path) -> str:

@@ -50,6 +50,7 @@ class Experiment:
         once: arguments of `splinter` that make what all runs start from, in {shared}; run once.
         seeds_of: framework -> its seeds, where they are fewer.
         precision: framework -> its --precision, where a stage asks.
+        curves: both frameworks start from the same weights, without dropout: the loss of each update is recorded.
     """
 
     title: str
@@ -62,6 +63,12 @@ class Experiment:
     once: tuple[str, ...] = ()
     seeds_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     precision: Mapping[str, str] = field(default_factory=dict)
+    curves: bool = False
+
+    @property
+    def runs(self) -> list[tuple[str, int]]:
+        """(framework, seed) of each run, in the order they are made."""
+        return [(f, seed) for seed in self.seeds for f in FRAMEWORKS if seed in self.seeds_of.get(f, self.seeds)]
 
 
 def _jointbert(
@@ -115,6 +122,7 @@ def _funnel(task: str, title: str, seed: int, files: tuple[str, str], head: tupl
         seeds=(seed,),
         published={},
         source="no published model is of this size",
+        curves=True,
     )
 
 
@@ -172,6 +180,27 @@ def _multitask() -> Experiment:
     )
 
 
+def _pretraining() -> Experiment:
+    """One pass over the held-out articles, both frameworks from the same weights, without dropout: two equal runs."""
+    recipe = ("--batch-size", "8", "--learning-rate", "2e-4", "--warmup", "0.1", "--optimizer", "hf", "--dropout", "0")
+    shared = ("--framework", "{framework}", "--model", "{shared}", "--output", "{work}/model", "--seed", "{seed}")
+    tokenizer = ("--tokenizer", "{shared}")
+    return Experiment(
+        title="Pretraining by recurring span selection, MiniLM-L6, 154 updates of 8 passages",
+        needs=("wiki/dev/wiki_00",),
+        once=("convert", "minilm", "{shared}", "--head", "matching", "--mode", "paper"),
+        stages=(
+            ("corpus", ("mine", "{data}/wiki/dev", "--output", "{work}/corpus", "--length", "256", *tokenizer)),
+            ("train", ("pretrain", *shared, "--corpus", "{work}/corpus", *recipe)),
+        ),
+        scores=(),
+        seeds=(1,),
+        published={},
+        source="nothing to compare with",
+        curves=True,
+    )
+
+
 SAMPLING_SEEDS, SIZES = (42, 43, 44, 45, 46), (16, 128, 1024)
 PUBLISHED_F1 = {16: 54.6, 128: 72.7, 1024: 82.8}
 """F1 in points on SQuAD, Splinter-base, mean of the five samples (Ram et al. 2021, table 1)."""
@@ -216,6 +245,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "jointbert-snips": _jointbert("snips", "SNIPS", 2, SNIPS),
     "jointbert-snips-long": _jointbert("snips", "SNIPS", 4, SNIPS, seeds=(1,)),
     "multitask": _multitask(),
+    "pretraining": _pretraining(),
     **{f"few-shot-{start}-{size}": _few_shot(start, size) for start in STARTS for size in SIZES},
     "funnel-qnli": _funnel(
         "qnli",
@@ -279,12 +309,8 @@ def run(
         _command(experiment.once, root, work, {"shared": str(partial)})
         os.replace(partial, work / "shared")
     done = {(one["framework"], one["seed"]) for one in record["runs"]}
-    wanted = [
-        (framework, seed)
-        for seed in seeds or experiment.seeds
-        for framework in FRAMEWORKS
-        if seed in experiment.seeds_of.get(framework, (seed,)) and (framework, seed) not in done
-    ]
+    chosen = set(experiment.seeds if seeds is None else seeds)
+    wanted = [one for one in experiment.runs if one[1] in chosen and one not in done]
     with ThreadPoolExecutor(jobs) as pool:
         running = [pool.submit(_one, experiment, root, work, framework, seed) for framework, seed in wanted]
         try:
@@ -333,13 +359,13 @@ def _one(experiment: Experiment, root: Path, work: Path, framework: str, seed: i
         if arguments[0] == "evaluate":
             kept = json.loads(printed)
             found["scores"][label] = {k: v for k, v in kept.items() if k not in ("file", "model", "data")}
-        if arguments[0] == "finetune":
+        if arguments[0] in ("finetune", "pretrain"):
             output = Path(arguments[arguments.index("--output") + 1].format(work=folder, **values, data=root))
             training = json.loads((output / "training.json").read_text(encoding="utf-8"))
             found["versions"] = training["environment"]["versions"]
             keys = ("updates", "final_loss", "seconds", "best", "last")
             found["trainings"][label] = {key: training[key] for key in keys if key in training}
-            if experiment.once:  # both frameworks start from the same weights: each update can be compared
+            if experiment.curves:
                 found["trainings"][label]["losses"] = losses(output)
     return found
 
@@ -352,7 +378,7 @@ def losses(run: Path) -> list[float]:
 
 def _command(arguments: Sequence[str], root: Path, folder: Path, values: Mapping[str, str]) -> tuple[str, str]:
     """Run one command of the command line; returns it as a reader may type it, and what it printed."""
-    extra = ("--resume", "--quiet") if arguments[0] == "finetune" else ("--quiet",) * (arguments[0] == "evaluate")
+    extra = {"evaluate": ("--quiet",), "convert": ()}.get(arguments[0], ("--resume", "--quiet"))
     shown = " ".join(["splinter", *arguments]).format(
         data="$SPLINTER_DATA", work="RUN", **{**values, "shared": "SHARED"}
     )

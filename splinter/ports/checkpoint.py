@@ -137,6 +137,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 MINI = "splinter-mini"
+MINI_FOLDER = Path(__file__).resolve().parents[1] / "mini"
 
 
 def mini() -> Path:
@@ -145,10 +146,9 @@ def mini() -> Path:
     Raises:
         CheckpointError: this installation came without it.
     """
-    folder = Path(__file__).resolve().parents[1] / "mini"
-    if not (folder / WEIGHTS).is_file():
-        raise CheckpointError(f"{MINI} belongs in {folder}, which has no {WEIGHTS}; install the project again")
-    return folder
+    if not (MINI_FOLDER / WEIGHTS).is_file():
+        raise CheckpointError(f"{MINI} belongs in {MINI_FOLDER}, which has no {WEIGHTS}; install the project again")
+    return MINI_FOLDER
 
 
 def minilm() -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from splinter import datasets, experiments
-from splinter.experiments import EXPERIMENTS, FRAMEWORKS
+from splinter.experiments import EXPERIMENTS
 from splinter.ports import checkpoint
 
 README = Path(experiments.__file__).parents[1] / "README.md"
@@ -43,17 +43,30 @@ def recorded(name):
 def test_training_record_is_complete(name):
     """Every seed in every framework stands in results/, once, with its commands, versions and scores."""
     record, experiment = recorded(name), EXPERIMENTS[name]
-    runs = [(one["seed"], one["framework"]) for one in record["runs"]]
-    assert sorted(runs) == sorted((seed, framework) for seed in experiment.seeds for framework in FRAMEWORKS)
+    assert sorted((one["framework"], one["seed"]) for one in record["runs"]) == sorted(experiment.runs)
     for one in record["runs"]:
         assert len(one["commands"]) == len(experiment.stages)
         assert one["versions"]["torch"] and one["versions"]["paddlepaddle"]
         found = experiments.points(experiment, one)
         assert found.keys() == {heading for _, _, heading, _ in experiment.scores}
         assert all(0 <= value <= 100 for value in found.values())
-    commands = {tuple(c.replace(one["framework"], "F").replace(f"--seed {one['seed']}", "") for c in one["commands"])
+    commands = {tuple(_without_its_own(command, one, experiment) for command in one["commands"])
                 for one in record["runs"]}  # fmt: skip
-    assert len(commands) == 1, "runs differ in more than framework and seed"
+    assert len(commands) == 1, "runs differ in more than framework, precision and seed"
+
+
+def _without_its_own(command, run, experiment):
+    """A command of a run without what it may have alone."""
+    precision = experiment.precision.get(run["framework"], "float32")
+    own = {
+        run["framework"]: "F",
+        f"--seed {run['seed']}": "",
+        f"-seed-{run['seed']}-": "",
+        f"--precision {precision}": "",
+    }
+    for old, new in own.items():
+        command = command.replace(old, new)
+    return command
 
 
 @pytest.mark.parametrize("name", list(EXPERIMENTS))
@@ -67,7 +80,7 @@ def test_training_agrees_in_both_frameworks(name):
             assert abs(one["difference"]) <= MARGINS[name], f"{name}, {heading}: {one}"
 
 
-@pytest.mark.parametrize("name", [name for name, experiment in EXPERIMENTS.items() if experiment.once])
+@pytest.mark.parametrize("name", [name for name, experiment in EXPERIMENTS.items() if experiment.curves])
 def test_training_curves_lie_over_each_other(name):
     """From the same weights, without dropout, every update has the same loss but for float32 that grows."""
     recorded(name)
