@@ -1,4 +1,4 @@
-"""The pytest plugin: `cases`, the fixtures `pair` and `align`, `--align-json`, `--checkpoint`.
+"""The pytest plugin: `cases`, the fixtures `pair`, `align` and `kill`, `--align-json`, `--checkpoint`, `--kill-matrix`.
 
 A test of a step is three lines: `@cases(PORTS, TOLERANCES, "forward")`, a sentence, and
 `align(steps.forward(pair), tolerance)`. Results travel as user properties of the test reports, so a run under
@@ -23,6 +23,7 @@ from splinter import runtime
 
 from . import steps
 from .compare import EXACT, Alignment, Tolerance
+from .kill import Kill
 from .port import PRECISIONS, Pair, Port
 from .steps import ROUNDED, STEPS
 from .weights import write_whole
@@ -93,6 +94,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME_OR_FOLDER",
         help="align this checkpoint too: 'base' for random weights at base size, a folder, or a hub name in the cache",
     )
+    group.addoption(
+        "--kill-matrix",
+        action="store_true",
+        help="run the tests marked `kill` and no others: plant each bug in turn, and see which steps turn red",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -100,6 +106,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "align_step(step, ports, rows): one alignment step; use splinter.align.plugin.cases"
     )
     config.addinivalue_line("markers", "base: at base size, minutes each; runs with --checkpoint base")
+    config.addinivalue_line("markers", "kill: plants bugs and runs all steps on them; runs with --kill-matrix, alone")
     config.stash[_HASHES] = {}
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(config), "align-recorder")
@@ -126,6 +133,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                         pytest.param((port, mode, checkpoint, dtype, step), tolerance, id=label, marks=marks)
                     )
     metafunc.parametrize(("pair", "tolerance"), parameters, indirect=["pair"])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The kill matrix is a run of its own: a bug survives or not, whatever the steps say of the port without it."""
+    asked = config.getoption("--kill-matrix")
+    chosen: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        (chosen if bool(item.get_closest_marker("kill")) == asked else left_out).append(item)
+    if left_out:
+        items[:] = chosen
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -172,6 +191,26 @@ def align(request: pytest.FixtureRequest) -> Callable[[Alignment, Tolerance], No
     return judge
 
 
+@pytest.fixture
+def kill(request: pytest.FixtureRequest) -> Callable[[Kill], None]:
+    """Keep what became of a planted bug for the report."""
+
+    def keep(found: Kill) -> None:
+        request.node.user_properties.append(("kill", json.dumps(found.record())))
+
+    return keep
+
+
+@pytest.fixture
+def floor(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Keep the smallest error that a step still notices for the report: `floor(what=..., step=..., smallest=...)`."""
+
+    def keep(**found: Any) -> None:
+        request.node.user_properties.append(("floor", json.dumps(found)))
+
+    return keep
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     outcome = yield
@@ -216,11 +255,16 @@ class Recorder:
     def __init__(self, config: pytest.Config):
         self.config, self.path = config, config.getoption("--align-json")
         self.results: list[dict[str, Any]] = []
+        self.kills: list[dict[str, Any]] = []
+        self.floors: list[dict[str, Any]] = []
         self.environment: dict[str, Any] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.results += [json.loads(str(value)) for key, value in report.user_properties if key == "alignment"]
-        report.user_properties[:] = [pair for pair in report.user_properties if pair[0] != "alignment"]
+        lists = {"alignment": self.results, "kill": self.kills, "floor": self.floors}
+        for key, value in report.user_properties:
+            if key in lists and (key == "alignment" or report.when == "call"):
+                lists[key].append(json.loads(str(value)))
+        report.user_properties[:] = [pair for pair in report.user_properties if pair[0] not in lists]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -237,11 +281,22 @@ class Recorder:
         self.results.sort(key=lambda r: (r["system"], r["mode"], r["checkpoint"], order[r["step"]], r["dtype"]))
         environment = {**common_environment(), **(self.environment or loaded_environment(self.config))}
         document = {"schema": 1, "environment": environment, "results": self.results}
+        if self.kills or self.floors:
+            self.kills.sort(key=lambda k: (k["system"], order[k["expected"]], k["bug"]))
+            self.floors.sort(key=lambda f: (order[f["step"]], f["what"], f["system"], f["dtype"]))
+            document |= {"kills": self.kills, "floors": self.floors}
         path = Path(self.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda file: json.dump(document, file, indent=1, allow_nan=False), "w")
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.kills:
+            from .report import kill_table
+
+            terminalreporter.section("kill matrix")
+            terminalreporter.write_line(kill_table(self.kills, self.floors))
+            if self.path:
+                terminalreporter.write_line(f"written to {self.path}")
         if self.results and self.path:
             from .report import matrix
 

@@ -19,6 +19,9 @@ from typing import Any
 
 import jinja2
 
+from .badge import draw
+from .kill import table as killed_by_step
+from .kill import tally
 from .steps import STEPS
 
 SCHEMA = 1
@@ -40,6 +43,11 @@ FIELDS: dict[str, Any] = {
     "reference": str,
 }
 OPTIONAL = {"tensors": list, "curves": dict}
+EVIDENCE: dict[str, dict[str, Any]] = {
+    "kills": {"bug": str, "system": str, "expected": str, "verdict": str, "red": list, "strikes": list},
+    "floors": {"what": str, "step": str, "system": str, "dtype": str, "smallest": (int, float)},
+}
+"""What a run with --kill-matrix leaves beside the results."""
 
 
 class ReportError(ValueError):
@@ -73,8 +81,8 @@ def badge(alignment, step):
     """
     The shields.io endpoint object of one step.
 
-    red: any failed. yellow: any expected failure. brightgreen: every system and mode that has this step passed it at
-    least once. lightgrey: all else, since a skip is no proof.
+    red: any failed. yellow: any expected failure, or a planted bug that survived. brightgreen: every system and mode
+    that has this step passed it at least once. lightgrey: all else, since a skip is no proof.
 
     Raises:
         ValueError: `step` is none of STEPS.
@@ -92,6 +100,10 @@ def badge(alignment, step):
     else:
         color = "brightgreen" if results and proven == systems else "lightgrey"
     message = "skipped" if set(verdicts) == {"skipped"} else counted(verdicts) or "not run"
+    for row in killed_by_step(alignment.get("kills") or []):
+        if row["step"] == step:
+            message += f", kills {row['killed']}/{row['planted']}"
+            color = "yellow" if color == "brightgreen" and row["killed"] < row["planted"] else color
     return {"schemaVersion": 1, "label": f"align: {step}", "message": message, "color": color}
 
 
@@ -137,6 +149,27 @@ def matrix(alignment):
             label = ""
         lines.append(f"{label:<{label_width}} {' '.join(cells)}")
     return "\n".join(line.rstrip() for line in [*lines, cut(overall(alignment)[1])]) + "\n"
+
+
+def kill_table(kills, floors=()):
+    """Plain text, at most 100 columns: what each step killed, then the smallest errors that are still noticed."""
+    counts = tally(kills)
+    lines = ["step           planted  killed  first  narrowest kill"]
+    for row in killed_by_step(kills):
+        margin = "" if row["margin"] is None else f"{number(row['margin'])} times its limit: {row['narrowest']}"
+        lines.append(cut(f"{row['step']:<14} {row['planted']:>7} {row['killed']:>7} {row['first']:>6}  {margin}"))
+    total = len(kills)
+    killed = f"{total - counts['survived']} of {total} killed"
+    lines.append(f"{killed}, {counts['first']} by the step that is about them and by none before it")
+    for word in ("survived", "training", "elsewhere"):
+        lines += [cut(f"{word}: {kill['system']}: {kill['bug']}") for kill in kills if kill["verdict"] == word]
+    if floors:
+        lines += ["", "smallest error that a step notices"]
+        lines += [
+            f"{one['step']:<14} {one['system']:<10} {one['dtype']:<8} {number(one['smallest']):>8}  {one['what']}"
+            for one in floors
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def cut(text, width=100):
@@ -359,9 +392,29 @@ def render(alignment):
         sections=sections,
         failures=[item for item in details if item["verdict"] == "failed"],
         environment=flatten(environment) if environment else [],
+        kills=kill_section(alignment.get("kills") or []),
+        floors=alignment.get("floors") or [],
         seconds=sum(result["seconds"] for result in alignment["results"]),
         values=sum(result["values"] for result in alignment["results"]),
     )
+
+
+def kill_section(kills):
+    """What the template reads of the kill matrix, or None: a sentence, a row per step, a row per bug by system."""
+    if not kills:
+        return None
+    counts = tally(kills)
+    systems: dict = {}
+    for kill in kills:
+        strikes = {strike["step"]: strike for strike in kill["strikes"]}
+        systems.setdefault(kill["system"], []).append({**kill, "strikes": strikes})
+    return {
+        "sentence": f"{len(kills) - counts['survived']} of {len(kills)} planted bugs were killed, "
+        f"{counts['first']} of them by the step that is about them and by none before it.",
+        "counts": counts,
+        "steps": killed_by_step(kills),
+        "systems": systems,
+    }
 
 
 def detail(place, result):
@@ -419,6 +472,14 @@ def check(alignment):
         for name, choices in (("step", STEPS), ("verdict", CELLS)):
             wrong = f"results[{place}].{name} is {result[name]!r}, not one of {', '.join(choices)}"
             expect(result[name] in choices, wrong, (*where, name))
+    for key, fields in EVIDENCE.items():
+        rows = alignment.get(key, [])
+        expect(isinstance(rows, list), f"{key} must be a list", (key,))
+        for place, row in enumerate(rows):
+            expect(isinstance(row, dict), f"{key}[{place}] must be an object", (key, place))
+            for name, kind in fields.items():
+                wrong = f"{key}[{place}].{name} is missing or of the wrong type: {row.get(name)!r}"
+                expect(isinstance(row.get(name), kind), wrong, (key, place, *([name] if name in row else [])))
 
 
 def expect(condition, message, where):
@@ -476,9 +537,9 @@ def line_of(text, where):
     return text.count("\n", 0, position) + 1
 
 
-def write(alignment_json, folder, badges=None):
+def write(alignment_json, folder, badges=None, kill_json=None):
     """
-    Write folder/index.html and, where `badges` names a folder, badges/STEP.json for all eleven steps.
+    Write folder/index.html and, where `badges` names a folder, badges/STEP.json and STEP.svg for all eleven steps.
 
     Nothing is written unless everything could be made; each file then appears whole or not at all.
 
@@ -486,6 +547,7 @@ def write(alignment_json, folder, badges=None):
         alignment_json: what `--align-json` wrote.
         folder: made if missing.
         badges: made if missing; None writes no badges.
+        kill_json: what `--kill-matrix --align-json` wrote; None: the report says nothing of planted bugs.
 
     Returns:
         Path of the HTML page.
@@ -494,11 +556,16 @@ def write(alignment_json, folder, badges=None):
         ReportError: the input cannot be used; names file and line.
     """
     alignment = read(alignment_json)
+    if kill_json is not None:
+        killed = read(kill_json)
+        alignment |= {key: killed.get(key, []) for key in EVIDENCE}
     page = Path(folder) / "index.html"
     files = {page: render(alignment)}
     if badges is not None:
         for step in STEPS:
-            files[Path(badges) / f"{step}.json"] = json.dumps(badge(alignment, step), indent=2) + "\n"
+            made = badge(alignment, step)
+            files[Path(badges) / f"{step}.json"] = json.dumps(made, indent=2) + "\n"
+            files[Path(badges) / f"{step}.svg"] = draw(made)
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, text)
@@ -526,11 +593,14 @@ def main(argv=None):
     parser.add_argument("alignment", type=Path, help="the file that pytest --align-json=FILE wrote")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder for index.html (default: %(default)s)")
     parser.add_argument(
-        "--badges", type=Path, help="folder for STEP.json, shields.io endpoints (default: none written)"
+        "--badges",
+        type=Path,
+        help="folder for STEP.json, shields.io endpoints, and STEP.svg (default: none written)",
     )
+    parser.add_argument("--kills", type=Path, help="the file that pytest --kill-matrix --align-json=FILE wrote")
     args = parser.parse_args(argv)
     try:
-        page = write(args.alignment, args.out, args.badges)
+        page = write(args.alignment, args.out, args.badges, args.kills)
         print(matrix(read(args.alignment)), end="")
     except ReportError as error:
         print(f"report: {error}", file=sys.stderr)

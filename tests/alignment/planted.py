@@ -7,8 +7,12 @@ but the mistake is of a common shape.
 
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +29,7 @@ class Bug:
         system: the port it is planted in, by name.
         mode: in which mode it shows.
         plant: applies it through pytest's monkeypatch.
-        also: cheap steps that cannot help turning red with it.
+        also: steps before that one in the checklist, or cheap ones, that cannot help turning red with it.
         dtype: the precision in which the step is run.
         crashes: it shows as an exception, of shapes that do not fit, say.
     """
@@ -39,8 +43,72 @@ class Bug:
     dtype: str = "float64"
     crashes: bool = False
 
+    @property
+    def source(self) -> str:
+        """Where such a bug was seen."""
+        return next((source for pattern, source in SOURCES.items() if re.search(pattern, self.name)), "mutant")
+
 
 BUGS: list[Bug] = []
+
+SP, JB = "ncpaddle/splinter-paddlepaddle at 09cc9f5", "ncpaddle/JointBERT-paddle at 17c0c26"
+UP, FUNNEL = "oriram/splinter at 1df4c13", "chfhf/funnel-paddle"
+SOURCES = {
+    r"chfhf/funnel-paddle": FUNNEL,
+    r"\(seed\)": JB,
+    r"in paddlenlp": "paddlenlp 2.8.1",
+    r"copied without transpose|pooler not transposed": f"{SP}, align_works/finetuning/transfer.py",
+    r"classifier matrix not transposed": f"{UP}, finetuning/modeling.py, the other way round",
+    r"set_state_dict": "paddle 3.3.1: set_state_dict returns the names it could not use",
+    r"LayerNorm epsilon": "keras-team/keras-hub#642, #665; PaddlePaddle/Paddle#35118",
+    r"gelu": "huggingface/transformers#13666; PaddlePaddle/Paddle#75605",
+    r"0/1 mask|attention mask forgotten": "PaddlePaddle/PaddleNLP#1224, #1226",
+    r"\[SEP\] left in the mask|\[MASK\] not read|negative labels|beyond the window": f"{UP}, finetuning/modeling.py",
+    r"padding_idx|padding row|row of the padding token": "PaddlePaddle/Paddle#38189, #62301; PaddleNLP#768",
+    r"TF32": "PaddlePaddle/Paddle#34763, #75041",
+    r"\[MASK\] cut into pieces": "PaddlePaddle/PaddleNLP#801, #1231, #9272",
+    r"shifted by the two pieces": "huggingface/transformers#21069; oriram/splinter#12",
+    r"shape[sd]? \(?\(N, 1\)|\(B,\) against labels": f"{SP}, arrays of its step 2",
+    r"mean over the batch|mean over the rows": "PaddlePaddle/Paddle#23708",
+    r"epsilon after bias correction": "huggingface/transformers#35504; pytorch/pytorch#22628",
+    r"decay before the step|decay not scaled": "huggingface/transformers#35504; pytorch/pytorch#41477",
+    r"bias correction|epsilon 1e-[68]": "Zhang et al. 2020, arXiv 2006.05987",
+    r"LayerNorm weights decay": f"{SP}, align_works/finetuning/run.py",
+    r"automatic names": "PaddlePaddle/Paddle#30130, #32830, #43013",
+    r"default weight decay|decay 0.01 by default": f"{SP}, run.py",
+    r"stepped before the optimizer": "PaddlePaddle/Paddle#31843",
+    r"min_steps|drop_last": f"{UP}, finetuning/run_mrqa.py",
+    r"clipped alone": f"{SP}, run.py; PaddlePaddle/Paddle#79138",
+    r"dropout left on|dropout of the heads left on": "PaddlePaddle/Paddle#34293, #35122",
+    r"[Ss]huffling lost|rows in another order": f"{SP}, align_works/finetuning_pytorch/run_mr.py",
+    r"Xavier|Kaiming": "PaddlePaddle/Paddle#36717",
+    r"N\(0, 0.02\)": f"{UP}, init_weights",
+}
+"""Pattern of a bug's name -> where it was seen. What fits none is a mutant: a mistake of a common shape that nobody is
+known to have reported."""
+
+
+def every() -> list[Bug]:
+    """The bugs of all files."""
+    for file in sorted(Path(__file__).parent.glob("planted_*.py")):
+        importlib.import_module(file.stem)  # each registers its bugs
+    return BUGS
+
+
+class Watched:
+    """pytest's monkeypatch, and a note of what it changed."""
+
+    def __init__(self, patch: Any):
+        self.patch = patch
+        self.changes: list[str] = []
+
+    def setattr(self, owner: Any, name: str, *rest: Any, **more: Any) -> None:
+        module, where = getattr(owner, "__module__", ""), getattr(owner, "__qualname__", getattr(owner, "__name__", ""))
+        self.changes.append(".".join(part for part in (module, where, name) if part))
+        self.patch.setattr(owner, name, *rest, **more)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.patch, name)
 
 
 def bug(name: str, step: str, system: str, mode: str, **more):

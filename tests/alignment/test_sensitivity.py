@@ -1,48 +1,17 @@
 """Every step can fail: plant a bug, and exactly the step that is about it turns red."""
 
-import importlib
 from dataclasses import replace
-from pathlib import Path
 
+import planted
 import pytest
-from planted import BUGS
 from tolerances import TOLERANCES
 
 from splinter import ports
 from splinter.align import Pair, steps
-from splinter.ports.cases import DataSources
-from splinter.ports.splinter import pretraining_cases
 
-for file in sorted(Path(__file__).parent.glob("planted_*.py")):
-    importlib.import_module(file.stem)  # each registers its bugs
-
+BUGS = planted.every()
 PORTS = {port.name: port for port in ports.load_all()}
 CHEAP = ("forward", "loss", "lr", "optimizer", "regularization")
-
-
-@pytest.fixture
-def port(bug, monkeypatch):
-    """The port to plant in: fewer updates, the shipped files alone, as a planted bug is coarse. Nothing computed
-    with it may stay cached."""
-    system = next(folder for folder in ports.SYSTEMS if PORTS[bug.system] in ports.load(folder))
-    train, cases = (importlib.import_module(f"splinter.ports.{system}.{room}") for room in ("train", "cases"))
-    monkeypatch.setattr(steps, "OPTIMIZER_UPDATES", 60)
-    monkeypatch.setattr(cases, "data_sources", shipped(cases.data_sources))
-    found = PORTS[bug.system]
-    found = replace(found, data_sources=shipped(found.data_sources))
-    caches = (train.side, train.columns, pretraining_cases.corpus)
-    for cached in caches:
-        cached.cache_clear()
-    yield found
-    for cached in caches:
-        getattr(cached, "cache_clear", lambda: None)()
-
-
-def shipped(sources):
-    """Data sources without the real files."""
-    if not isinstance(sources, DataSources):
-        return sources
-    return replace(sources, real={step: dict.fromkeys(modes, ()) for step, modes in sources.real.items()})
 
 
 def red(port, step: str, bug) -> str:

@@ -358,3 +358,49 @@ def test_the_folder_of_the_file_is_made(toys, pytester):
     toys(DEV_DATA)
     pytester.runpytest("--align-json=report/today/out.json", *QUIET)
     assert json.loads((pytester.path / "report/today/out.json").read_text())["schema"] == 1
+
+
+# Planted bugs
+
+KILLED = """
+from splinter.align import Pair
+from splinter.align.kill import Kill, strike
+
+class Text(str):
+    __array_priority__ = 1.0
+    def __radd__(self, other):
+        raise ZeroDivisionError("by zero")
+
+@pytest.mark.kill
+@pytest.mark.parametrize("bug", [0, 1e-3, Text("crash")], ids=str)
+def test_bug(bug, kill, floor, monkeypatch):
+    monkeypatch.setattr(ours, "BUG", bug)
+    pair = Pair(PORT, "hf", "tiny", Path("tiny"), "float64")
+    struck = strike("forward", pair, BOTH["float64"])
+    kill(Kill(str(bug), "toy", "hf", "float64", "forward", "here", ("BUG",), (struck,)))
+    floor(what="x", step="forward", system="toy", dtype="float64", smallest=1e-3)
+
+def test_other():
+    raise AssertionError("left out")
+"""
+
+
+def test_the_kill_matrix_is_a_run_of_its_own(toys):
+    """
+    With the option only the tests that plant bugs run, and what they found is in the file; without it, none does.
+    """
+    result, document = toys(KILLED, "--kill-matrix")
+    result.assert_outcomes(passed=3, deselected=1)
+    kills = {kill["bug"]: (kill["verdict"], kill["strikes"][0]) for kill in document["kills"]}
+    assert {bug: verdict for bug, (verdict, _) in kills.items()} == {
+        "0": "survived",
+        "0.001": "first",
+        "crash": "first",
+    }
+    assert (kills["0.001"][1]["tensor"], kills["crash"][1]["crash"]) == ("batch/linear", "ZeroDivisionError: by zero")
+    assert kills["0.001"][1]["margin"] == pytest.approx(1e-3 / 1e-6, rel=1e-6)
+    assert len(document["floors"]) == 3
+    result.stdout.fnmatch_lines(["*2 of 3 killed, 2 by the step*", "survived: toy: 0"])
+    result, document = toys(KILLED)
+    result.assert_outcomes(failed=1, deselected=3)
+    assert "kills" not in document

@@ -2,10 +2,13 @@
 
 import json
 import re
+from xml.etree import ElementTree
 
 import pytest
 
 from splinter.align import report
+from splinter.align.badge import draw
+from splinter.align.kill import Kill, Strike, table
 from splinter.align.report import STEPS, ReportError
 
 
@@ -251,7 +254,7 @@ def test_write(tmp_path):
     assert report.write(source, tmp_path / "out", badges) == tmp_path / "out" / "index.html"
     report.write(saved(tmp_path, alignment(FAIL)), tmp_path / "out", badges)
     written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert written == {"index.html"} | {f"badges/{step}.json" for step in STEPS}
+    assert written == {"index.html"} | {f"badges/{step}.{kind}" for step in STEPS for kind in ("json", "svg")}
     assert json.loads((badges / "forward.json").read_text())["color"] == "red"
 
 
@@ -314,6 +317,80 @@ def test_main(tmp_path, capsys):
     source, out, badges = saved(tmp_path, alignment(PASS)), tmp_path / "out", tmp_path / "badges"
     assert report.main([str(source), "--out", str(out), "--badges", str(badges)]) == 0
     assert "splinter hf" in capsys.readouterr().out
-    assert len(list(badges.iterdir())) == 11
+    assert len(list(badges.glob("*.json"))) == len(list(badges.glob("*.svg"))) == 11
     assert report.main([str(tmp_path / "missing.json")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+# Planted bugs
+
+
+def struck(bug, expected, *strikes, **more):
+    """A record of the kill matrix; strikes are (step, margin), red."""
+    found = [Strike("forward", False), *(Strike(step, True, "a", margin) for step, margin in strikes)]
+    return json.loads(json.dumps(Kill(bug, "splinter", "hf", "float64", expected, "mutant", (), tuple(found)).record()))
+
+
+KILLS = [
+    struck("a", "loss", ("loss", 20.0), ("backward", 5.0)),
+    struck("b", "loss", ("loss", 3.0)),
+    struck("c", "backward", ("loss", 2.0), ("backward", 4.0)),
+    struck("d", "loss", ("training", 2.0)),
+    struck("e", "loss", ("metric", None)),
+    struck("f", "loss"),
+    struck("g", "training", ("training", 2.0)),
+]
+
+
+def test_verdicts_on_planted_bugs():
+    """
+    Killed first, after another step, by the training alone, elsewhere, or not at all.
+    """
+    assert [kill["verdict"] for kill in KILLS] == [
+        "first", "first", "late", "training", "elsewhere", "survived", "first",
+    ]  # fmt: skip
+    loss, backward, training = table(KILLS)
+    assert loss == {"step": "loss", "planted": 5, "killed": 2, "first": 2, "margin": 3.0, "narrowest": "b"}
+    assert (backward["killed"], backward["first"], training["first"]) == (1, 0, 1)
+
+
+def test_a_survivor_is_seen_in_terminal_page_and_badge():
+    """
+    Who survived stands by name, and the badge of its step is green no more.
+    """
+    text = report.kill_table(
+        KILLS, [{"what": "x", "step": "loss", "system": "s", "dtype": "float64", "smallest": 1e-9}]
+    )
+    assert "6 of 7 killed, 3 by the step that is about them" in text
+    assert "survived: splinter: f" in text
+    assert max(map(len, text.splitlines())) <= 100
+    document = {**alignment(*(result(step=step) for step in STEPS)), "kills": KILLS, "floors": []}
+    made = report.badge(document, "loss")
+    assert (made["message"], made["color"]) == ("passed 1, kills 2/5", "yellow")
+    assert report.badge(document, "training")["color"] == "brightgreen"
+    page = report.render(document)
+    assert "6 of 7 planted bugs were killed" in page
+    assert page.count('class="expected"') == len(KILLS)
+
+
+def test_kills_come_from_a_file_of_their_own(tmp_path):
+    """
+    A report takes them along; one that is no kill matrix is refused with its place.
+    """
+    saved(tmp_path, alignment(PASS))
+    (tmp_path / "kill.json").write_text(json.dumps({**alignment(), "kills": KILLS, "floors": []}), encoding="utf-8")
+    page = report.write(tmp_path / "alignment.json", tmp_path / "out", tmp_path / "badges", tmp_path / "kill.json")
+    assert 'id="kills"' in page.read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "badges" / "loss.json").read_text())["message"] == "not run, kills 2/5"
+    ElementTree.parse(tmp_path / "badges" / "loss.svg")
+    (tmp_path / "kill.json").write_text(json.dumps({**alignment(), "kills": [{"bug": 3}]}), encoding="utf-8")
+    with pytest.raises(ReportError, match=r"kills\[0\]\.bug is missing or of the wrong type: 3"):
+        report.write(tmp_path / "alignment.json", tmp_path / "out", None, tmp_path / "kill.json")
+
+
+def test_a_drawn_badge_is_escaped():
+    """
+    Whatever stands in it, it is an SVG that says the same.
+    """
+    drawn = draw({"label": "align: <b>", "message": '"&', "color": "red"})
+    assert ElementTree.fromstring(drawn).get("aria-label") == 'align: <b>: "&'

@@ -1,0 +1,218 @@
+"""The kill matrix: every bug is planted in turn, and all steps of its port run on it (`--kill-matrix`).
+
+test_sensitivity.py asks, in each run of the suite, whether the step about a bug notices it. Here is asked what else
+does, which step does so first, by how much, and how small an error may be until nobody notices.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+import paddle
+import planted
+import pytest
+from planted import wrap
+from tolerances import TOLERANCES
+
+from splinter.align import Pair
+from splinter.align.kill import Kill, strike
+from splinter.align.steps import ROUNDED, STEPS
+from splinter.ports import encoder, recipe, train_paddle
+from splinter.ports.splinter import model, train
+
+BUGS = planted.every()
+
+
+def tolerance(port, step, dtype):
+    """The row of a step."""
+    row = TOLERANCES[step][port.name]
+    return row[dtype] if isinstance(row, dict) else row
+
+
+_REMEMBERED = {}
+
+
+def remembering(port):
+    """The port, whose reference computes whole files, metrics and trainings once for all bugs: it has none."""
+
+    def theirs(mode):
+        side = port.theirs(mode)
+
+        def once(name):
+            def run(*arguments):
+                # a metric's columns are those of its case
+                key = (port.name, mode, name, *(a for a in arguments if not isinstance(a, dict)))
+                if key not in _REMEMBERED:
+                    _REMEMBERED[key] = getattr(side, name)(*arguments)
+                return _REMEMBERED[key]
+
+            return run
+
+        return replace(side, **{name: once(name) for name in ("data", "metric", "train")})
+
+    return replace(port, theirs=cache(theirs))
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: f"{bug.system} {bug.step}: {bug.name}")
+def test_bug_is_killed_where_it_is_looked_for(bug, port, monkeypatch, kill):
+    """The step about it turns red, and before it none but those that cannot help it."""
+    watched = planted.Watched(monkeypatch)
+    bug.plant(watched)
+    strikes = []
+    for step in (step for step in STEPS if step in port.steps):
+        pair = Pair(remembering(port), bug.mode, "tiny", port.checkpoints["tiny"](), bug.dtype)
+        strikes.append(strike(step, pair, tolerance(port, step, bug.dtype)))
+    found = Kill(
+        bug.name, bug.system, bug.mode, bug.dtype, bug.step, bug.source, tuple(watched.changes), tuple(strikes)
+    )
+    kill(found)
+    assert bug.step in found.red, f"{bug.step} did not notice; {', '.join(found.red) or 'nobody'} did"
+    [struck] = [one for one in strikes if one.step == bug.step]
+    assert not struck.crash or bug.crashes, struck.crash
+    before = set(found.red[: found.red.index(bug.step)])
+    assert before <= set(bug.also), f"{', '.join(sorted(before - set(bug.also)))} noticed before {bug.step}"
+
+
+# -- how small an error may be ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Slip:
+    """An error of any size.
+
+    Args:
+        what: in words, with what its size means.
+        step: who must notice.
+        least: a size that must be noticed: far below what such bugs have.
+        plant: (monkeypatch, size).
+        most: the size to begin with.
+    """
+
+    what: str
+    step: str
+    least: float
+    plant: Callable
+    most: float = 0.5
+    system: str = "splinter"
+    mode: str = "hf"
+
+
+SLIPS: list[Slip] = []
+
+
+def slip(what: str, step: str, least: float, **more: float):
+    """Register a planting function."""
+
+    def register(plant: Callable) -> Callable:
+        SLIPS.append(Slip(what, step, least, plant, **more))
+        return plant
+
+    return register
+
+
+@slip("LayerNorm epsilon of the encoder too large by x", "forward", least=1e-7, most=5e-4)
+def _(patch, x):
+    def change(plain):
+        return lambda self, config: plain(self, replace(config, layer_norm_eps=config.layer_norm_eps + x))
+
+    wrap(patch, encoder.BertLayer, "__init__", change)
+
+
+@slip("padding attended with x times the weight of a token", "forward", least=1e-4)
+def _(patch, x):
+    def change(plain):
+        def leaking(mask, fill, dtype):
+            # a row of padding alone attends all of it either way
+            leak = (mask == 0) & (mask.max(axis=-1, keepdim=True) > 0)
+            leak = leak.reshape(plain(mask, fill, dtype).shape)
+            return paddle.where(leak, paddle.full([], math.log(x), dtype), plain(mask, fill, dtype))
+
+        return leaking
+
+    wrap(patch, encoder, "additive_mask", change)
+
+
+@slip("loss off by the factor 1 + x", "loss", least=1e-5)
+def _(patch, x):
+    wrap(patch, train, "loss", lambda plain: lambda *a: plain(*a) * (1 + x))
+
+
+@slip("learning rate off by the factor 1 + x", "lr", least=1e-9)
+def _(patch, x):
+    wrap(patch, recipe, "rate", lambda plain: lambda *a: plain(*a) * (1 + x))
+
+
+@slip("beta2 of the optimizer too small by x", "optimizer", least=1e-6)
+def _(patch, x):
+    def change(plain):
+        return lambda self, named, r, decayed=(): plain(self, named, replace(r, beta2=r.beta2 - x), decayed)
+
+    wrap(patch, train_paddle.AdamW, "__init__", change)
+
+
+@slip("weight decay off by the factor 1 + x", "regularization", least=1e-6)
+def _(patch, x):
+    def change(plain):
+        def init(self, named, r, decayed=()):
+            plain(self, named, replace(r, weight_decay=r.weight_decay * (1 + x)), decayed)
+
+        return init
+
+    wrap(patch, train_paddle.AdamW, "__init__", change)
+
+
+@slip("dropout rate too large by x", "regularization", least=1e-2)
+def _(patch, x):
+    def change(plain):
+        return lambda self, config: plain(self, replace(config, hidden_dropout_prob=config.hidden_dropout_prob + x))
+
+    wrap(patch, encoder.BertLayer, "__init__", change)
+
+
+@slip("gradient that reaches the encoder off by the factor 1 + x", "backward", least=1e-3)
+def _(patch, x):
+    def change(plain):
+        def forward(self, states, positions):
+            return plain(self, states * (1 + x) - (states * x).detach(), positions)
+
+        return forward
+
+    wrap(patch, model.QuestionAwareSpanSelection, "forward", change)
+
+
+@slip("deviation of new weights off by the factor 1 + x", "init", least=0.1)
+def _(patch, x):
+    def change(plain):
+        return lambda inputs, outputs, std, *a, **more: plain(inputs, outputs, std * (1 + x), *a, **more)
+
+    wrap(patch, encoder, "linear", change)
+
+
+CASES = [(one, dtype) for one in SLIPS for dtype in (("float64", "float32") if one.step in ROUNDED else ("float64",))]
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize(("bug", "dtype"), CASES, ids=lambda one: getattr(one, "what", one))
+def test_small_errors_are_noticed(bug, dtype, port, floor):
+    """Halving the decades between an error and none finds the smallest that its step notices."""
+    remembered = remembering(port)
+
+    def red(x: float) -> bool:
+        with pytest.MonkeyPatch.context() as patch:
+            train.side.cache_clear()
+            bug.plant(patch, x)
+            pair = Pair(remembered, bug.mode, "tiny", port.checkpoints["tiny"](), dtype)
+            struck = strike(bug.step, pair, tolerance(port, bug.step, dtype))
+        assert not struck.crash, struck.crash
+        return struck.red
+
+    low, high = -20.0, math.log10(bug.most)
+    assert red(10**high)
+    assert not red(10**low)
+    while high - low > 0.1:
+        middle = (low + high) / 2
+        low, high = (low, middle) if red(10**middle) else (middle, high)
+    floor(what=bug.what, step=bug.step, system=bug.system, dtype=dtype, smallest=float(f"{10**high:.2g}"))
+    assert 10**high <= bug.least
