@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -72,30 +71,30 @@ def recurring(tokens: Sequence[int], pieces: Pieces, whole_words: bool = False) 
         whole_words: every occurrence must end where a word ends. The reference asks that of the first occurrence
             alone: a later one may be half a word, and a cluster whose first one is, is lost.
     """
-    found = _candidates(tokens, pieces, whole_words)
-    heapify(found)
+    by_length = _candidates(tokens, pieces, whole_words)
     taken, clusters = bytearray(len(tokens)), []
-    while found:
-        negative, _, _, starts, shorter = heappop(found)
-        length = -negative
-        free = [start for start in starts if taken.find(1, start, start + length) < 0]
-        if len(free) > 1:
-            clusters.append(Cluster(length, free))
-            for start in free:
-                taken[start : start + length] = b"\1" * length
-        if shorter is not None and len([start for start in shorter[3] if not taken[start]]) > 1:
-            heappush(found, shorter)
+    for length in range(MAX_SPAN, 0, -1):
+        mark = b"\1" * length
+        candidates = by_length[length]
+        candidates.sort()  # no two begin at the same place: what follows is never compared
+        for _, _, starts, shorter in candidates:
+            free = [start for start in starts if taken.find(1, start, start + length) < 0]
+            if len(free) > 1:
+                clusters.append(Cluster(length, free))
+                for start in free:
+                    taken[start : start + length] = mark
+            if shorter is not None and len([start for start in shorter[1][2] if not taken[start]]) > 1:
+                by_length[shorter[0]].append(shorter[1])
     return clusters
 
 
-Candidate = tuple[int, int, int, list[int], Any]
-"""-length, first place of the first piece, first occurrence, occurrences, and the next shorter candidate that they all
-begin with, or None. Sorts as the reference goes through them; no two have the same length and first occurrence, so the
-last two are never compared."""
+Candidate = tuple[int, int, list[int], Any]
+"""First place of the first piece, first occurrence, occurrences, and (length, candidate) of the next shorter one that
+they all begin with, or None. Candidates of one length sort as the reference goes through them."""
 
 
-def _candidates(tokens: Sequence[int], pieces: Pieces, whole_words: bool) -> list[Candidate]:
-    """The valid recurring n-grams; one that recurs only as the beginning of a longer one hangs on that."""
+def _candidates(tokens: Sequence[int], pieces: Pieces, whole_words: bool) -> list[list[Candidate]]:
+    """The valid recurring n-grams by length; one that recurs only as the beginning of a longer one hangs on that."""
     ids = np.asarray(tokens)
     inside = pieces.inside[ids]
     # -1 ends every span; one more so that the last piece has a successor
@@ -105,23 +104,23 @@ def _candidates(tokens: Sequence[int], pieces: Pieces, whole_words: bool) -> lis
     by_piece: dict[int, list[int]] = {}
     for place in np.flatnonzero(inside & ~pieces.continues[ids]).tolist():
         by_piece.setdefault(follows[place], []).append(place)
-    found: list[Candidate] = []
+    found: list[list[Candidate]] = [[] for _ in range(MAX_SPAN + 1)]
 
     # occurrences that have gone on alike so far; one that goes on alone recurs no more
     groups = [(starts[0], 1, starts) for starts in by_piece.values() if len(starts) > 1]
     while groups:
         place, length, starts = groups.pop()
         first, second, several = starts[0], starts[1], len(starts) > 2
-        longest: Candidate | None = None
+        longest: tuple[int, Candidate] | None = None
         while True:  # as long as they all go on alike
             end = first + length
             if content[end] > content[first]:
                 if whole_words:
                     ends = [start for start in starts if not word_goes_on[start + length]]
                     if len(ends) > 1:
-                        longest = (-length, place, ends[0], ends, longest)
+                        longest = length, (place, ends[0], ends, longest)
                 elif not word_goes_on[end]:
-                    longest = (-length, place, first, starts, longest)
+                    longest = length, (place, first, starts, longest)
             following = follows[end]
             if length == MAX_SPAN or following < 0 or follows[second + length] != following:
                 break
@@ -129,7 +128,7 @@ def _candidates(tokens: Sequence[int], pieces: Pieces, whole_words: bool) -> lis
                 break
             length += 1
         if longest is not None:
-            found.append(longest)
+            found[longest[0]].append(longest[1])
         if several and length < MAX_SPAN:
             by_next: dict[int, list[int]] = {}
             for start in starts:
