@@ -1,4 +1,4 @@
-"""The command line: convert, finetune, evaluate, predict, mine, pretrain, align.
+"""The command line: convert, finetune, evaluate, predict, mine, pretrain, align, explain.
 
 Thin on purpose: parse, call one function, print. Wrong input ends in one line on standard error and exit code 2.
 """
@@ -135,6 +135,17 @@ def parser(system: str = DEFAULT) -> argparse.ArgumentParser:
         "--badges", type=options.path, default=Path("badges"), metavar="FOLDER", help="folder to write (badges)"
     )
     align.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="further options go to pytest")
+
+    explain = _command(
+        commands,
+        "explain",
+        "Say why steps of a stored proof failed: which layer, which kind of fault, how the error grew.",
+        "Reads what `splinter align` or pytest --align-json wrote. Kinds: data, layout, reduced precision, rounding,\n"
+        "semantic. Each layer is judged as the model runs (propagated), and with all before it replaced by the\n"
+        "reference's (given: its input, alone: its output); errors are relative to the largest number.",
+        "splinter explain report/alignment.json",
+    )
+    explain.add_argument("file", type=options.path, metavar="FILE", help="alignment.json")
     return top
 
 
@@ -215,7 +226,19 @@ def run_align(chosen: argparse.Namespace) -> int:
     return code
 
 
+def run_explain(chosen: argparse.Namespace) -> None:
+    from splinter.align.explain import told
+    from splinter.align.report import ReportError, read
+    from splinter.ports.tasks import UsageError
+
+    try:
+        print(told(read(chosen.file)), end="")
+    except ReportError as error:
+        raise UsageError(str(error)) from None
+
+
 COMMANDS = {
+    "explain": run_explain,
     "convert": run_convert,
     "finetune": run_finetune,
     "evaluate": run_evaluate,

@@ -100,6 +100,51 @@ def trace(
     return seen, {name: to_numpy(tensor) for name, tensor in outputs.items()}
 
 
+def step_through(
+    model: paddle.nn.Layer,
+    forward: Callable,
+    batch: Mapping[str, np.ndarray],
+    dtype: str,
+    paths,
+    put: Mapping[str, np.ndarray] | None = None,
+) -> tuple[dict, dict, dict]:
+    """First inputs and outputs of the layers at `paths`, under the names of `trace`, then the outputs of `forward`.
+
+    Args:
+        put: what the layers hand on instead of their outputs, where it has their shape.
+    """
+    inputs: dict[str, np.ndarray] = {}
+    own: dict[str, np.ndarray] = {}
+    hooks = []
+    layers = dict(model.named_sublayers())
+
+    def keep(path):
+        def hook(layer, given, output):
+            if not isinstance(output, paddle.Tensor):
+                return None
+            again = sum(name == path or name.startswith(f"{path}#") for name in own)
+            key = f"{path}#{again}" if again else path
+            own[key] = to_numpy(output)
+            if given and isinstance(given[0], paddle.Tensor):
+                inputs[key] = to_numpy(given[0])
+            if put is None or key not in put or put[key].shape != tuple(output.shape):
+                return None
+            return paddle.to_tensor(put[key], dtype=output.dtype)
+
+        return hook
+
+    for path in paths:
+        hooks.append(layers[path].register_forward_post_hook(keep(path)))
+    try:
+        model.eval()
+        with paddle.no_grad():
+            outputs = forward(model, from_numpy(batch, dtype))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return inputs, own, {name: to_numpy(tensor) for name, tensor in outputs.items()}
+
+
 def gradients(model, forward: Callable, loss: Callable, batch: Mapping[str, np.ndarray], dtype: str):
     """Loss and the gradient of every parameter that got one, dropout off."""
     model.eval()

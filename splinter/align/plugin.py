@@ -23,6 +23,7 @@ from splinter import runtime
 
 from . import steps
 from .compare import EXACT, Alignment, Tolerance
+from .explain import Explanation, explain
 from .kill import Kill
 from .port import PRECISIONS, Pair, Port
 from .steps import ROUNDED, STEPS
@@ -183,12 +184,25 @@ def align(request: pytest.FixtureRequest) -> Callable[[Alignment, Tolerance], No
     def judge(alignment: Alignment, tolerance: Tolerance) -> None:
         alignment.judge(tolerance)
         verdict = "passed" if alignment.passed else "failed"
-        reason = "" if alignment.passed else alignment.message()
-        request.node.stash[_RECORD] = alignment.record(tolerance, verdict, reason)
+        message = "" if alignment.passed else alignment.message()
+        record = alignment.record(tolerance, verdict, message)
+        if alignment.first_divergence and alignment.step == "forward" and "pair" in request.fixturenames:
+            found = _explained(request.getfixturevalue("pair"), tolerance, alignment.first_divergence.name)
+            message += f"\n  {found.sentence}"
+            record |= {"reason": message, "explanation": found.record()}
+        request.node.stash[_RECORD] = record
         if not alignment.passed:
-            pytest.fail(alignment.message(), pytrace=False)
+            pytest.fail(message, pytrace=False)
 
     return judge
+
+
+def _explained(pair: Pair, tolerance: Tolerance, tensor: str) -> Explanation:
+    """The explanation of a failed forward pass; whatever goes wrong in it, the failure itself is told."""
+    try:
+        return explain(pair, tolerance, tensor.partition("/")[0])
+    except Exception as error:
+        return Explanation("unknown", "", f"unknown: looking for the cause ended in {type(error).__name__}: {error}")
 
 
 @pytest.fixture

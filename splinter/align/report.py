@@ -469,6 +469,9 @@ def check(alignment):
         for name, pair in (result.get("curves") or {}).items():
             wrong = f"results[{place}].curves.{name} must hold lists"
             expect(all(isinstance(values, list) for values in pair.values()), wrong, (*where, "curves", name))
+        told = result.get("explanation")
+        plain = told is None or (isinstance(told, dict) and isinstance(told.get("sentence"), str))
+        expect(plain, f"results[{place}].explanation must be an object with a sentence", (*where, "explanation"))
         for name, choices in (("step", STEPS), ("verdict", CELLS)):
             wrong = f"results[{place}].{name} is {result[name]!r}, not one of {', '.join(choices)}"
             expect(result[name] in choices, wrong, (*where, name))

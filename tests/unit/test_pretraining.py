@@ -138,6 +138,20 @@ def test_span_accuracy_counts_questions(corpus, moved, expected):
     assert side.asked == limit
 
 
+@pytest.mark.parametrize(("tokens", "longest"), [(12, 3), (5, 10), (1, 10)])
+def test_the_best_span_is_the_best_of_all(tokens, longest):
+    """
+    As looking at every pair of places finds it: the end not before the start, not too far behind it; ties to the first
+    start, then the shortest.
+    """
+    rng = np.random.default_rng(0)
+    start, end = rng.integers(0, 4, size=(2, 3, 7, tokens)).astype("float32")
+    first, last = pretraining.best_spans(start, end, longest)
+    for b, q in np.ndindex(first.shape):
+        pairs = [(a, z) for a in range(tokens) for z in range(a, min(tokens, a + longest))]
+        assert (first[b, q], last[b, q]) == max(pairs, key=lambda p: start[b, q, p[0]] + end[b, q, p[1]])
+
+
 # Runs
 
 

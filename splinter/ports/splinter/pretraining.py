@@ -24,6 +24,7 @@ from splinter.ports.tasks import Settings, UsageError
 
 from .config import SplinterConfig, read_checkpoint
 from .corpus import Corpus, CorpusError, records
+from .spans import MAX_SPAN
 from .tasks import open_tokenizer
 
 RECIPE = Recipe(
@@ -89,21 +90,38 @@ def span_accuracy(
         limit: passages to look at, spread evenly over the corpus; None: all.
 
     Returns:
-        start, end, both: shares from 0 to 1 of the questions whose highest logit is right; questions: how many.
+        start, end, both: shares from 0 to 1 of the questions whose highest logit is right; span: of those whose best
+        span of 1 to 10 pieces is, as an answer is chosen; questions: how many.
     """
     number = min(limit or len(corpus), len(corpus))
     rows = np.linspace(0, len(corpus) - 1, number).round().astype(int)
-    right, asked = np.zeros(3), 0
+    right, asked = np.zeros(4), 0
     for begin in range(0, number, batch_size):
         batch = model_inputs(corpus, rows[begin : begin + batch_size], 0, question)
         used = batch.pop("weights") > 0
         labels = [batch.pop(f"{part}_positions") for part in ("start", "end")]
-        found = [logits.argmax(-1) == label for logits, label in zip(side.logits(model, batch), labels, strict=True)]
-        hits = (*found, found[0] & found[1])
+        logits = side.logits(model, batch)
+        found = [one.argmax(-1) == label for one, label in zip(logits, labels, strict=True)]
+        spans = [chosen == label for chosen, label in zip(best_spans(*logits), labels, strict=True)]
+        hits = (*found, found[0] & found[1], spans[0] & spans[1])
         right += [int((hit & used).sum()) for hit in hits]
         asked += int(used.sum())
     shares = (right / max(1, asked)).tolist()
-    return {**dict(zip(("start", "end", "both"), shares, strict=True)), "questions": asked}
+    return {**dict(zip(("start", "end", "both", "span"), shares, strict=True)), "questions": asked}
+
+
+def best_spans(start: np.ndarray, end: np.ndarray, longest: int = MAX_SPAN) -> tuple[np.ndarray, np.ndarray]:
+    """First and last piece (B, Q) of the span with the highest sum of logits (B, Q, T); of equal ones the shortest."""
+    tokens = start.shape[-1]
+    best = np.full(start.shape, -np.inf)
+    lengths = np.zeros(start.shape, np.int64)
+    for more in range(min(longest, tokens)):
+        sums = start[..., : tokens - more] + end[..., more:]
+        better = sums > best[..., : tokens - more]
+        best[..., : tokens - more][better] = sums[better]
+        lengths[..., : tokens - more][better] = more
+    first = best.argmax(-1)
+    return first, first + np.take_along_axis(lengths, first[..., None], axis=-1)[..., 0]
 
 
 def pretrain(

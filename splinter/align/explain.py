@@ -1,0 +1,267 @@
+"""Why a forward pass diverges: where the fault lies, and of which kind it is.
+
+Layers are judged twice. *Propagated*: as the model runs, so that an early fault shows in all that follows. *Alone*:
+our model runs with the output of every layer replaced by the reference's, so that what a layer is given, and what it
+makes of it, can differ only by a fault right there.
+
+Kinds, each measured:
+  data               integers or strings differ: nothing was rounded
+  layout             the same numbers in another order, or a weight that lies transposed
+  reduced precision  products of factors rounded to TF32, bfloat16 or float16 give our numbers
+  rounding           an error that the order of additions explains: e <= 16 eps |A||B| for a product (the limit of the
+                     BLAS tests, SMMCH in Reference-LAPACK), or of the reference's own size
+  semantic           stays in float64: another formula, constant, mask or weight
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .compare import Tolerance
+from .port import Pair, Side
+
+GAUGE = 16.0
+"""Limit of e / (eps |A||B|): what the BLAS tests allow a product."""
+MANTISSAS = {"TF32": 10, "bfloat16": 7, "float16": 10}
+"""Bits of the fraction; TF32 and float16 share theirs, and differ in range."""
+REDUCED = 2**8
+"""From so many eps of the largest number on, an error that is gone in float64 is not that of float32 additions."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Errors of one layer in one batch, relative to the largest number of the reference.
+
+    Args:
+        propagated: of its output as the model runs.
+        given: of its input, when all layers before it gave the reference's output; None where it cannot be compared.
+        alone: of its output then.
+    """
+
+    name: str
+    propagated: float
+    given: float | None
+    alone: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of a divergence; `sentence` says it in one line."""
+
+    kind: str
+    place: str
+    sentence: str
+    layers: tuple[Layer, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+def relative(theirs: np.ndarray, ours: np.ndarray) -> float:
+    """Largest difference over the largest number of the reference; infinite where they cannot be compared."""
+    if theirs.shape != ours.shape or theirs.dtype.kind not in "fiub":
+        return float("inf")
+    if not theirs.size:
+        return 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(theirs.astype(np.float64) - ours.astype(np.float64)).max()
+    size = np.abs(theirs.astype(np.float64)).max()
+    return float(difference / size if size else difference) if np.isfinite(difference) else float("inf")
+
+
+def rounded(array: np.ndarray, bits: int) -> np.ndarray:
+    """The nearest numbers with so many bits of fraction, as float64."""
+    fraction, exponent = np.frexp(array.astype(np.float64))
+    return np.ldexp(np.round(fraction * 2.0 ** (bits + 1)) / 2.0 ** (bits + 1), exponent)
+
+
+def gauge(a: np.ndarray, b: np.ndarray, ours: np.ndarray) -> float:
+    """Largest error of a product in units of eps |a||b|, element by element.
+
+    Args:
+        a: (..., N, K) and b: (K, M), the factors as they were; ours: (..., N, M), of the precision that is judged.
+    """
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    limit = np.finfo(ours.dtype).eps * (np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64))
+    return float((np.abs(exact - ours) / np.maximum(limit, np.finfo(np.float64).tiny)).max())
+
+
+def judge_product(a: np.ndarray, b: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> tuple[str, str]:
+    """Which kind of difference two results of one product have.
+
+    Args:
+        a: (..., N, K) and b: (K, M); theirs, ours: (..., N, M), without bias.
+
+    Returns:
+        Kind, and the measurement that decided.
+    """
+    if np.array_equal(theirs, ours):
+        return "equal", "bit-equal"
+    found = gauge(a, b, ours)
+    if found <= GAUGE:
+        return "rounding", f"e/(eps |A||B|) = {found:.2g}, at most {GAUGE:.0f}"
+    if b.shape[0] == b.shape[1] and gauge(a, b.T, ours) <= GAUGE:
+        return "layout", "the product with the second factor transposed"
+    if ours.dtype == np.float32:
+        apart = np.abs(theirs.astype(np.float64) - ours).max()
+        for name, bits in MANTISSAS.items():
+            emulated = rounded(a, bits) @ rounded(b, bits)
+            if np.abs(emulated - ours).max() < apart / 16:
+                return "reduced precision", f"e/(eps |A||B|) = {found:.3g}; factors rounded to {name} give our numbers"
+    return "semantic", f"e/(eps |A||B|) = {found:.3g}, more than {GAUGE:.0f}"
+
+
+def explain(pair: Pair, tolerance: Tolerance, batch: str = "") -> Explanation:
+    """Find the first fault of a forward pass.
+
+    Args:
+        tolerance: of the forward step; what is beyond it is a fault.
+        batch: name of the batch to look at; "" = the first one.
+
+    Raises:
+        AttributeError: a driver of its own without `step_through`.
+    """
+    batches = pair.port.batches(pair.folder, pair.mode)
+    chosen = batches.get(batch, next(iter(batches.values())))
+    modules = pair.port.weights(pair.mode).modules(pair.our_names)  # our path -> their path
+    renamed = {their: our for our, their in modules.items()}
+    theirs, ours = pair.model(pair.theirs), pair.model(pair.ours)
+
+    def run(side: Side, model, paths, put=None):
+        return side.driver.step_through(model, side.forward, chosen, pair.dtype, paths, put)
+
+    their_inputs, their_outputs, their_end = run(pair.theirs, theirs, list(modules.values()))
+    their_inputs, their_outputs = (_renamed(arrays, renamed) for arrays in (their_inputs, their_outputs))
+    _, propagated, end = run(pair.ours, ours, list(modules))
+    inputs, alone, forced_end = run(pair.ours, ours, list(modules), their_outputs)
+    their_end, end, forced_end = (pair.port.readout(outputs, chosen) for outputs in (their_end, end, forced_end))
+
+    def beyond(reference: np.ndarray, error: float) -> bool:
+        size = float(np.abs(reference.astype(np.float64)).max(initial=0))
+        return error * (size or 1.0) > tolerance.atol + tolerance.rtol * size
+
+    layers, fault = [], None
+    for name, output in alone.items():
+        if name not in their_outputs:
+            fault = fault or ("semantic", name, f"{name} runs, and nothing of the reference's runs there")
+            continue
+        given = relative(their_inputs[name], inputs[name]) if name in inputs and name in their_inputs else None
+        found = Layer(
+            name, relative(their_outputs[name], propagated[name]), given, relative(their_outputs[name], output)
+        )
+        layers.append(found)
+        if fault is None and given is not None and beyond(their_inputs[name], given):
+            kind, why = _kind(pair, their_inputs[name], inputs[name])
+            fault = kind, name, f"what {name} is given differs by {given:.1e}, though all layers before it agree; {why}"
+        elif fault is None and beyond(their_outputs[name], found.alone):
+            kind, why = _layer_kind(pair, theirs, ours, name, inputs, their_outputs, alone)
+            fault = kind, name, f"{name} itself differs by {found.alone:.1e}, given the reference's input; {why}"
+    if fault is None:
+        for name, output in their_end.items():
+            if beyond(output, relative(output, forced_end[name])):
+                kind, why = _kind(pair, output, forced_end[name])
+                fault = kind, name, f"{name} differs, though the outputs of all layers agree; {why}"
+                break
+    if fault is None:
+        fault = "rounding", "", "no layer is beyond its tolerance alone; what each adds has grown on the way"
+    kind, place, what = fault
+    if kind == "semantic" and pair.dtype == "float32" and "not the reference's" not in what:
+        double = explain(replace(pair, dtype="float64"), replace(tolerance, rtol=1e-3 * tolerance.rtol), batch)
+        if double.kind == "rounding":
+            kind, what = "reduced precision", f"{what}, none of which is left in float64"
+    grown = max((relative(output, end[name]) for name, output in their_end.items()), default=0.0)
+    return Explanation(kind, place, f"{kind}: {what}; {grown:.1e} in the end", tuple(layers))
+
+
+def _renamed(arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, np.ndarray]:
+    found = {}
+    for path, array in arrays.items():
+        base, _, again = path.partition("#")
+        found[names[base] + (f"#{again}" if again else "")] = array
+    return found
+
+
+def _kind(pair: Pair, theirs: np.ndarray, ours: np.ndarray) -> tuple[str, str]:
+    """The kind of a difference about which nothing is known but the numbers."""
+    if theirs.dtype.kind not in "f":
+        return "data", "integers, of which none is rounded"
+    if theirs.shape == ours.shape and np.array_equal(np.sort(theirs, axis=None), np.sort(ours, axis=None)):
+        return "layout", "the same numbers in another order"
+    if pair.dtype == "float64":
+        return "semantic", "in float64"
+    units = relative(theirs, ours) / float(np.finfo(theirs.dtype).eps)
+    if units < REDUCED:
+        return "rounding", f"{units:.0f} eps of the largest number"
+    return "semantic", f"{units:.0f} eps of the largest number"
+
+
+def _layer_kind(pair: Pair, theirs, ours, name: str, inputs, their_outputs, alone) -> tuple[str, str]:
+    """The kind of a difference that a layer makes of equal input: its weights, its precision or its formula."""
+    path = name.partition("#")[0]
+    reference = pair.translate(pair.theirs.driver.state(theirs))
+    mine = pair.ours.driver.state(ours)
+    for leaf, array in mine.items():
+        if leaf.rpartition(".")[0] != path or leaf not in reference or np.array_equal(array, reference[leaf]):
+            continue
+        if array.ndim == 2 and array.shape[0] == array.shape[1] and np.array_equal(array, reference[leaf].T):
+            return "layout", f"{leaf} lies transposed"
+        return "semantic", f"{leaf} is not the reference's, by {relative(reference[leaf], array):.1e}"
+    weight, bias = mine.get(f"{path}.weight"), mine.get(f"{path}.bias")
+    given = inputs.get(name)
+    if weight is not None and weight.ndim == 2 and given is not None and given.dtype.kind == "f":
+        if given.shape[-1] != weight.shape[0]:
+            weight = weight.T
+        if given.shape[-1] == weight.shape[0]:
+            shift = 0 if bias is None else bias
+            return judge_product(given, weight, their_outputs[name] - shift, alone[name] - shift)
+    kind, why = _kind(pair, their_outputs[name], alone[name])
+    return kind, f"its weights are the reference's: another constant or formula; {why}"
+
+
+def stored(record: Mapping[str, Any], others: list[Mapping[str, Any]]) -> str:
+    """One line on a failed record of alignment.json: what was found at the time, else what the figures tell.
+
+    Args:
+        others: all records of the file; the same case in float64 tells meaning from rounding.
+    """
+    if found := record.get("explanation"):
+        return str(found["sentence"])
+    bad = next((tensor for tensor in record.get("tensors") or [] if tensor.get("passed") is False), None)
+    where = f"{bad['name']}, " if bad else ""
+    if record["dtype"] == "exact" or (bad and not bad.get("allowed")):
+        return f"data: {where}where both must be equal"
+    if record["dtype"] == "statistics":
+        return f"semantic: {where}another law"
+    if record["dtype"] == "float64":
+        return f"semantic: {where}in float64, where rounding is 1e-16"
+    case = ("system", "mode", "step", "checkpoint")
+    double = [r for r in others if r["dtype"] == "float64" and all(r[key] == record[key] for key in case)]
+    if any(r["verdict"] == "failed" for r in double):
+        return f"semantic: {where}it fails in float64 as well"
+    size = bad.get("max_rel") if bad else None
+    if not double or size is None:
+        return f"unknown: {where}and no run in float64 to tell rounding from meaning"
+    kind = "rounding" if size < 2**8 * np.finfo(np.float32).eps else "reduced precision"
+    return f"{kind}: {where}{size:.1e} relative, and it passes in float64"
+
+
+def told(document: Mapping[str, Any]) -> str:
+    """Every failure and known gap of an alignment.json: where, which kind, and how the error grew."""
+    lines = []
+    for record in document["results"]:
+        if record["verdict"] not in ("failed", "xfailed"):
+            continue
+        case = f"{record['step']}/{record['system']} ({record['mode']}, {record['checkpoint']}, {record['dtype']})"
+        lines += [f"{case}: {record['verdict']}", f"  {stored(record, document['results'])}"]
+        layers = (record.get("explanation") or {}).get("layers") or []
+        if layers:
+            lines.append(f"  {'layer':<48} {'propagated':>10} {'given':>10} {'alone':>10}")
+        for layer in layers:
+            given = "-" if layer["given"] is None else f"{layer['given']:.1e}"
+            lines.append(f"  {layer['name']:<48} {layer['propagated']:>10.1e} {given:>10} {layer['alone']:>10.1e}")
+    return "\n".join(lines or ["nothing failed"]) + "\n"

@@ -1,0 +1,40 @@
+"""A failed forward pass is explained: where the fault lies and of which kind it is, for bugs of every kind."""
+
+import planted
+import pytest
+from test_kill_matrix import tolerance
+
+from splinter.align import Pair, steps
+from splinter.align.explain import explain
+
+BUGS = {(bug.system, bug.name): bug for bug in planted.every()}
+EXPECTED = [
+    ("splinter", "square Linear copied without transpose", "layout", "bert.encoder.0.attention.query"),
+    ("splinter", "query and key swapped in the name map", "semantic", "bert.encoder.0.attention.query"),
+    ("splinter", "encoder LayerNorm epsilon 1e-5 for 1e-12", "semantic", "bert.encoder.0.attention.norm"),
+    ("splinter", "tanh gelu for erf", "semantic", "bert.encoder.0.outer"),
+    ("splinter", "attention mask forgotten", "semantic", "bert.encoder.0.attention.output"),
+    ("splinter", "scores not scaled by the head width", "semantic", "bert.encoder.0.attention.output"),
+    ("splinter", "segment ids dropped", "data", "bert.embeddings.segment"),
+    ("splinter", "TF32 products", "reduced precision", "bert.encoder.0.attention.output"),
+    ("jointbert", "pooled without tanh", "semantic", "intent"),
+    ("funnel", "padding left out of the mean", "semantic", "blocks.1.0.attention"),
+]
+
+
+@pytest.mark.parametrize(
+    ("bug", "kind", "place"),
+    [(BUGS[system, name], kind, place) for system, name, kind, place in EXPECTED],
+    ids=lambda one: getattr(one, "name", None),
+)
+def test_forward_faults_are_named(bug, kind, place, port, monkeypatch, capsys):
+    """The kind, the layer, and one line that says both."""
+    bug.plant(monkeypatch)
+    pair = Pair(port, bug.mode, "tiny", port.checkpoints["tiny"](), bug.dtype)
+    row = tolerance(port, "forward", bug.dtype)
+    failed = steps.forward(pair).judge(row)
+    found = explain(pair, row, failed.first_divergence.name.partition("/")[0])
+    print(found.sentence)
+    assert found.kind == kind, found.sentence
+    assert place in found.place, found.sentence
+    assert "\n" not in found.sentence and found.sentence.startswith(kind)

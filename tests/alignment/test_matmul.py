@@ -1,0 +1,77 @@
+"""The verdict of 2021, "paddle.matmul loses precision", taken apart: layout, rounding, TF32, a transposed weight.
+
+A port of Splinter blamed `paddle.matmul` for logits that were 1e-3 off. Its head transposes the token states:
+`paddle.transpose` copies, `torch.permute` makes a view, and a matrix product adds up in another order for either. See
+docs/matmul.md.
+"""
+
+import numpy as np
+import paddle
+import pytest
+import torch
+
+from splinter.align.explain import GAUGE, gauge, judge_product, rounded
+
+SHAPES = [(1, 384, 768), (3, 128, 768), (2, 50, 256), (4, 17, 96)]
+"""(B, T, D) of token states; logits are (B, Q, T)."""
+QUESTIONS = 5
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def factors(request):
+    """Questions times the bilinear matrix (B, Q, D), and token states (B, T, D), in float32."""
+    b, t, d = request.param
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(b, QUESTIONS, d)).astype("float32"), rng.normal(size=(b, t, d)).astype("float32")
+
+
+def products(questions, tokens):
+    """The logits by way of a view and by way of a copy, in either framework."""
+    q, x = torch.from_numpy(questions), torch.from_numpy(tokens)
+    pq, px = paddle.to_tensor(questions), paddle.to_tensor(tokens)
+    return {
+        ("torch", "view"): torch.matmul(q, x.permute(0, 2, 1)).numpy(),
+        ("torch", "copy"): torch.matmul(q, x.permute(0, 2, 1).contiguous()).numpy(),
+        ("paddle", "view"): paddle.matmul(pq, px, transpose_y=True).numpy(),
+        ("paddle", "copy"): paddle.matmul(pq, paddle.transpose(px, [0, 2, 1])).numpy(),
+    }
+
+
+def test_each_product_is_within_the_bound_of_its_terms(factors):
+    """Whatever the framework and the layout, the error is below 16 eps |A||B| at every element: nothing is lost."""
+    questions, tokens = factors
+    for (framework, layout), logits in products(questions, tokens).items():
+        for row in range(len(tokens)):
+            found = gauge(questions[row], tokens[row].T, logits[row])
+            assert found <= GAUGE, f"{framework}, {layout}: {found:.1f}"
+
+
+def test_layouts_differ_as_much_inside_one_framework(factors):
+    """Between torch's two layouts lies a difference of the size that is found between the frameworks."""
+    made = products(*factors)
+    inside = np.abs(made["torch", "view"] - made["torch", "copy"]).max()
+    across = np.abs(made["torch", "view"] - made["paddle", "copy"]).max()
+    scale = np.abs(made["torch", "view"]).max() * float(np.finfo("float32").eps)
+    assert max(inside, across) <= 64 * scale  # seen 17: a few units of the last place of the largest logit
+
+
+def test_tf32_is_told_from_rounding(factors):
+    """Factors of ten bits of fraction exceed the bound by far, and are recognised for what they are."""
+    questions, tokens = factors
+    full = products(questions, tokens)["torch", "view"][0]
+    reduced = (rounded(questions[0], 10) @ rounded(tokens[0].T, 10)).astype("float32")
+    kind, why = judge_product(questions[0], tokens[0].T, full, reduced)
+    assert (kind, "TF32" in why) == ("reduced precision", True)
+    assert gauge(questions[0], tokens[0].T, reduced) > 4 * GAUGE
+
+
+def test_a_transposed_weight_is_told_from_rounding():
+    """The square bilinear matrix the wrong way round: no shape tells, the size of the error does."""
+    rng = np.random.default_rng(2)
+    questions, matrix = (
+        rng.normal(size=(QUESTIONS, 256)).astype("float32"),
+        rng.normal(size=(256, 256)).astype("float32"),
+    )
+    right, wrong = (torch.from_numpy(questions) @ torch.from_numpy(m) for m in (matrix, matrix.T.copy()))
+    kind, why = judge_product(questions, matrix, right.numpy(), wrong.numpy())
+    assert (kind, why) == ("layout", "the product with the second factor transposed")

@@ -1,0 +1,90 @@
+"""explain.py: kinds of differences on invented arrays, and what is told of a stored run."""
+
+import numpy as np
+import pytest
+
+from splinter.align import explain
+from splinter.align.explain import judge_product, rounded
+
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(2, 5, 64)).astype("float32"), RNG.normal(size=(64, 64)).astype("float32")
+EXACT = (A.astype("float64") @ B.astype("float64")).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("ours", "kind", "why"),
+    [
+        (EXACT, "equal", "bit-equal"),
+        (np.nextafter(EXACT, np.float32(np.inf)), "rounding", "at most 16"),
+        (A @ B.T, "layout", "transposed"),
+        ((rounded(A, 10) @ rounded(B, 10)).astype("float32"), "reduced precision", "TF32"),
+        ((rounded(A, 7) @ rounded(B, 7)).astype("float32"), "reduced precision", "bfloat16"),
+        (EXACT + np.float32(1), "semantic", "more than 16"),
+    ],
+    ids=["equal", "one ULP", "transposed", "TF32", "bfloat16", "a bias"],
+)
+def test_products(ours, kind, why):
+    """
+    Equal, an ULP off, transposed, of truncated factors, or something else.
+    """
+    found = judge_product(A, B, EXACT, ours)
+    assert found[0] == kind
+    assert why in found[1]
+
+
+def test_rounding_to_a_fraction_by_hand():
+    """
+    1 + 2^-10 has ten bits of fraction, 1 + 2^-11 lies between two such numbers; signs, zero and size do not matter.
+    """
+    numbers = np.array([1 + 2**-10, 1 + 2**-11 + 2**-12, -3.0, 0.0, 1e-30])
+    assert rounded(numbers, 10)[:4].tolist() == [1 + 2**-10, 1 + 2**-10, -3.0, 0.0]
+    assert abs(rounded(numbers, 10)[4] / 1e-30 - 1) <= 2**-11
+
+
+def test_the_gauge_by_hand():
+    """
+    An error of 6 eps on a product whose terms add up to 3 in absolute value is 2 eps |A||B|, whatever cancels.
+    """
+    a, b = np.array([[1.0, 2.0]], "float32"), np.array([[1.0], [-1.0]], "float32")
+    eps = float(np.finfo("float32").eps)
+    assert explain.gauge(a, b, np.array([[-1.0 + 6 * eps]], "float32")) == pytest.approx(2)
+
+
+def record(step="forward", dtype="float32", verdict="failed", rel=1e-4, **more):
+    """One entry of alignment.json, as far as `stored` reads it."""
+    tensor = {"name": "layer", "passed": False, "allowed": 1e-6, "max_rel": rel}
+    case = {"system": "toy", "mode": "hf", "checkpoint": "tiny", "step": step, "dtype": dtype, "verdict": verdict}
+    return {**case, "tensors": [tensor], **more}
+
+
+def test_a_stored_record_is_explained_by_its_figures():
+    """
+    What was found at the time comes first; else the precision and the size of the error tell the kind.
+    """
+    passed = record(dtype="float64", verdict="passed")
+    failed = record(dtype="float64")
+    cases = [
+        (record(explanation={"sentence": "layout: x"}), [], "layout: x"),
+        (record(dtype="exact"), [], "data: layer, where both must be equal"),
+        (record(dtype="statistics"), [], "semantic: layer, another law"),
+        (failed, [], "semantic: layer, in float64"),
+        (record(), [failed], "semantic: layer, it fails in float64 as well"),
+        (record(), [passed], "reduced precision: layer, 1.0e-04 relative"),
+        (record(rel=1e-6), [passed], "rounding: layer, 1.0e-06 relative"),
+        (record(), [], "unknown: layer, and no run in float64"),
+    ]
+    for one, others, sentence in cases:
+        assert explain.stored(one, [one, *others]).startswith(sentence)
+
+
+def test_what_is_told_of_a_file():
+    """
+    Failures and known gaps, each with its layers; a file without any says so.
+    """
+    layers = [{"name": "a", "propagated": 1e-3, "given": None, "alone": 2e-3}]
+    bad = record(explanation={"sentence": "semantic: x", "layers": layers})
+    text = explain.told({"results": [bad, record(verdict="passed"), record(verdict="xfailed")]})
+    assert text.count("forward/toy (hf, tiny, float32)") == 2
+    assert "semantic: x" in text
+    assert "1.0e-03          -    2.0e-03" in text
+    assert explain.told({"results": []}) == "nothing failed\n"
