@@ -1,4 +1,5 @@
-"""The command line: convert, finetune, evaluate, predict, mine, pretrain, align, explain.
+"""The command line: convert, finetune, evaluate, predict, mine, pretrain, align, explain,
+judge.
 
 Thin on purpose: parse, call one function, print. Wrong input ends in one line on standard error and exit code 2.
 """
@@ -146,6 +147,26 @@ def parser(system: str = DEFAULT) -> argparse.ArgumentParser:
         "splinter explain report/alignment.json",
     )
     explain.add_argument("file", type=options.path, metavar="FILE", help="alignment.json")
+
+    judge = _command(
+        commands,
+        "judge",
+        "Judge arrays that two runs have saved: what a log of mean differences does and does not prove.",
+        "Reads .npy as reprod_log saves it (a dict of arrays; code in it is refused), .npz and .safetensors, two\n"
+        "files or two folders. Ends with exit code 1 where anything differs or the files cannot prove anything.",
+        "splinter judge forward_torch.npy forward_paddle.npy",
+    )
+    judge.add_argument("theirs", type=options.path, metavar="THEIRS", help="file or folder of the reference")
+    judge.add_argument("ours", type=options.path, metavar="OURS", help="file or folder of the port")
+    judge.add_argument("--step", default="", metavar="STEP", help="of the eleven (told by the file's name)")
+    judge.add_argument(
+        "--rtol",
+        type=options.not_negative,
+        default=1e-5,
+        metavar="X",
+        help="allowed, relative to the largest number of an array (1e-5)",
+    )
+    judge.add_argument("--align-json", type=options.path, metavar="FILE", help="write a record for the report")
     return top
 
 
@@ -237,7 +258,29 @@ def run_explain(chosen: argparse.Namespace) -> None:
         raise UsageError(str(error)) from None
 
 
+def run_judge(chosen: argparse.Namespace) -> int:
+    from splinter.align import stored
+    from splinter.align.compare import Tolerance
+    from splinter.align.weights import write_whole
+    from splinter.ports.tasks import UsageError
+
+    tolerance = Tolerance(0.0, chosen.rtol, why="asked for")
+    try:
+        found = [stored.judge(*pair, tolerance, chosen.step) for pair in stored.pairs(chosen.theirs, chosen.ours)]
+    except stored.StoredError as error:
+        raise UsageError(str(error)) from None
+    for alignment in found:
+        print(stored.verdict(alignment))
+    if chosen.align_json is not None:
+        words = {True: "passed", False: "failed"}
+        results = [one.record(tolerance, words[one.passed], "; ".join(one.problems)) for one in found]
+        document = {"schema": 1, "environment": {}, "results": results}
+        write_whole(chosen.align_json, lambda file: json.dump(document, file, indent=1), "w")
+    return 0 if all(one.passed for one in found) else 1
+
+
 COMMANDS = {
+    "judge": run_judge,
     "explain": run_explain,
     "convert": run_convert,
     "finetune": run_finetune,
