@@ -62,7 +62,7 @@ def test_tf32_is_told_from_rounding(factors):
     reduced = (rounded(questions[0], 10) @ rounded(tokens[0].T, 10)).astype("float32")
     kind, why = judge_product(questions[0], tokens[0].T, full, reduced)
     assert (kind, "TF32" in why) == ("reduced precision", True)
-    assert gauge(questions[0], tokens[0].T, reduced) > 4 * GAUGE
+    assert gauge(questions[0], tokens[0].T, reduced) > 16 * GAUGE  # seen 443 to 864
 
 
 def test_a_transposed_weight_is_told_from_rounding():

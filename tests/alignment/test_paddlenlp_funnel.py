@@ -20,6 +20,8 @@ from splinter.ports import recipe as recipes
 from splinter.ports.funnel import cases, config, metric, port, train
 from splinter.ports.funnel.reference_metric import evaluate
 
+pytestmark = pytest.mark.audit
+
 
 @pytest.fixture(scope="module")
 def nlp():

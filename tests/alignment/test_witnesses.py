@@ -12,6 +12,8 @@ from splinter.ports import recipe
 from splinter.ports.splinter import cases, data, metric
 from splinter.sample import PATH as SAMPLE
 
+pytestmark = pytest.mark.audit
+
 
 @pytest.fixture(scope="module")
 def nlp():
@@ -21,10 +23,7 @@ def nlp():
 
 @pytest.fixture(scope="module")
 def tokenizer(nlp, tmp_path_factory):
-    """paddlenlp's BertTokenizer over the shipped vocabulary.
-
-    From a folder: built from a bare vocabulary file, paddlenlp 2.8.1 cuts [MASK] into five pieces.
-    """
+    """paddlenlp's BertTokenizer over the shipped vocabulary."""
     folder = tmp_path_factory.mktemp("bert")
     (folder / "vocab.txt").write_bytes((SAMPLE / "vocab.txt").read_bytes())
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))

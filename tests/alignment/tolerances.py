@@ -164,6 +164,12 @@ PEER_ADAMW = {
 }
 """Weight decay -> how far paddle.optimizer.AdamW may be from torch.optim.AdamW."""
 
+PEER_BERT = {
+    "float64": Tolerance(atol=0.0, rtol=1e-13, why="two layers: seen 1.7e-15"),
+    "float32": Tolerance(atol=0.0, rtol=1e-5, ratio=10, why="as our own encoder in float32: seen 4.7e-7, ratio 1.5"),
+}
+"""Precision -> how far paddlenlp's BERT may be from transformers'."""
+
 PEER_FUNNEL = {
     "forward": Tolerance(atol=0.0, rtol=1e-5, ratio=10, why="as our own port in float32: seen 1.1e-6, ratio 4.8"),
     "backward": Tolerance(atol=0.0, rtol=1e-4, ratio=20, why="as our own port in float32: seen 1.4e-5, ratio 4.3"),
