@@ -1,4 +1,4 @@
-"""docs/add-a-system.md, really done: a fifth system as an outsider adds it, in a folder beside no package."""
+"""docs/your-own-port.md, really done: a fifth system as an outsider adds it, in a folder beside no package."""
 
 import json
 import os
@@ -63,11 +63,80 @@ def test_the_engine_catches_the_outsiders_mistake(toy, file, right, wrong, step)
     assert {r["verdict"] for r in record["results"]} == {"failed"}, output
 
 
+def edit(path, *changes):
+    """Replace texts that stand in a file once."""
+    text = path.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    path.write_text(text, encoding="utf-8")
+
+
+def reverse(toy):
+    """Paddle is the reference, torch the port."""
+    edit(
+        toy / "port.py",
+        ("    import theirs\n\n    return theirs.SIDE", "    import ours as theirs\n\n    return theirs.SIDE"),
+        ("def ours(mode):\n    import ours\n", "def ours(mode):\n    import theirs as ours\n"),
+    )
+
+
+def rewrite(toy):
+    """torch against a rewrite in torch: the mean as one product, the loss by hand."""
+    text = (toy / "theirs.py").read_text(encoding="utf-8")
+    (toy / "rewrite.py").write_text(text, encoding="utf-8")
+    edit(
+        toy / "rewrite.py",
+        ('sources=("theirs",)', 'sources=("rewrite",)'),
+        ('kind="original"', 'kind="rewrite"'),
+        ("(self.embedding(ids) * mask).sum(1)", 'torch.einsum("btd,bto->bd", self.embedding(ids), mask)'),
+        (
+            'nn.functional.cross_entropy(outputs["logits"], batch["labels"])',
+            '(outputs["logits"].logsumexp(1) - outputs["logits"].gather(1, batch["labels"][:, None])[:, 0]).mean()',
+        ),
+    )
+    edit(
+        toy / "port.py",
+        ("    import ours\n\n    return ours.SIDE", "    import rewrite\n\n    return rewrite.SIDE"),
+        ("transpose=True", "transpose=False"),
+    )
+
+
+@pytest.mark.parametrize("direction", [reverse, rewrite])
+def test_any_two_frameworks_can_be_compared(toy, direction):
+    """
+    Paddle's original and its port to torch, or two versions inside torch: the same steps, the same mistakes found.
+    """
+    direction(toy)
+    code, output, record = proof(toy)
+    assert code == 0, output
+    assert {r["verdict"] for r in record["results"]} == {"passed"}
+    port = toy / ("rewrite.py" if direction is rewrite else "theirs.py")
+    edit(port, ("torch.tanh(self.hidden(mean))", "torch.sigmoid(self.hidden(mean))"))
+    code, output, _ = proof(toy, "-k", "forward")
+    assert code == 1
+    assert "semantic: what out is given differs" in output
+
+
+def test_an_outsiders_bugs_make_a_kill_matrix(toy):
+    """
+    Both bugs are killed by the step about them, and nothing else runs.
+    """
+    code, output, record = proof(toy, "--kill-matrix")
+    assert code == 0, output
+    assert {kill["bug"]: kill["verdict"] for kill in record["kills"]} == {
+        "relu for tanh": "first",
+        "half the loss": "first",
+    }
+    assert record["results"] == []
+    assert "2 of 2 killed, 2 by the step that is about them" in output
+
+
 def test_the_page_shows_the_toy_as_it_is():
     """
     Every code block of the page that names a file of the toy stands in that file.
     """
-    page = (Path(__file__).parents[2] / "docs" / "add-a-system.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "your-own-port.md").read_text(encoding="utf-8")
     blocks = [block.split("```")[0] for block in page.split("```python\n")[1:]]
     assert blocks
     for block in blocks:
@@ -75,5 +144,5 @@ def test_the_page_shows_the_toy_as_it_is():
         file = TOY / name.removeprefix("# ").split(":")[0]
         for piece in code.strip().split("\n...\n"):
             assert piece in file.read_text(encoding="utf-8"), (
-                f"{name} in docs/add-a-system.md is not what the file says"
+                f"{name} in docs/your-own-port.md is not what the file says"
             )
