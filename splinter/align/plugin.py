@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -32,6 +33,14 @@ from .weights import write_whole
 Row = Tolerance | Mapping[str, Tolerance]
 CHECKPOINT_FREE = ("dev_data", "metric", "loss", "lr", "optimizer", "train_data")
 """Steps that never look at the weights: running them again for another checkpoint would prove nothing."""
+
+COLORS = {
+    "FAIL": {"red": True, "bold": True},
+    "xfail": {"yellow": True},
+    "ok": {"green": True},
+    "skip": {"light": True},
+}
+"""Of the words in the matrix; pytest leaves them out where standard output is no terminal."""
 
 _RECORD = pytest.StashKey[dict[str, Any]]()
 _HASHES = pytest.StashKey[dict[str, str]]()
@@ -315,7 +324,11 @@ class Recorder:
             from .report import matrix
 
             terminalreporter.section("alignment")
-            terminalreporter.write_line(matrix({"schema": 1, "environment": {}, "results": self.results}))
+            width = min(100, terminalreporter._tw.fullwidth)
+            text = matrix({"schema": 1, "environment": {}, "results": self.results}, width)
+            for word in re.split(r"(\bFAIL\b|\bxfail\b|\bok\b|\bskip\b)", text):
+                terminalreporter.write(word, **COLORS.get(word, {}))
+            terminalreporter.write_line("")
             for result in self.results:
                 if result["verdict"] == "passed" and result["reason"]:
                     case = f"{result['step']}/{result['system']} ({result['mode']})"

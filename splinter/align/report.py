@@ -12,6 +12,7 @@ import math
 import os
 import re
 import sys
+import textwrap
 from collections import Counter
 from importlib import resources
 from pathlib import Path
@@ -129,8 +130,8 @@ def overall(alignment):
     return ("skipped", f"Incomplete: {counts}") if unproven else ("passed", f"Aligned: {counts}")
 
 
-def matrix(alignment):
-    """Plain text, at most 100 columns: a row per system and mode, a column per step, a cell as grave as its worst."""
+def matrix(alignment, width=100):
+    """Plain text, at most so many columns: a row per system and mode, a column per step, a cell as grave as its worst."""
     heads = [{"optimizer": "optim", "regularization": "regular"}.get(step, step) for step in STEPS]
     rows: dict = {}
     for result in alignment["results"]:
@@ -138,6 +139,11 @@ def matrix(alignment):
         row.setdefault(result["step"], set()).add(verdict(result))
     heads = [head.ljust(len(CELLS["xfailed"])) for head in heads]
     label_width = 15
+    if label_width + sum(len(head) + 1 for head in heads) > width:  # a narrow terminal: numbers for names, and a key
+        key = ", ".join(f"{place} {step}" for place, step in enumerate(STEPS, 1))
+        heads = [str(place).ljust(len(CELLS["xfailed"])) for place in range(1, len(STEPS) + 1)]
+    else:
+        key = ""
     lines = [" ".join([" " * label_width, *heads])]
     for label, row in rows.items():
         cells = []
@@ -145,10 +151,11 @@ def matrix(alignment):
             word = next((CELLS[name] for name in CELLS if name in row.get(step, ())), "-")
             cells.append(word.ljust(len(head)))
         if len(label) > label_width:  # a long name gets a line of its own rather than lose its end
-            lines.append(cut(label))
+            lines.append(cut(label, width))
             label = ""
         lines.append(f"{label:<{label_width}} {' '.join(cells)}")
-    return "\n".join(line.rstrip() for line in [*lines, cut(overall(alignment)[1])]) + "\n"
+    lines += textwrap.wrap(key, width)
+    return "\n".join(line.rstrip() for line in [*lines, cut(overall(alignment)[1], width)]) + "\n"
 
 
 def kill_table(kills, floors=()):
@@ -357,15 +364,24 @@ def even_ticks(low, high):
 # The page
 
 
-def render(alignment):
+def render(alignment, baseline=None):
     """
     The whole HTML page, without any external resource.
 
+    Args:
+        baseline: an earlier alignment; what is worse than there is marked.
+
     Raises:
-        ReportError: `alignment` is not schema 1.
+        ReportError: `alignment` or `baseline` is not schema 1.
     """
     check(alignment)
-    details = [detail(place, result) for place, result in enumerate(alignment["results"])]
+    if baseline is not None:
+        check(baseline)
+    earlier = {case(result): result for result in (baseline or {"results": []})["results"]}
+    details = [
+        {**detail(place, result), "worse": worse(result, earlier.get(case(result)))}
+        for place, result in enumerate(alignment["results"])
+    ]
     rows: dict = {}
     for item in details:
         row = rows.setdefault((item["system"], item["mode"], item["checkpoint"], item["dtype"]), {})
@@ -391,12 +407,34 @@ def render(alignment):
         rows=rows,
         sections=sections,
         failures=[item for item in details if item["verdict"] == "failed"],
+        worsened=[item for item in details if item["worse"]],
+        compared=baseline is not None,
         environment=flatten(environment) if environment else [],
         kills=kill_section(alignment.get("kills") or []),
         floors=alignment.get("floors") or [],
         seconds=sum(result["seconds"] for result in alignment["results"]),
         values=sum(result["values"] for result in alignment["results"]),
     )
+
+
+def case(result):
+    """What a result is of; the same in two files are comparable."""
+    return tuple(result[key] for key in ("system", "mode", "step", "checkpoint", "dtype"))
+
+
+def worse(result, earlier, factor=1.5):
+    """In what a result is worse than an earlier one, or ''. Less than half as much again is rounding's own affair."""
+    if earlier is None:
+        return ""
+    grave = list(CELLS)  # from the gravest
+    now, then = verdict(result), verdict(earlier)
+    if grave.index(now) < grave.index(then) or (now, then) == ("skipped", "passed"):
+        return f"{now}, was {then}"
+    if result["headroom"] and earlier["headroom"] and result["headroom"] * factor < earlier["headroom"]:
+        return f"headroom {number(result['headroom'])}, was {number(earlier['headroom'])}"
+    if now == "passed" and result["values"] < earlier["values"]:
+        return f"{number(result['values'])} numbers compared, were {number(earlier['values'])}"
+    return ""
 
 
 def kill_section(kills):
@@ -540,7 +578,7 @@ def line_of(text, where):
     return text.count("\n", 0, position) + 1
 
 
-def write(alignment_json, folder, badges=None, kill_json=None):
+def write(alignment_json, folder, badges=None, kill_json=None, baseline_json=None):
     """
     Write folder/index.html and, where `badges` names a folder, badges/STEP.json and STEP.svg for all eleven steps.
 
@@ -551,6 +589,7 @@ def write(alignment_json, folder, badges=None, kill_json=None):
         folder: made if missing.
         badges: made if missing; None writes no badges.
         kill_json: what `--kill-matrix --align-json` wrote; None: the report says nothing of planted bugs.
+        baseline_json: an earlier alignment.json to compare with.
 
     Returns:
         Path of the HTML page.
@@ -563,7 +602,7 @@ def write(alignment_json, folder, badges=None, kill_json=None):
         killed = read(kill_json)
         alignment |= {key: killed.get(key, []) for key in EVIDENCE}
     page = Path(folder) / "index.html"
-    files = {page: render(alignment)}
+    files = {page: render(alignment, None if baseline_json is None else read(baseline_json))}
     if badges is not None:
         for step in STEPS:
             made = badge(alignment, step)
@@ -600,10 +639,11 @@ def main(argv=None):
         type=Path,
         help="folder for STEP.json, shields.io endpoints, and STEP.svg (default: none written)",
     )
+    parser.add_argument("--baseline", type=Path, help="an earlier alignment.json; what is worse now is marked")
     parser.add_argument("--kills", type=Path, help="the file that pytest --kill-matrix --align-json=FILE wrote")
     args = parser.parse_args(argv)
     try:
-        page = write(args.alignment, args.out, args.badges, args.kills)
+        page = write(args.alignment, args.out, args.badges, args.kills, args.baseline)
         print(matrix(read(args.alignment)), end="")
     except ReportError as error:
         print(f"report: {error}", file=sys.stderr)

@@ -322,6 +322,52 @@ def test_main(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+# An earlier run
+
+
+def test_what_is_worse_is_marked():
+    """
+    A graver verdict, less than two thirds of the headroom, fewer numbers; what is new or better is not.
+    """
+    then = alignment(
+        result(step="forward", headroom=10.0),
+        result(step="loss", headroom=10.0),
+        result(step="lr"),
+        result(step="metric", values=9),
+        result("failed", step="init"),
+        result(step="backward", headroom=4.0),
+    )
+    now = alignment(
+        result(step="forward", headroom=5.0),
+        result(step="loss", headroom=9.0),
+        result("skipped", step="lr"),
+        result(step="metric", values=8),
+        result(step="init"),
+        result("failed", step="backward"),
+        result(step="training"),
+    )
+    page = report.render(now, then)
+    listed = page[page.index('id="worse"') : page.index('id="matrix"')]
+    assert re.findall(r">(\w+)/splinter[^<]*</a>: ([^<]*)<", listed) == [
+        ("forward", "headroom 5, was 10"),
+        ("lr", "skipped, was passed"),
+        ("metric", "8 numbers compared, were 9"),
+        ("backward", "failed, was passed"),
+    ]
+    assert "Worse than before" not in report.render(now)
+    assert "<p>Nothing.</p>" in report.render(now, now)
+
+
+@pytest.mark.parametrize("width", [100, 80, 60])
+def test_the_matrix_fits_the_terminal(width):
+    """
+    Where the names of the steps do not fit, numbers stand for them, with a key.
+    """
+    text = report.matrix(alignment(*(result(step=step, system="a" * 70) for step in STEPS)), width)
+    assert max(map(len, text.splitlines())) <= max(width, 81)
+    assert ("10 init" in text) == (width < 100)
+
+
 # Planted bugs
 
 
