@@ -34,12 +34,7 @@ Row = Tolerance | Mapping[str, Tolerance]
 CHECKPOINT_FREE = ("dev_data", "metric", "loss", "lr", "optimizer", "train_data")
 """Steps that never look at the weights: running them again for another checkpoint would prove nothing."""
 
-COLORS = {
-    "FAIL": {"red": True, "bold": True},
-    "xfail": {"yellow": True},
-    "ok": {"green": True},
-    "skip": {"light": True},
-}
+COLORS = {"FAIL": {"red": True}, "xfail": {"yellow": True}, "ok": {"green": True}, "skip": {"light": True}}
 """Of the words in the matrix; pytest leaves them out where standard output is no terminal."""
 
 _RECORD = pytest.StashKey[dict[str, Any]]()

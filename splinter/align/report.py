@@ -131,7 +131,7 @@ def overall(alignment):
 
 
 def matrix(alignment, width=100):
-    """Plain text, at most so many columns: a row per system and mode, a column per step, a cell as grave as its worst."""
+    """Plain text, at most `width` columns: a row per system and mode, a column per step, as grave as its worst."""
     heads = [{"optimizer": "optim", "regularization": "regular"}.get(step, step) for step in STEPS]
     rows: dict = {}
     for result in alignment["results"]:
