@@ -26,7 +26,7 @@ from . import steps
 from .compare import EXACT, Alignment, Tolerance
 from .explain import Explanation, explain
 from .kill import Kill
-from .port import PRECISIONS, Pair, Port
+from .port import PRECISIONS, Pair, Port, edited
 from .steps import ROUNDED, STEPS
 from .weights import write_whole
 
@@ -176,6 +176,8 @@ def pair(request: Any) -> Pair:
         except ValueError as error:
             pytest.skip(f"checkpoint {checkpoint!r} is not to be had: {error}")
     made = Pair(port, mode, checkpoint, folder, dtype)
+    if changed := [source for source in made.theirs.sources if edited(source)]:
+        pytest.fail(f"the reference was edited: {', '.join(changed)} is not as installed; reinstall its package")
     request.node.stash[_RECORD]["reference"] = made.theirs.kind
     request.config.stash[_HASHES][f"{port.name}/{mode}"] = made.theirs.source_hash()
     return made

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import hashlib
 import importlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +89,27 @@ class Side:
                 raise ModuleNotFoundError(f"{name}, a source of the {self.kind} side, is not installed")
             digest.update(Path(spec.origin).read_bytes())
         return digest.hexdigest()
+
+
+@functools.cache
+def edited(module: str) -> bool:
+    """Whether the file of an installed module is another than its package brought (RECORD of the wheel).
+
+    A module that no wheel vouches for, of the project itself or of an editable installation, counts as it is.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return False
+    try:
+        package = importlib.metadata.distribution(module.partition(".")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    path = Path(spec.origin).resolve()
+    for file in package.files or ():
+        if file.name == path.name and file.hash is not None and Path(str(file.locate())).resolve() == path:
+            found = base64.urlsafe_b64encode(hashlib.new(file.hash.mode, path.read_bytes()).digest())
+            return found.rstrip(b"=").decode() != file.hash.value
+    return False
 
 
 @dataclass(frozen=True)

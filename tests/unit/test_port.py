@@ -1,5 +1,6 @@
 """port.py: two sides of one system, their names translated, their sources hashed."""
 
+import base64
 import dataclasses
 import hashlib
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from splinter.align import EXACT, Pair, Rule, Side, WeightMap, steps
-from splinter.align.port import MissingFunction, SelfComparison
+from splinter.align.port import MissingFunction, SelfComparison, edited
 
 
 def side(sources, kind="port", load=lambda folder: {"b.weight": 0, "a.weight": 0}, framework="tests.driver"):
@@ -122,3 +123,23 @@ def test_a_data_step_names_what_it_did_without():
     alignment = steps.dev_data(pair).judge(EXACT)
     assert alignment.passed
     assert alignment.record(EXACT, "passed")["reason"] == "without dev-v1.1.json: in no data folder"
+
+
+def test_an_edited_reference_is_noticed(tmp_path, monkeypatch):
+    """
+    A module that differs from what its wheel brought, by a blank; modules without a wheel are nobody's to judge.
+    """
+    content = b"X = 1\n"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    (tmp_path / "brought").mkdir()
+    (tmp_path / "brought" / "__init__.py").write_bytes(content)
+    (tmp_path / "brought-1.0.dist-info").mkdir()
+    (tmp_path / "brought-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: brought\nVersion: 1.0\n")
+    (tmp_path / "brought-1.0.dist-info" / "RECORD").write_text(f"brought/__init__.py,sha256={digest},6\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert not edited("brought")
+    edited.cache_clear()
+    (tmp_path / "brought" / "__init__.py").write_bytes(content + b" ")
+    assert edited("brought")
+    assert not edited("transformers.models.splinter.modeling_splinter")
+    assert not edited("splinter.datasets") and not edited("no_such_module")
