@@ -91,6 +91,18 @@ def gauge(a: np.ndarray, b: np.ndarray, ours: np.ndarray) -> float:
     return float((np.abs(exact - ours) / np.maximum(limit, np.finfo(np.float64).tiny)).max())
 
 
+def proven(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """Rows (..., T) -> whether the highest position is provably the same: twice the error is less than the gap.
+
+    The gap is that between the two highest numbers of the reference; a tie proves nothing.
+    """
+    if theirs.shape[-1] < 2:
+        return np.ones(theirs.shape[:-1], bool)
+    highest = np.partition(theirs.astype(np.float64), -2, axis=-1)
+    error = np.abs(theirs.astype(np.float64) - ours).max(axis=-1)
+    return 2 * error < highest[..., -1] - highest[..., -2]
+
+
 def judge_product(a: np.ndarray, b: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> tuple[str, str]:
     """Which kind of difference two results of one product have.
 
@@ -175,7 +187,10 @@ def explain(pair: Pair, tolerance: Tolerance, batch: str = "") -> Explanation:
         if double.kind == "rounding":
             kind, what = "reduced precision", f"{what}, none of which is left in float64"
     grown = max((relative(output, end[name]) for name, output in their_end.items()), default=0.0)
-    return Explanation(kind, place, f"{kind}: {what}; {grown:.1e} in the end", tuple(layers))
+    sure = [proven(array, end[name]) for name, array in their_end.items() if f"argmax of {name}" in their_end]
+    rows = np.concatenate([one.ravel() for one in sure]) if sure else np.empty(0, bool)
+    certain = f"; {int(rows.sum())} of {rows.size} predictions cannot have changed" if rows.size else ""
+    return Explanation(kind, place, f"{kind}: {what}; {grown:.1e} in the end{certain}", tuple(layers))
 
 
 def _renamed(arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, np.ndarray]:

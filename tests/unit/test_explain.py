@@ -50,6 +50,16 @@ def test_the_gauge_by_hand():
     assert explain.gauge(a, b, np.array([[-1.0 + 6 * eps]], "float32")) == pytest.approx(2)
 
 
+def test_predictions_that_cannot_change():
+    """
+    A gap of 2 survives an error of 0.9 and not one of 1.1; a tie proves nothing; a single position cannot change.
+    """
+    theirs = np.array([[1.0, 3.0, 0.0], [1.0, 3.0, 0.0], [3.0, 3.0, 0.0]])
+    ours = theirs + np.array([[0.9], [1.1], [0.0]])
+    assert explain.proven(theirs, ours).tolist() == [True, False, False]
+    assert explain.proven(theirs[:, :1], ours[:, :1]).tolist() == [True] * 3
+
+
 def record(step="forward", dtype="float32", verdict="failed", rel=1e-4, **more):
     """One entry of alignment.json, as far as `stored` reads it."""
     tensor = {"name": "layer", "passed": False, "allowed": 1e-6, "max_rel": rel}

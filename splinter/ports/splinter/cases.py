@@ -149,12 +149,15 @@ def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
 def readout(outputs: Arrays, batch: Arrays) -> dict[str, np.ndarray]:
     """The outputs to compare: real positions and filled ones apart, and the predicted positions.
 
-    Filled logits are of size 1e4 or 3.4e38 and would set the scale of everything beside them.
+    Filled logits are of size 1e4 or 3.4e38 and would set the scale of everything beside them. Less their row's mean
+    they are compared as well: softmax ignores a shift of a whole row, and beside a large one it would hide the rest.
     """
     read = {}
     for name, array in outputs.items():
         real = np.broadcast_to((batch["attention_mask"] == 1)[(slice(None),) + (None,) * (array.ndim - 2)], array.shape)
         read[name] = np.where(real, array, 0)
+        mean = read[name].sum(axis=-1, keepdims=True) / np.maximum(real.sum(axis=-1, keepdims=True), 1)
+        read[f"{name} less their row's mean"] = np.where(real, array - mean, 0).astype(array.dtype)
         read[f"{name} of padding"] = array[~real]
         read[f"argmax of {name}"] = array.argmax(axis=-1)
     return read
