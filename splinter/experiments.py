@@ -214,7 +214,7 @@ from, head included: recurring span selection is all that lies between the two."
 
 def _few_shot(start: str, size: int) -> Experiment:
     """Fine-tuning by the paper's recipe on its samples of SQuAD; the training seed is fixed, the samples differ."""
-    file, dev = f"squad_fewshot/squad-train-seed-{{}}-num-examples-{size}_qass.jsonl", "squad_v1/dev-v1.1.json"
+    file, dev = f"squad_fewshot/squad-train-seed-{{}}-num-examples-{size}_qass.jsonl", "squad_v1/dev-v1.1.json.gz"
     file += ".gz" * (size > 256)
     model, once = STARTS[start]
     shared = ("--framework", "{framework}")

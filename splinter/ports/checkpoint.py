@@ -262,7 +262,8 @@ def write_companions(
     if source is not None and source.resolve() != folder.resolve():
         for name in (VOCABULARY, TOKENIZER_CONFIG):
             if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
+                content = (source / name).read_bytes()
+                write_whole(folder / name, lambda file, content=content: file.write(content))
     if not (folder / TOKENIZER_CONFIG).is_file():
         write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": tokenizer, "do_lower_case": lower_case})
 

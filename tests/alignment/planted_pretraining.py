@@ -189,28 +189,48 @@ def _(patch):
     wrap(patch, spans, "recurring", lambda plain: lambda tokens, pieces, whole=False: plain(tokens, pieces, True))
 
 
+def _candidates(patch, change) -> None:
+    """Change what mining goes through: a list of (length, first place of the first piece, first occurrence, starts)."""
+
+    def planted(plain):
+        def candidates(*a):
+            by_length = plain(*a)
+            found = []
+            for length, row in enumerate(by_length):
+                for one in row:
+                    link = (length, one)
+                    while link is not None:
+                        found.append((link[0], *link[1][:3]))
+                        link = link[1][3]
+            changed = [[] for _ in by_length]
+            for length, place, first, starts in change(found):
+                changed[length].append((place, first, starts, None))
+            return changed
+
+        return candidates
+
+    wrap(patch, spans, "_candidates", planted)
+
+
 @bug("maximal n-grams only", "train_data")
 def _(patch):
-    def maximal(plain):
-        def change(*a):
-            found = plain(*a)
-            longer = {(start, start - length) for length, _, _, starts in found for start in starts}
-            inside = {(start, end - 1) for start, end in longer} | {(start - 1, end) for start, end in longer}
-            return [one for one in found if not all((s, s - one[0]) in inside for s in one[3])]
+    def maximal(found):
+        longer = {(start, start + length) for length, _, _, starts in found for start in starts}
+        inside = {(start, end - 1) for start, end in longer} | {(start + 1, end) for start, end in longer}
+        return [one for one in found if not all((s, s + one[0]) in inside for s in one[3])]
 
-        return change
-
-    wrap(patch, spans, "_clusters", maximal)
+    _candidates(patch, maximal)
 
 
 @bug("equal lengths in order of the last occurrence", "train_data")
 def _(patch):
-    wrap(patch, spans, "_clusters", lambda plain: lambda *a: [(n, 0, -s[-1], s) for n, _, _, s in plain(*a)])
+    _candidates(patch, lambda found: [(n, 0, -s[-1], s) for n, _, _, s in found])
 
 
 @bug("shortest clusters first", "train_data")
 def _(patch):
-    wrap(patch, spans, "_clusters", lambda plain: lambda *a: [(-n, p, f, s) for n, p, f, s in plain(*a)])
+    _candidates(patch, lambda found: found)
+    patch.setattr(spans, "range", lambda *a: range(*a)[::-1] if len(a) == 3 else range(*a), raising=False)
 
 
 @bug("spans of up to nine pieces", "train_data")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splinter.ports.splinter import spans
+from splinter.ports.splinter import reference_mining, spans
 from splinter.ports.splinter.spans import Cluster, Pieces
 
 PAD, QUESTION = 0, 1
@@ -301,6 +301,9 @@ def test_trap_1_whole_words_are_asked_of_each_occurrence_on_request():
     The two whole words are found where the first occurrence is half, and a later half one is left out.
     """
     assert recurring("play ##ing . play . play", whole_words=True) == [(1, [4, 6])]
+    text = "P x ##s . P P x . P P . P x"  # of equal lengths the one whose first whole occurrence comes first
+    assert recurring(text, whole_words=True) == [(2, [5, 9]), (1, [1, 12]), (1, [7, 13])]
+    assert reference_mining.kept(["[CLS]", *text.split(), "[SEP]"], True)[0] == [(5, 6), (9, 10)]
     assert recurring("play . play ##ing", whole_words=True) == []
 
 

@@ -114,8 +114,8 @@ def _model_and_recipe(framework):
 
 
 def _trainer(build, kind):
-    def made(model, hyper):
-        trainer = build(model, hyper)
+    def made(*given):
+        trainer = build(*given)
         trainer.__class__ = kind
         return trainer
 
@@ -398,6 +398,7 @@ def test_a_sample_is_always_the_same(tmp_path):
     some = list(tasks.drawn(examples, 7))
     assert some == list(tasks.drawn(examples, 7)) == [one for one in examples if one in some]
     assert len(some) == 7
+    assert list(tasks.drawn(list(range(20)), 5)) == [1, 8, 10, 18, 19]
     assert some != examples[:7]
     assert list(tasks.drawn(examples, 10**6)) == examples
     assert tasks.evaluate(settings(mode="paper"), PATH / "squad-dev.json", sample=7)["total"] == 7

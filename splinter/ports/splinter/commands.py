@@ -221,7 +221,11 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--dropout", type=shared.share, metavar="SHARE", help="another rate than the checkpoint's")
     group.add_argument(
-        "--micro-batch", type=shared.positive, default=0, metavar="N", help="passages at a time; the same result (all)"
+        "--micro-batch",
+        type=shared.positive,
+        default=0,
+        metavar="N",
+        help="passages at a time; without dropout the same result (all)",
     )
 
 

@@ -74,9 +74,17 @@ class Head(nn.Module):
     def forward(self, x, positions):
         rows = torch.arange(x.shape[0], device=x.device).unsqueeze(-1)
         questions = x[rows, positions]  # (B, Q, D)
-        start = self.query_start_transform(questions) @ self.start_classifier  # (B, Q, D)
-        end = self.query_end_transform(questions) @ self.end_classifier
-        return start @ self.start_transform(x).transpose(1, 2), end @ self.end_transform(x).transpose(1, 2)
+        parts = [
+            (self.query_start_transform(questions), self.start_classifier, self.start_transform(x)),
+            (self.query_end_transform(questions), self.end_classifier, self.end_transform(x)),
+        ]
+        # logits are in the hundreds, where neighbours in bfloat16 are nats apart: they stay in float32 under autocast
+        with torch.autocast(x.device.type, enabled=False):
+            start, end = (
+                q.to(m.dtype) @ m @ t.to(m.dtype).transpose(1, 2)  # (B, Q, T)
+                for q, m, t in parts
+            )
+        return start, end
 
 
 class PaperSplinter(nn.Module):

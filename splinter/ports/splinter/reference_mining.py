@@ -67,6 +67,9 @@ def kept(pieces: list[str], whole_words: bool) -> list[list[tuple[int, int]]]:
             cluster = [span for span in cluster if not ends_in_word(span)]
         if len(cluster) > 1 and valid(cluster[0]) and not ends_in_word(cluster[0]):
             found.append(cluster)
+    if whole_words:  # in the order in which they would be created, were half words not there
+        pieces_first = {piece: place for place, piece in reversed(list(enumerate(pieces)))}
+        found.sort(key=lambda cluster: (pieces_first[pieces[cluster[0][0]]], cluster[0]))
     found.sort(key=lambda cluster: cluster[0][0] - cluster[0][1])
     taken: set[int] = set()
     result = []

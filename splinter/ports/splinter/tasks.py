@@ -264,7 +264,7 @@ def open_answerer(
 
 def drawn(examples: list[data.Example], number: int) -> Iterator[data.Example]:
     """Some of the examples, in their order; the same ones in each call."""
-    rows = np.random.default_rng(0).permutation(len(examples))[:number]
+    rows = np.random.RandomState(0).permutation(len(examples))[:number]  # a stream that numpy keeps as it is
     return (examples[row] for row in np.sort(rows))
 
 
