@@ -308,6 +308,8 @@ def run(
         shutil.rmtree(partial, ignore_errors=True)
         _command(experiment.once, root, work, {"shared": str(partial)})
         os.replace(partial, work / "shared")
+    if experiment.once:
+        record["once"] = _shown_command(experiment.once, {})
     done = {(one["framework"], one["seed"]) for one in record["runs"]}
     chosen = set(experiment.seeds if seeds is None else seeds)
     wanted = [one for one in experiment.runs if one[1] in chosen and one not in done]
@@ -363,7 +365,7 @@ def _one(experiment: Experiment, root: Path, work: Path, framework: str, seed: i
             output = Path(arguments[arguments.index("--output") + 1].format(work=folder, **values, data=root))
             training = json.loads((output / "training.json").read_text(encoding="utf-8"))
             found["versions"] = training["environment"]["versions"]
-            keys = ("updates", "final_loss", "seconds", "best", "last")
+            keys = ("start_sha256", "updates", "final_loss", "seconds", "best", "last")
             found["trainings"][label] = {key: training[key] for key in keys if key in training}
             if experiment.curves:
                 found["trainings"][label]["losses"] = losses(output)
@@ -379,9 +381,7 @@ def losses(run: Path) -> list[float]:
 def _command(arguments: Sequence[str], root: Path, folder: Path, values: Mapping[str, str]) -> tuple[str, str]:
     """Run one command of the command line; returns it as a reader may type it, and what it printed."""
     extra = {"evaluate": ("--quiet",), "convert": ()}.get(arguments[0], ("--resume", "--quiet"))
-    shown = " ".join(["splinter", *arguments]).format(
-        data="$SPLINTER_DATA", work="RUN", **{**values, "shared": "SHARED"}
-    )
+    shown = _shown_command(arguments, values)
     full = [argument.format(data=root, work=folder, **values) for argument in (*arguments, *extra)]
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     done = subprocess.run(
@@ -393,6 +393,13 @@ def _command(arguments: Sequence[str], root: Path, folder: Path, values: Mapping
     if done.returncode:
         raise ExperimentError(f"{shown} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
     return shown, done.stdout
+
+
+def _shown_command(arguments: Sequence[str], values: Mapping[str, str]) -> str:
+    """A command as a reader may type it, without a path of this machine."""
+    return " ".join(["splinter", *arguments]).format(
+        data="$SPLINTER_DATA", work="RUN", **{**values, "shared": "SHARED"}
+    )
 
 
 def _shown(experiment: Experiment, one: Mapping[str, Any]) -> str:

@@ -218,6 +218,14 @@ def resolve(name_or_folder: str | os.PathLike[str], download: bool = False, cach
         raise CheckpointError(f"{name}: the hub has no such model ({type(error).__name__})") from None
 
 
+def fingerprint(folder: Path) -> str:
+    """The sha256 of the file that holds the weights, its first 16 digits; "" where there is none."""
+    for name in (WEIGHTS, OLD_WEIGHTS):
+        if (folder / name).is_file():
+            return hashlib.sha256((folder / name).read_bytes()).hexdigest()[:16]
+    return ""
+
+
 def open_weights(folder: Path) -> Mapping[str, np.ndarray]:
     """The tensors of a checkpoint folder, read lazily.
 
