@@ -510,6 +510,16 @@ def claim(size: int, results: Path = RESULTS) -> dict[str, Any] | None:
     return {**{start: told(column) for start, column in columns.items()}, "difference": told(gains), "runs": len(seeds)}
 
 
+def claimed(found: Mapping[str, Any]) -> str:
+    """What `claim` says of the claim, in a word."""
+    gain = found["difference"]
+    if gain["interval"] is None:
+        return "one run each"
+    if abs(gain["mean"]) <= gain["interval"]:
+        return "inconclusive"
+    return "holds" if gain["mean"] > 0 else "refuted"
+
+
 def verdict(one: Mapping[str, Any], margin: float = 1.0) -> str:
     """What the comparison of one heading says.
 

@@ -54,7 +54,8 @@ def test_training_reaches_the_published_f1(name, size, tmp_path, capsys):
 def test_training_of_splinter_mini_repeats_the_recorded_f1(size, tmp_path, capsys):
     """Needs no published weights: five runs from the shipped checkpoint agree with the recorded ones of torch.
 
-    Dropout draws other units on another device, so runs agree in their means, each up to its 95 % interval.
+    Dropout draws other units on another device: the mean of the paired differences lies within its 95 % interval and
+    two points.
     """
     recorded = experiments.few_shot("mini", size)
     if set(recorded) != set(SAMPLING_SEEDS):
@@ -69,8 +70,8 @@ def test_training_of_splinter_mini_repeats_the_recorded_f1(size, tmp_path, capsy
     found = few_shot.run(settings, files, dev, tmp_path, sample=2000)
     with capsys.disabled():
         print(json.dumps({"model": "splinter-mini", "examples": size, **found}, indent=1))
-    wanted = experiments.summary(list(recorded.values()))
-    assert abs(found["f1"]["mean"] - wanted["mean"]) <= found["f1"]["interval"] + wanted["interval"]
+    paired = experiments.summary([one["f1"] - recorded[one["seed"]] for one in found["runs"]])
+    assert abs(paired["mean"]) <= paired["interval"] + 2  # points; sample by sample, where dropout alone differs
 
 
 @pytest.fixture
