@@ -1,5 +1,4 @@
-"""The command line: convert, finetune, evaluate, predict, mine, pretrain, align, explain,
-judge.
+"""The command line: convert, finetune, evaluate, predict, mine, pretrain, align, explain, judge.
 
 Thin on purpose: parse, call one function, print. Wrong input ends in one line on standard error and exit code 2.
 """
@@ -293,7 +292,8 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0, 2 for wrong input, 130 when interrupted."""
+    """Entry point; returns the exit code: 0, 2 for wrong input, 130 when interrupted; 1 where judge
+    finds a difference, and pytest's own of align."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     top = parser(_asked_system(arguments))
     chosen, surplus = top.parse_known_args(arguments)

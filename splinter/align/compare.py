@@ -311,10 +311,10 @@ class Alignment:
             else {
                 "tensor": worst.name,
                 "index": list(worst.index),
-                "max_abs": _finite(worst.max_abs),
-                "max_rel": _finite(worst.max_rel),
-                "ulp": _finite(worst.ulp),
-                "referee_ratio": _finite(worst.referee_ratio),
+                "max_abs": finite(worst.max_abs),
+                "max_rel": finite(worst.max_rel),
+                "ulp": finite(worst.ulp),
+                "referee_ratio": finite(worst.referee_ratio),
             },
             "tolerance": {
                 "atol": tolerance.atol,
@@ -328,22 +328,23 @@ class Alignment:
                 {
                     "name": c.name,
                     "shape": list(c.shape),
-                    "max_abs": _finite(c.max_abs),
-                    "max_rel": _finite(c.max_rel),
-                    "allowed": _finite(c.allowed),
-                    "theirs_error": _finite(c.theirs_error),
-                    "ours_error": _finite(c.ours_error),
+                    "max_abs": finite(c.max_abs),
+                    "max_rel": finite(c.max_rel),
+                    "allowed": finite(c.allowed),
+                    "theirs_error": finite(c.theirs_error),
+                    "ours_error": finite(c.ours_error),
                     "passed": c.passed,
+                    **({"problem": c.problem} if c.problem else {}),
                 }
                 for c in self.comparisons
             ],
             "curves": {
-                name: {side: [_finite(value) for value in values] for side, values in curve.items()}
+                name: {side: [finite(value) for value in values] for side, values in curve.items()}
                 for name, curve in self.curves.items()
             },
         }
 
 
-def _finite(number: float | None) -> float | None:
+def finite(number: float | None) -> float | None:
     """A number that JSON can hold: the difference of two huge float64 overflows."""
     return number if number is not None and math.isfinite(number) else None

@@ -7,11 +7,11 @@ what all steps said of that bug; a test plants the bug and hands its kill to the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import steps
-from .compare import Comparison, Tolerance
+from .compare import Comparison, Tolerance, finite
 from .port import Pair
 from .steps import STEPS
 
@@ -42,6 +42,7 @@ class Kill:
         bug: what was done, in a few words.
         expected: the step that is about it.
         changes: what was patched.
+        crashes: the bug shows as an exception; else one is a fault of the test, and kills nothing.
         source: where such a bug was seen.
     """
 
@@ -52,12 +53,17 @@ class Kill:
     expected: str
     source: str
     changes: tuple[str, ...] = ()
-    strikes: tuple[Strike, ...] = field(default=())
+    strikes: tuple[Strike, ...] = ()
+    crashes: bool = False
+
+    def __post_init__(self) -> None:
+        if unknown := {self.expected, *(one.step for one in self.strikes)} - set(STEPS):
+            raise ValueError(f"no step {', '.join(sorted(unknown))}; the steps are {', '.join(STEPS)}")
 
     @property
     def red(self) -> tuple[str, ...]:
         """The steps that turned red, in the order of the checklist."""
-        found = {strike.step for strike in self.strikes if strike.red}
+        found = {strike.step for strike in self.strikes if strike.red and (self.crashes or not strike.crash)}
         return tuple(step for step in STEPS if step in found)
 
     @property
@@ -73,14 +79,16 @@ class Kill:
         return "first" if self.red[0] == self.expected else "late"
 
     def record(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {**asdict(self), "red": list(self.red), "verdict": self.verdict}
+        """As JSON has it: no infinity."""
+        strikes = [{**asdict(one), "margin": finite(one.margin)} for one in self.strikes]
+        return {**asdict(self), "strikes": strikes, "red": list(self.red), "verdict": self.verdict}
 
 
 def strike(step: str, pair: Pair, tolerance: Tolerance) -> Strike:
     """Run one step of a port that has a bug."""
+    run = getattr(steps, step)
     try:
-        alignment = getattr(steps, step)(pair).judge(tolerance)
+        alignment = run(pair).judge(tolerance)
     except Exception as error:  # whatever a bug makes of the port, the other steps have their say
         return Strike(step, True, crash=f"{type(error).__name__}: {error}".split("\n")[0][:200])
     if alignment.passed:

@@ -174,6 +174,8 @@ class Pair:
     def __post_init__(self) -> None:
         if set(self.theirs.sources) & set(self.ours.sources):
             raise SelfComparison(f"{self.port.name}: both sides come from {', '.join(self.theirs.sources)}")
+        if self.theirs.kind == self.ours.kind:  # steps tell the two apart by it
+            raise SelfComparison(f"{self.port.name}: both sides are of kind {self.ours.kind!r}; name them apart")
 
     @cached_property
     def theirs(self) -> Side:

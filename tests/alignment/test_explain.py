@@ -1,4 +1,4 @@
-"""A failed forward pass is explained: where the fault lies and of which kind it is, for bugs of every kind."""
+"""A failed forward pass is explained: where the fault lies and of which kind it is."""
 
 import planted
 import pytest
@@ -27,14 +27,13 @@ EXPECTED = [
     [(BUGS[system, name], kind, place) for system, name, kind, place in EXPECTED],
     ids=lambda one: getattr(one, "name", None),
 )
-def test_forward_faults_are_named(bug, kind, place, port, monkeypatch, capsys):
+def test_forward_faults_are_named(bug, kind, place, port, monkeypatch):
     """The kind, the layer, and one line that says both."""
     bug.plant(monkeypatch)
     pair = Pair(port, bug.mode, "tiny", port.checkpoints["tiny"](), bug.dtype)
     row = tolerance(port, "forward", bug.dtype)
     failed = steps.forward(pair).judge(row)
     found = explain(pair, row, failed.first_divergence.name.partition("/")[0])
-    print(found.sentence)
     assert found.kind == kind, found.sentence
     assert place in found.place, found.sentence
     assert "\n" not in found.sentence and found.sentence.startswith(kind)

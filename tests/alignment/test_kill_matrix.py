@@ -54,23 +54,43 @@ def remembering(port):
     return replace(port, theirs=cache(theirs))
 
 
+def remember(port, mode, dtype):
+    """Let the reference compute all that is remembered of it while no bug is planted: both sides share some code."""
+    side = port.theirs(mode)
+    for step in ("dev_data", "train_data"):
+        for source in port.data_sources(step, mode) if step in port.steps else ():
+            side.data(source)
+    for case, source in port.metric_cases(mode).items() if "metric" in port.steps else ():
+        side.metric(case, side.data(source) if source else None)
+    if "training" in port.steps:
+        side.train(port.checkpoints["tiny"](), dtype)
+
+
 @pytest.mark.kill
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: f"{bug.system} {bug.step}: {bug.name}")
 def test_bug_is_killed_where_it_is_looked_for(bug, port, monkeypatch, kill):
     """The step about it turns red, and before it none but those that cannot help it."""
     watched = planted.Watched(monkeypatch)
+    remembered = remembering(port)
+    remember(remembered, bug.mode, bug.dtype)
     bug.plant(watched)
     strikes = []
     for step in (step for step in STEPS if step in port.steps):
-        pair = Pair(remembering(port), bug.mode, "tiny", port.checkpoints["tiny"](), bug.dtype)
+        pair = Pair(remembered, bug.mode, "tiny", port.checkpoints["tiny"](), bug.dtype)
         strikes.append(strike(step, pair, tolerance(port, step, bug.dtype)))
     found = Kill(
-        bug.name, bug.system, bug.mode, bug.dtype, bug.step, bug.source, tuple(watched.changes), tuple(strikes)
+        bug.name,
+        bug.system,
+        bug.mode,
+        bug.dtype,
+        bug.step,
+        bug.source,
+        tuple(watched.changes),
+        tuple(strikes),
+        bug.crashes,
     )
     kill(found)
     assert bug.step in found.red, f"{bug.step} did not notice; {', '.join(found.red) or 'nobody'} did"
-    [struck] = [one for one in strikes if one.step == bug.step]
-    assert not struck.crash or bug.crashes, struck.crash
     before = set(found.red[: found.red.index(bug.step)])
     assert before <= set(bug.also), f"{', '.join(sorted(before - set(bug.also)))} noticed before {bug.step}"
 

@@ -44,7 +44,11 @@ def test_planted_bug_is_caught(bug, port, monkeypatch):
             assert not red(quick, step, bug), f"{bug.name}: {step} turned red as well"
 
 
-@pytest.mark.parametrize("name", sorted({bug.system for bug in BUGS}))
+VARIANTS = {"splinter-pretraining-hf", "funnel-factorized", "multitask-frozen"}
+"""Ports that differ from another by a setting alone."""
+
+
+@pytest.mark.parametrize("name", sorted(PORTS.keys() - VARIANTS))
 def test_every_step_of_a_port_has_a_planted_bug(name):
-    """No step is trusted without one; ports without any differ from another by a setting alone."""
+    """No step is trusted without one."""
     assert {bug.step for bug in BUGS if bug.system == name} == set(PORTS[name].steps)

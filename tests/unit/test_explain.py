@@ -75,7 +75,8 @@ def test_a_stored_record_is_explained_by_its_figures():
     failed = record(dtype="float64")
     cases = [
         (record(explanation={"sentence": "layout: x"}), [], "layout: x"),
-        (record(dtype="exact"), [], "data: layer, where both must be equal"),
+        (record(step="dev_data", dtype="exact"), [], "data: layer, where both must be equal"),
+        (record(step="regularization", dtype="exact"), [], "semantic: layer, which nothing rounds"),
         (record(dtype="statistics"), [], "semantic: layer, another law"),
         (failed, [], "semantic: layer, in float64"),
         (record(), [failed], "semantic: layer, it fails in float64 as well"),

@@ -377,7 +377,7 @@ def test_bug(bug, kill, floor, monkeypatch):
     monkeypatch.setattr(ours, "BUG", bug)
     pair = Pair(PORT, "hf", "tiny", Path("tiny"), "float64")
     struck = strike("forward", pair, BOTH["float64"])
-    kill(Kill(str(bug), "toy", "hf", "float64", "forward", "here", ("BUG",), (struck,)))
+    kill(Kill(str(bug), "toy", "hf", "float64", "forward", "here", ("BUG",), (struck,), crashes=bug == "crash"))
     floor(what="x", step="forward", system="toy", dtype="float64", smallest=1e-3)
 
 def test_other():

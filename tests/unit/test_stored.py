@@ -109,6 +109,69 @@ def test_code_in_a_file_is_not_run(tmp_path):
     assert not (tmp_path / "done").exists()
 
 
+def test_numpys_own_objects_are_not_built(tmp_path):
+    """
+    numpy's `__setstate__` trusts a file: a forged dtype would make numbers into pointers.
+    """
+
+    class Forged:
+        def __reduce__(self):
+            dtype = np.dtype("O")
+            return np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), (1, (1,), dtype, False, b"\x01" * 8)
+
+    np.save(tmp_path / "forged.npy", {"x": Forged()})
+    with pytest.raises(StoredError, match=r"forged\.npy is refused"):
+        stored.read(tmp_path / "forged.npy")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", ">f4", "int64", "bool", "complex64", "U5", "S3"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_come_back_as_they_were(tmp_path, dtype, order):
+    """
+    Any plain type, either order, scalars and empty arrays too.
+    """
+    array = np.asarray(np.arange(6).reshape(2, 3) % 2, order=order).astype(dtype)
+    np.save(tmp_path / "a.npy", {"x": array, "scalar": array[0, 0], "none": array[:0], "number": 1.5})
+    found = stored.read(tmp_path / "a.npy")
+    assert np.array_equal(found["x"], array) and found["x"].dtype == array.dtype
+    assert found["scalar"] == array[0, 0] and found["none"].shape == (0, 3) and found["number"] == 1.5
+
+
+def test_a_loss_in_a_file_of_its_own(saved):
+    """
+    One number, an ULP apart, is what the step is about; equal scores are what the metric asks for.
+    """
+    loss = np.array([0.6931], "float32")
+    assert stored.judge(saved("loss_a.npy", l=loss), saved("loss_b.npy", l=np.nextafter(loss, 2)), ROW).passed
+    f1 = np.array([55.5, 66.6])
+    assert stored.judge(
+        saved("metric_a.npy", f=f1, n=1), saved("metric_b.npy", f=f1.copy(), n=1, m=2), ROW
+    ).problems == ["on one side only: m"]
+
+
+NAMES = {"forward_pytorch": "forward", "fullrun_logits": "forward", "train_data": "train_data", "bp_align": "backward"}
+
+
+@pytest.mark.parametrize(("name", "step"), NAMES.items())
+def test_a_name_tells_the_step_by_its_words(tmp_path, name, step):
+    """
+    Whole words count: `fullrun` holds no `lr`.
+    """
+    assert stored.step_of(tmp_path / f"{name}.npy") == step
+
+
+def test_a_damaged_archive_is_one_line(tmp_path):
+    """
+    Cut off, or corrupt inside.
+    """
+    np.savez_compressed(tmp_path / "a.npz", x=STATES)
+    whole = (tmp_path / "a.npz").read_bytes()
+    for broken in (whole[:100], whole[:60] + bytes(40) + whole[100:], whole[:-30]):
+        (tmp_path / "b.npz").write_bytes(broken)
+        with pytest.raises(StoredError, match=r"b\.npz cannot be read"):
+            stored.read(tmp_path / "b.npz")
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x07\x00v\x00{}"])
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.safetensors"])
 def test_a_broken_file_is_one_line(tmp_path, name, content):
@@ -149,8 +212,11 @@ def test_folders_are_paired_by_name(tmp_path, capsys):
     from splinter.align import report
 
     assert {r["step"] for r in report.read(record)["results"]} == {"forward", "loss"}
-    (tmp_path / "empty").mkdir()
-    assert cli.main(["judge", str(tmp_path / "torch"), str(tmp_path / "empty")]) == 2
-    assert "have no file in common" in capsys.readouterr().err
+    np.save(tmp_path / "torch" / "metric_torch.npy", {"x": STATES})
+    assert cli.main(["judge", str(tmp_path / "torch"), str(tmp_path / "paddle")]) == 2
+    assert "do not hold the same files: metric on one side only" in capsys.readouterr().err
+    (tmp_path / "torch" / "forward.npy").write_bytes(b"")
+    assert cli.main(["judge", str(tmp_path / "torch"), str(tmp_path / "paddle")]) == 2
+    assert "would both be 'forward'" in capsys.readouterr().err
     assert cli.main(["judge", str(tmp_path / "none.npy"), str(tmp_path / "none.npy")]) == 2
     assert "no such file" in capsys.readouterr().err
