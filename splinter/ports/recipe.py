@@ -328,6 +328,9 @@ def fit(
         if folder is not None and lead:
             with open(folder / LOG, "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
+                if done % save_every == 0:  # on the disk before the checkpoint is, which counts on so many lines
+                    file.flush()
+                    os.fsync(file.fileno())
             if done % save_every == 0 and done < schedule.updates:
                 save(trainer, folder, run, done)
         bar.set_postfix(loss=f"{loss:.4f}", lr=f"{now:.2e}", refresh=False)

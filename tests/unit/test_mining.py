@@ -1,6 +1,7 @@
 """`splinter mine`: the same shards however they are made, going on after a stop, what a corpus gives back."""
 
 import errno
+import functools
 import json
 import random
 import shutil
@@ -565,17 +566,31 @@ def test_the_folder_of_the_text_is_refused(text):
         mine(text, text.parent)
 
 
-def test_more_shards_than_open_files(text, tmp_path):
+def test_more_shards_than_open_files(text, tmp_path, monkeypatch):
     """
-    A mapped file counts as an open one: only so many shards are mapped at a time.
+    A mapped file counts as an open one: only so many shards are mapped at a time, and all are read right.
     """
     from splinter.ports.splinter import corpus
 
     mine(text, tmp_path / "out", size=1)
     found = Corpus(tmp_path / "out")
-    assert len(found.paths) == 30
-    corpus._mapped.cache_clear()
-    assert [found[number].key[0] for number in range(len(found))] and corpus._mapped.cache_info().maxsize == 200
+    whole = [found[number].tokens for number in range(len(found))]
+    few = functools.lru_cache(3)(corpus._mapped.__wrapped__)
+    monkeypatch.setattr(corpus, "_mapped", few)
+    assert [found[number].tokens for number in range(len(found))] == whole
+    assert (len(found.paths), few.cache_info().currsize) == (30, 3)
+
+
+def test_a_folder_that_is_mined_anew_is_read_anew(text, tmp_path):
+    """
+    In one process, a shard of the same name with other text.
+    """
+    mine(text, tmp_path / "out")
+    before = Corpus(tmp_path / "out")[0].tokens
+    shutil.rmtree(tmp_path / "out")
+    mine(text, tmp_path / "out", length=16)
+    after = Corpus(tmp_path / "out")[0].tokens
+    assert len(after) <= 16 < len(before)
 
 
 # The command

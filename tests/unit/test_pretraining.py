@@ -87,7 +87,7 @@ def test_a_feed_goes_on_where_it_stopped(corpus):
 
 def test_each_epoch_asks_anew(corpus):
     """
-    The same passages, other questions; their number stays that of the limit.
+    The same passages, other questions; the same ones again for the same epoch.
     """
     rows = np.arange(len(corpus))
     first, second = (pretraining.model_inputs(corpus, rows, epoch, QUESTION) for epoch in (0, 1))
@@ -135,7 +135,25 @@ def test_span_accuracy_counts_questions(corpus, moved, expected):
     scores = span_accuracy(side, found, corpus, QUESTION, limit, batch_size=4)
     asked = sum(len(corpus.masked(int(row), 0, QUESTION).questions) for row in rows)
     assert (scores["start"], scores["end"], scores["both"], scores["questions"]) == (*expected, asked)
+    assert scores["span"] == expected[2]
     assert side.asked == limit
+
+
+def test_a_span_may_be_right_where_its_parts_are_not(corpus):
+    """
+    The highest end lies before the start: `both` misses, the best span of a possible length does not.
+    """
+
+    class Crossed(Fixed):
+        def logits(self, model, batch):
+            start, end = super().logits(model, batch)
+            end[..., 0] += 1.5  # [CLS] ends nothing
+            return start, end
+
+    rows = np.array([0])
+    batch = pretraining.model_inputs(corpus, rows, 0, QUESTION)
+    scores = span_accuracy(Crossed(), [(batch["start_positions"], batch["end_positions"])], corpus, QUESTION, 1)
+    assert (scores["both"], scores["span"]) == (0, 1)
 
 
 @pytest.mark.parametrize(("tokens", "longest"), [(12, 3), (5, 10), (1, 10)])

@@ -43,7 +43,7 @@ class Mining:
         length: pieces of a passage, with [CLS] and [SEP].
         passes: times that the text is gone through, cut at other places (the paper: 5).
         seed: of the questions.
-        lossless: see `passages.contexts`.
+        lossless: see `passages.encode`.
     """
 
     mode: str = "paper"
@@ -164,7 +164,7 @@ class Corpus:
 
     def shard(self, number: int) -> dict[str, np.ndarray]:
         """The arrays of a shard."""
-        return _mapped(self.paths[number])
+        return _mapped(self.paths[number], self.manifest["shards"][number]["sha256"])
 
     def __len__(self) -> int:
         """Passages."""
@@ -207,8 +207,12 @@ def sha256(path: Path) -> str:
 
 
 @functools.lru_cache(200)  # a mapped file counts as an open one, of which there may be 1024
-def _mapped(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file as views of the mapped file: nothing is read before it is looked at."""
+def _mapped(path: Path, sha256: str) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file as views of the mapped file: nothing is read before it is looked at.
+
+    Args:
+        sha256: of what the file should hold: one of the same name, mined anew, is another.
+    """
     data = np.memmap(path, np.uint8, "r")
     begin = 8 + int.from_bytes(data[:8].tobytes(), "little")
     header = json.loads(data[8:begin].tobytes())

@@ -232,8 +232,9 @@ def finish(folder: Path, names: Iterable[str]) -> dict[str, Any]:
         shards.append(record)
     totals = {name: sum(shard[name] for shard in shards) for name in ("documents", "passages", "tokens", "questions")}
     if not totals["passages"]:
-        for name in (SETTINGS, VOCABULARY, TOKENIZER_CONFIG):
-            (folder / name).unlink()
+        for path in folder.iterdir():
+            if path.name in (SETTINGS, VOCABULARY, TOKENIZER_CONFIG) or OWN.fullmatch(path.name):
+                path.unlink()
         raise CorpusError(f"{folder}: the text is empty; nothing was mined")
     statistics = {
         **totals,
