@@ -68,7 +68,7 @@ class Experiment:
     @property
     def runs(self) -> list[tuple[str, int]]:
         """(framework, seed) of each run, in the order they are made."""
-        return [(f, seed) for seed in self.seeds for f in FRAMEWORKS if seed in self.seeds_of.get(f, self.seeds)]
+        return [(f, seed) for f in FRAMEWORKS for seed in self.seeds_of.get(f, self.seeds)]
 
 
 def _jointbert(

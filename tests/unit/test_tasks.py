@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,6 +220,21 @@ def test_products_in_bfloat16_round_and_no_more(finetune, tmp_path, mode):
     assert first[0] != first[1] == pytest.approx(first[0], rel=2e-2)  # eps of bfloat16 is 8e-3
     with pytest.raises(UsageError, match="--precision bf16 needs a GPU in Paddle"):
         finetune(precision="bf16")
+
+
+def test_the_shipped_sample_goes_by_name(finetune, tmp_path, monkeypatch):
+    """
+    `sample` is what the project ships, unless a file is called so.
+    """
+    monkeypatch.chdir(tmp_path)
+    sizes = Sizes(256, 96, 128)
+    record = finetune(file=Path("sample"), hyper=replace(SHORT, max_steps=1), sizes=sizes)
+    assert record["examples"] == 48
+    found = tasks.evaluate(settings(mode="paper", sizes=sizes), Path("sample"), limit=2)
+    assert (found["total"], Path(found["file"]).name) == (2, "fewshot-dev.jsonl")
+    Path("sample").write_text("no JSON", encoding="utf-8")
+    with pytest.raises(data.DataError, match="sample"):
+        tasks.evaluate(settings(mode="paper"), Path("sample"))
 
 
 def test_a_lost_question_stops_the_training(finetune, tmp_path):

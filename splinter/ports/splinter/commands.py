@@ -19,7 +19,8 @@ MODES = """modes:
   hf     behaves as transformers does with the published checkpoints: raw text, answers of up to 30 word pieces
   paper  behaves as the authors' few-shot code: MRQA tokens, answers of up to 10 word pieces"""
 FILES = """files, plain or .gz; the kind is told by what is in them:
-  MRQA JSON lines, as in the few-shot archive (with or without _qass), or SQuAD JSON 1.1 and 2.0"""
+  MRQA JSON lines, as in the few-shot archive (with or without _qass), or SQuAD JSON 1.1 and 2.0;
+  sample: the examples that come with the project"""
 
 TEXTS = {
     "convert": Text(

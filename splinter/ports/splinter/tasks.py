@@ -22,6 +22,7 @@ from splinter.align.weights import write_whole
 from splinter.ports import checkpoint, recipe, tasks
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.tasks import UsageError
+from splinter.sample import PATH as SAMPLE
 
 from . import data, metric
 from .config import SplinterConfig, read_checkpoint
@@ -94,6 +95,11 @@ def refuse_lost_questions(examples: list[data.Example], rows: data.Features, siz
         )
 
 
+def shipped(file: Path, name: str) -> Path:
+    """The file, or what the project ships where it is called `sample` and no file is."""
+    return SAMPLE / name if str(file) == "sample" and not file.exists() else file
+
+
 # -- tasks ------------------------------------------------------------------------------------------------
 
 
@@ -111,7 +117,7 @@ def finetune(
     """Fine-tune on a few-shot file and save the model.
 
     Args:
-        train_file: MRQA JSON lines or SQuAD JSON, plain or `_qass`.
+        train_file: MRQA JSON lines or SQuAD JSON, plain or `_qass`; `sample`: the 48 examples that the project ships.
         output: folder for the model, the log and the checkpoints.
         hyper: hyperparameters and seed.
         head: "pretrained", "fresh", or "auto" (the checkpoint's when it has one).
@@ -124,6 +130,8 @@ def finetune(
     Raises:
         DataError, CheckpointError, WeightError, UsageError, TrainingError.
     """
+
+    train_file = shipped(train_file, "fewshot-train.jsonl")
 
     def prepare() -> tasks.Run:
         return _prepare(settings, train_file, hyper, head, precision)
@@ -289,6 +297,7 @@ def evaluate(
     Returns:
         Scores in points 0-100, `seconds`, and what was evaluated.
     """
+    file = shipped(file, "fewshot-dev.jsonl")
     data.existing(file, "an MRQA .jsonl or a SQuAD .json file")  # said before a model loads and answers for hours
     if predictions is not None:
         tasks.refuse_target(predictions, file)
