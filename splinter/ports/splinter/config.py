@@ -157,6 +157,7 @@ def _name_question(folder: Path, number: int) -> None:
         lines[number] = QUESTION
         write_whole(vocabulary, lambda file: file.write(b"\n".join(lines)), "wb")
         values = checkpoint.read_json(settings) | {"tokenizer_class": "SplinterTokenizer"}
+        values.pop("name_or_path", None)  # of another model by now
         checkpoint.write_json(settings, values)
 
 

@@ -1,0 +1,68 @@
+"""splinter-mini, the checkpoint in the package: it is the one that was scored, and everybody opens it."""
+
+import json
+
+import numpy as np
+import paddle
+import torch
+from transformers import AutoTokenizer, SplinterForQuestionAnswering
+
+from splinter import experiments
+from splinter.ports import checkpoint
+from splinter.ports.splinter import model
+from splinter.ports.splinter.data import Tokenizer
+
+FOLDER = checkpoint.resolve("splinter-mini")
+TEXT = ["When was the lamp lit?", "The lamp was lit in 1874, and the lamp went out in 1964."]
+
+
+def test_it_is_the_checkpoint_that_was_scored():
+    """
+    The record of its pretraining names the file, and the model card has the record's figures.
+    """
+    record = json.loads((experiments.RESULTS / "splinter-mini.json").read_text(encoding="utf-8"))
+    assert checkpoint.fingerprint(FOLDER) == record["sha256"]
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for name in ("start", "end", "both", "span"):
+        assert f"{record['held out'][name]:.1%}".replace("%", " %") in card
+    assert f"{record['held out']['questions']:,} questions" in card
+    assert f"{record['passages']:,} passages" in card and f"{record['updates']:,} updates" in card
+
+
+def test_paddle_and_transformers_answer_alike():
+    """
+    By name in Paddle, as a folder in transformers: the same logits to float32's rounding.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    given = tokenizer(*TEXT, return_tensors="np")
+    assert (given["input_ids"] == tokenizer.convert_tokens_to_ids("[QUESTION]")).sum() == 1
+    theirs = SplinterForQuestionAnswering.from_pretrained(FOLDER).eval()
+    with torch.no_grad():
+        found = theirs(**{name: torch.tensor(array) for name, array in given.items()})
+    ours = model.SplinterForQuestionAnswering.from_pretrained("splinter-mini")
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    for theirs_logits, ours_logits in zip(
+        (found.start_logits, found.end_logits),
+        ours(*(paddle.to_tensor(given[name]) for name in names)),
+        strict=True,
+    ):
+        scale = theirs_logits.abs().max().item()
+        np.testing.assert_allclose(ours_logits.numpy(), theirs_logits.numpy(), rtol=0, atol=1e-5 * scale)
+
+
+def test_its_pieces_are_those_of_transformers():
+    """
+    Lower-cased, with [QUESTION] on its line.
+    """
+    words = ["The", "QUICK", "brown-fox,", "naïve", "42!"]
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    theirs = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
+    assert [list(ids) for ids in Tokenizer(FOLDER, "hf").encode(words)] == theirs
+
+
+def test_segments_make_no_difference():
+    """
+    Pretraining knew none: both rows of the embedding are equal.
+    """
+    rows = checkpoint.open_weights(FOLDER)["splinter.embeddings.token_type_embeddings.weight"]
+    assert rows.shape[0] == 2 and np.array_equal(rows[0], rows[1])
