@@ -14,7 +14,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ COLORS = {"FAIL": {"red": True}, "xfail": {"yellow": True}, "ok": {"green": True
 
 _RECORD = pytest.StashKey[dict[str, Any]]()
 _HASHES = pytest.StashKey[dict[str, str]]()
+_CASES = pytest.StashKey[dict[str, list[str]]]()
 
 
 class MissingTolerance(LookupError):
@@ -113,6 +114,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "base: at base size, minutes each; runs with --checkpoint base")
     config.addinivalue_line("markers", "kill: plants bugs and runs all steps on them; runs with --kill-matrix, alone")
     config.stash[_HASHES] = {}
+    config.stash[_CASES] = {}
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(config), "align-recorder")
 
@@ -150,6 +152,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         items[:] = chosen
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Every case that is about to run: one that ends without a word must not be missing from the record."""
+    for item in session.items:
+        if item.get_closest_marker("align_step") and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            case: Any = item.callspec.params["pair"]
+            if not isinstance(case, tuple):  # no port has this step
+                continue
+            port, mode, checkpoint, dtype, step = case
+            session.config.stash[_CASES][item.nodeid] = [port.name, mode, step, checkpoint, dtype]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -255,6 +269,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["align_environment"] = json.dumps(loaded_environment(session.config))
+        output["align_cases"] = json.dumps(session.config.stash[_CASES])
 
 
 def loaded_environment(config: pytest.Config) -> dict[str, Any]:
@@ -275,12 +290,20 @@ class Recorder:
     def __init__(self, config: pytest.Config):
         self.config, self.path = config, config.getoption("--align-json")
         self.results: list[dict[str, Any]] = []
+        self.told: set[str] = set()  # test ids that left a record
+        self.broken: set[str] = set()  # that failed without one
+        self.cases: dict[str, list[str]] = {}
         self.kills: list[dict[str, Any]] = []
         self.floors: list[dict[str, Any]] = []
         self.environment: dict[str, Any] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         lists = {"alignment": self.results, "kill": self.kills, "floor": self.floors}
+        told = any(key == "alignment" for key, _ in report.user_properties)
+        if told:
+            self.told.add(report.nodeid)
+        elif report.failed:
+            self.broken.add(report.nodeid)
         for key, value in report.user_properties:
             if key in lists and (key == "alignment" or report.when == "call"):
                 lists[key].append(json.loads(str(value)))
@@ -289,6 +312,7 @@ class Recorder:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         sent = getattr(node, "workeroutput", {}).get("align_environment")
+        self.cases |= json.loads(getattr(node, "workeroutput", {}).get("align_cases", "{}"))
         if sent:
             sent = json.loads(sent)
             hashes = {**self.environment.get("reference_sha256", {}), **sent["reference_sha256"]}
@@ -298,6 +322,10 @@ class Recorder:
         if not self.path:
             return
         order = {step: i for i, step in enumerate(STEPS)}
+        cases = {**self.config.stash.get(_CASES, {}), **self.cases}
+        for name, case in cases.items():
+            if name not in self.told:
+                self.results.append(_lost(case, name in self.broken))
         self.results.sort(key=lambda r: (r["system"], r["mode"], r["checkpoint"], order[r["step"]], r["dtype"]))
         environment = {**common_environment(), **(self.environment or loaded_environment(self.config))}
         document = {"schema": 1, "environment": environment, "results": self.results}
@@ -331,6 +359,14 @@ class Recorder:
                     case = f"{result['step']}/{result['system']} ({result['mode']})"
                     terminalreporter.write_line(f"{case}: passed {result['reason']}")
             terminalreporter.write_line(f"written to {self.path}")
+
+
+def _lost(case: Sequence[str], broken: bool) -> dict[str, Any]:
+    """The record of a case that was to run and left none."""
+    system, mode, step, checkpoint, dtype = case
+    why = "it broke off without a result: its process ended" if broken else "the run ended before it"
+    verdict = "failed" if broken else "skipped"
+    return {**Alignment(system, mode, step, checkpoint, dtype).record(EXACT, verdict, why), "tolerance": None}
 
 
 def common_environment() -> dict[str, Any]:

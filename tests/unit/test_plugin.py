@@ -404,3 +404,39 @@ def test_the_kill_matrix_is_a_run_of_its_own(toys):
     result, document = toys(KILLED)
     result.assert_outcomes(failed=1, deselected=3)
     assert "kills" not in document
+
+
+# Cases that leave no record
+
+
+CRASHING = """
+import os
+
+@cases([PORT], TOLERANCES, "forward")
+def test_forward(pair, tolerance, align):
+    if pair.dtype == "float32":
+        os._exit(1)
+    align(steps.forward(pair), tolerance)
+"""
+
+
+def test_a_process_that_dies_is_not_green(toys):
+    """
+    Under pytest-xdist the run goes on without it; what it was about is recorded as failed.
+    """
+    result, document = toys(CRASHING, "-n", "2", "-k", "tiny")
+    verdicts = {r["dtype"]: (r["verdict"], r["reason"]) for r in document["results"]}
+    assert verdicts["float64"][0] == "passed"
+    assert verdicts["float32"] == ("failed", "it broke off without a result: its process ended")
+    result.stdout.fnmatch_lines(["*Not aligned: failed 1, passed 1*"])
+
+
+def test_what_a_stopped_run_did_not_reach_is_no_proof(toys):
+    """
+    With -x the first failure ends the run; the other case is recorded as skipped.
+    """
+    _, document = toys(FORWARD, "-x", "-k", "tiny", bug="1.0")
+    assert sorted((r["verdict"], "before it" in r["reason"]) for r in document["results"]) == [
+        ("failed", False),
+        ("skipped", True),
+    ]

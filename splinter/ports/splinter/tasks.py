@@ -117,7 +117,7 @@ def finetune(
     """Fine-tune on a few-shot file and save the model.
 
     Args:
-        train_file: MRQA JSON lines or SQuAD JSON, plain or `_qass`; `sample`: the 48 examples that the project ships.
+        train_file: MRQA JSON lines or SQuAD JSON, plain or `_qass`; `sample`: the 47 examples that the project ships.
         output: folder for the model, the log and the checkpoints.
         hyper: hyperparameters and seed.
         head: "pretrained", "fresh", or "auto" (the checkpoint's when it has one).
@@ -131,7 +131,7 @@ def finetune(
         DataError, CheckpointError, WeightError, UsageError, TrainingError.
     """
 
-    train_file = shipped(train_file, "fewshot-train.jsonl")
+    train_file = shipped(train_file, "examples.jsonl")
 
     def prepare() -> tasks.Run:
         return _prepare(settings, train_file, hyper, head, precision)
