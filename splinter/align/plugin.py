@@ -322,7 +322,8 @@ class Recorder:
         if not self.path:
             return
         order = {step: i for i, step in enumerate(STEPS)}
-        cases = {**self.config.stash.get(_CASES, {}), **self.cases}
+        own: dict[str, list[str]] = self.config.stash[_CASES]
+        cases = {**own, **self.cases}
         for name, case in cases.items():
             if name not in self.told:
                 self.results.append(_lost(case, name in self.broken))
