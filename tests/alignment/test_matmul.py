@@ -10,7 +10,7 @@ import paddle
 import pytest
 import torch
 
-from splinter.align.explain import GAUGE, gauge, judge_product, rounded
+from splinter.align.explain import GAUGE, gauge, judge_product
 
 SHAPES = [(1, 384, 768), (3, 128, 768), (2, 50, 256), (4, 17, 96)]
 """(B, T, D) of token states; logits are (B, Q, T)."""
@@ -47,19 +47,30 @@ def test_each_product_is_within_the_bound_of_its_terms(factors):
 
 
 def test_layouts_differ_as_much_inside_one_framework(factors):
-    """Between torch's two layouts lies a difference of the size that is found between the frameworks."""
+    """Between the frameworks lies what lies between a view and a copy in one of them; short rows are bit-equal."""
     made = products(*factors)
-    inside = np.abs(made["torch", "view"] - made["torch", "copy"]).max()
-    across = np.abs(made["torch", "view"] - made["paddle", "copy"]).max()
-    scale = np.abs(made["torch", "view"]).max() * float(np.finfo("float32").eps)
-    assert max(inside, across) <= 64 * scale  # seen 17: a few units of the last place of the largest logit
+
+    def apart(*ways):
+        one, other = (made[way] for way in ways)
+        return float(np.abs(one - other).max())
+
+    inside = max(apart((name, "view"), (name, "copy")) for name in ("torch", "paddle"))
+    across = max(apart(("torch", one), ("paddle", other)) for one in ("view", "copy") for other in ("view", "copy"))
+    if factors[0].shape[-1] < 128:  # added up in one go, whatever the layout
+        assert across == inside == 0
+    else:
+        assert inside > 0
+        assert across <= 3 * inside  # seen 0.75 to 1.33
 
 
 def test_tf32_is_told_from_rounding(factors):
     """Factors of ten bits of fraction exceed the bound by far, and are recognised for what they are."""
     questions, tokens = factors
     full = products(questions, tokens)["torch", "view"][0]
-    reduced = (rounded(questions[0], 10) @ rounded(tokens[0].T, 10)).astype("float32")
+    operands = [
+        ((a.view("uint32") + 0x1000) & np.uint32(0xFFFFE000)).view("float32") for a in (questions[0], tokens[0])
+    ]
+    reduced = (operands[0].astype("float64") @ operands[1].T.astype("float64")).astype("float32")
     kind, why = judge_product(questions[0], tokens[0].T, full, reduced)
     assert (kind, "TF32" in why) == ("reduced precision", True)
     assert gauge(questions[0], tokens[0].T, reduced) > 16 * GAUGE  # seen 443 to 864
