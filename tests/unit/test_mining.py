@@ -588,7 +588,7 @@ def test_a_folder_that_is_mined_anew_is_read_anew(text, tmp_path):
     mine(text, tmp_path / "out")
     before = Corpus(tmp_path / "out")[0].tokens
     shutil.rmtree(tmp_path / "out")
-    mine(text, tmp_path / "out", length=16)
+    mine(text, tmp_path / "out", Mining(length=16))
     after = Corpus(tmp_path / "out")[0].tokens
     assert len(after) <= 16 < len(before)
 
