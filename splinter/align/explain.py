@@ -141,7 +141,7 @@ def explain(pair: Pair, tolerance: Tolerance, batch: str = "") -> Explanation:
         batch: name of the batch to look at; "" = the first one.
 
     Raises:
-        AttributeError: a driver of its own without `step_through`.
+        TypeError: a driver of its own whose `trace` takes neither inputs nor put.
     """
     batches = pair.port.batches(pair.folder, pair.mode)
     chosen = batches.get(batch, next(iter(batches.values())))
@@ -150,7 +150,8 @@ def explain(pair: Pair, tolerance: Tolerance, batch: str = "") -> Explanation:
     theirs, ours = pair.model(pair.theirs), pair.model(pair.ours)
 
     def run(side: Side, model, paths, put=None):
-        return side.driver.step_through(model, side.forward, chosen, pair.dtype, paths, put)
+        inputs: dict[str, np.ndarray] = {}
+        return inputs, *side.driver.trace(model, side.forward, chosen, pair.dtype, paths, inputs, put)
 
     their_inputs, their_outputs, their_end = run(pair.theirs, theirs, list(modules.values()))
     their_inputs, their_outputs = (_renamed(arrays, renamed) for arrays in (their_inputs, their_outputs))

@@ -70,50 +70,22 @@ def state(model: paddle.nn.Layer) -> dict[str, np.ndarray]:
 
 
 def trace(
-    model: paddle.nn.Layer, forward: Callable, batch: Mapping[str, np.ndarray], dtype: str, paths
-) -> tuple[dict, dict]:
-    """Outputs of the layers at `paths` in the order they ran, then the outputs of `forward`.
-
-    A layer that runs more than once gives `path`, `path#1`, `path#2`, ...
-    """
-    seen: dict[str, np.ndarray] = {}
-    layers = dict(model.named_sublayers())
-    hooks = []
-
-    def keep(path):
-        def hook(layer, inputs, output):
-            if isinstance(output, paddle.Tensor):
-                again = sum(name == path or name.startswith(f"{path}#") for name in seen)
-                seen[f"{path}#{again}" if again else path] = to_numpy(output)
-
-        return hook
-
-    for path in paths:
-        hooks.append(layers[path].register_forward_post_hook(keep(path)))
-    try:
-        model.eval()
-        with paddle.no_grad():
-            outputs = forward(model, from_numpy(batch, dtype))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen, {name: to_numpy(tensor) for name, tensor in outputs.items()}
-
-
-def step_through(
     model: paddle.nn.Layer,
     forward: Callable,
     batch: Mapping[str, np.ndarray],
     dtype: str,
     paths,
+    inputs: dict[str, np.ndarray] | None = None,
     put: Mapping[str, np.ndarray] | None = None,
-) -> tuple[dict, dict, dict]:
-    """First inputs and outputs of the layers at `paths`, under the names of `trace`, then the outputs of `forward`.
+) -> tuple[dict, dict]:
+    """Outputs of the layers at `paths` in the order they ran, then the outputs of `forward`.
+
+    A layer that runs more than once gives `path`, `path#1`, `path#2`, ...
 
     Args:
+        inputs: filled with the first input of each of them, under the same names.
         put: what the layers hand on instead of their outputs, where it has their shape.
     """
-    inputs: dict[str, np.ndarray] = {}
     own: dict[str, np.ndarray] = {}
     hooks = []
     layers = dict(model.named_sublayers())
@@ -125,7 +97,7 @@ def step_through(
             again = sum(name == path or name.startswith(f"{path}#") for name in own)
             key = f"{path}#{again}" if again else path
             own[key] = to_numpy(output)
-            if given and isinstance(given[0], paddle.Tensor):
+            if inputs is not None and given and isinstance(given[0], paddle.Tensor):
                 inputs[key] = to_numpy(given[0])
             if put is None or key not in put or put[key].shape != tuple(output.shape):
                 return None
@@ -142,7 +114,7 @@ def step_through(
     finally:
         for hook in hooks:
             hook.remove()
-    return inputs, own, {name: to_numpy(tensor) for name, tensor in outputs.items()}
+    return own, {name: to_numpy(tensor) for name, tensor in outputs.items()}
 
 
 def gradients(model, forward: Callable, loss: Callable, batch: Mapping[str, np.ndarray], dtype: str):

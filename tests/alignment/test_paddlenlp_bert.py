@@ -11,7 +11,7 @@ import paddle
 import pytest
 import torch
 import transformers
-from tolerances import PEER_BERT
+from tolerances import PEER_BERT, PEER_RATES
 
 from splinter.align import Pair, Port, Rule, Side, WeightMap, steps
 
@@ -212,7 +212,7 @@ def test_lr_cosine_by_default(nlp, restarts):
     from paddlenlp.transformers import CosineDecayWithWarmup
 
     ours = rates(CosineDecayWithWarmup(1.0, 200, 20, with_hard_restarts=restarts), 200)
-    np.testing.assert_allclose(ours, their_cosine(restarts, 200), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(ours, their_cosine(restarts, 200), rtol=PEER_RATES.rtol, atol=PEER_RATES.atol)
 
 
 def test_lr_cosine_returns_to_its_peak(nlp):
@@ -228,7 +228,7 @@ def test_lr_cosine_with_one_restart(nlp):
     from paddlenlp.transformers import CosineDecayWithWarmup
 
     ours = rates(CosineDecayWithWarmup(1.0, 200, 20, with_hard_restarts=True, num_cycles=1.0), 200)
-    np.testing.assert_allclose(ours, their_cosine(True, 200), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(ours, their_cosine(True, 200), rtol=PEER_RATES.rtol, atol=PEER_RATES.atol)
     with pytest.raises(AssertionError, match="should be an integer"):
         CosineDecayWithWarmup(1.0, 200, 20, num_cycles=0.5)
 
@@ -240,7 +240,9 @@ def test_lr_linear_with_a_share_of_warmup(nlp, share):
 
     total = 257
     theirs = their_rates(lambda o: transformers.get_linear_schedule_with_warmup(o, int(share * total), total), total)
-    np.testing.assert_allclose(rates(LinearDecayWithWarmup(1.0, total, share), total), theirs, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(
+        rates(LinearDecayWithWarmup(1.0, total, share), total), theirs, rtol=PEER_RATES.rtol, atol=PEER_RATES.atol
+    )
 
 
 def test_lr_linear_beyond_the_end(nlp):

@@ -170,6 +170,9 @@ PEER_BERT = {
 }
 """Precision -> how far paddlenlp's BERT may be from transformers'."""
 
+PEER_RATES = Tolerance(atol=1e-15, rtol=0.0, why="rates of at most 1, one cosine or quotient: a few ULP")
+"""How far paddlenlp's schedules may be from transformers'."""
+
 PEER_FUNNEL = {
     "forward": Tolerance(atol=0.0, rtol=1e-5, ratio=10, why="as our own port in float32: seen 1.1e-6, ratio 4.8"),
     "backward": Tolerance(atol=0.0, rtol=1e-4, ratio=20, why="as our own port in float32: seen 1.4e-5, ratio 4.3"),
