@@ -2,7 +2,7 @@
 
 import planted
 import pytest
-from test_kill_matrix import tolerance
+from tolerances import row
 
 from splinter.align import Pair, steps
 from splinter.align.explain import explain
@@ -31,9 +31,9 @@ def test_forward_faults_are_named(bug, kind, place, port, monkeypatch):
     """The kind, the layer, and one line that says both."""
     bug.plant(monkeypatch)
     pair = Pair(port, bug.mode, "tiny", port.checkpoints["tiny"](), bug.dtype)
-    row = tolerance(port, "forward", bug.dtype)
-    failed = steps.forward(pair).judge(row)
-    found = explain(pair, row, failed.first_divergence.name.partition("/")[0])
+    allowed = row(port, "forward", bug.dtype)
+    failed = steps.forward(pair).judge(allowed)
+    found = explain(pair, allowed, failed.first_divergence.name.partition("/")[0])
     assert found.kind == kind, found.sentence
     assert place in found.place, found.sentence
     assert "\n" not in found.sentence and found.sentence.startswith(kind)

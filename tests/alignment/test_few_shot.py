@@ -21,6 +21,16 @@ def framework() -> str:
     return "torch" if torch.cuda.is_available() and not paddle.is_compiled_with_cuda() else "paddle"
 
 
+def samples(size):
+    """Sampling seed -> training file, and the dev file; skips where one is not there."""
+    stem = "squad_fewshot/squad-train-seed-{}-num-examples-{}_qass.jsonl"
+    try:
+        files = {seed: datasets.find(stem.format(seed, size)) for seed in SAMPLING_SEEDS}
+        return files, datasets.find("squad_v1/dev-v1.1.json")
+    except datasets.DataMissing as error:
+        pytest.skip(str(error))
+
+
 @pytest.mark.slow
 @pytest.mark.gpu
 @pytest.mark.parametrize("size", list(PUBLISHED_F1))
@@ -35,12 +45,7 @@ def test_training_reaches_the_published_f1(name, size, tmp_path, capsys):
         checkpoint.resolve(name)
     except checkpoint.CheckpointError as error:
         pytest.skip(str(error))
-    stem = "squad_fewshot/squad-train-seed-{}-num-examples-{}_qass.jsonl"
-    try:
-        files = {seed: datasets.find(stem.format(seed, size)) for seed in SAMPLING_SEEDS}
-        dev = datasets.find("squad_v1/dev-v1.1.json")
-    except datasets.DataMissing as error:
-        pytest.skip(str(error))
+    files, dev = samples(size)
     settings = tasks.Settings(model=name, framework=framework(), mode="paper")
     found = few_shot.run(settings, files, dev, tmp_path)
     with capsys.disabled():
@@ -60,12 +65,7 @@ def test_training_of_splinter_mini_repeats_the_recorded_f1(size, tmp_path, capsy
     recorded = experiments.few_shot("mini", size)
     if set(recorded) != set(SAMPLING_SEEDS):
         pytest.skip(f"results/few-shot-mini-{size}.json holds {len(recorded)} of {len(SAMPLING_SEEDS)} runs")
-    stem = "squad_fewshot/squad-train-seed-{}-num-examples-{}_qass.jsonl"
-    try:
-        files = {seed: datasets.find(stem.format(seed, size)) for seed in SAMPLING_SEEDS}
-        dev = datasets.find("squad_v1/dev-v1.1.json")
-    except datasets.DataMissing as error:
-        pytest.skip(str(error))
+    files, dev = samples(size)
     settings = tasks.Settings(model="splinter-mini", framework=framework(), mode="paper")
     found = few_shot.run(settings, files, dev, tmp_path, sample=2000)
     with capsys.disabled():

@@ -13,7 +13,7 @@ import paddle
 import planted
 import pytest
 from planted import wrap
-from tolerances import TOLERANCES
+from tolerances import row
 
 from splinter.align import Pair
 from splinter.align.kill import Kill, strike
@@ -22,12 +22,6 @@ from splinter.ports import encoder, recipe, train_paddle
 from splinter.ports.splinter import model, train
 
 BUGS = planted.every()
-
-
-def tolerance(port, step, dtype):
-    """The row of a step."""
-    row = TOLERANCES[step][port.name]
-    return row[dtype] if isinstance(row, dict) else row
 
 
 _REMEMBERED = {}
@@ -77,7 +71,7 @@ def test_bug_is_killed_where_it_is_looked_for(bug, port, monkeypatch, kill):
     strikes = []
     for step in (step for step in STEPS if step in port.steps):
         pair = Pair(remembered, bug.mode, "tiny", port.checkpoints["tiny"](), bug.dtype)
-        strikes.append(strike(step, pair, tolerance(port, step, bug.dtype)))
+        strikes.append(strike(step, pair, row(port, step, bug.dtype)))
     found = Kill(
         bug.name,
         bug.system,
@@ -224,7 +218,7 @@ def test_small_errors_are_noticed(bug, dtype, port, floor):
             train.side.cache_clear()
             bug.plant(patch, x)
             pair = Pair(remembered, bug.mode, "tiny", port.checkpoints["tiny"](), dtype)
-            struck = strike(bug.step, pair, tolerance(port, bug.step, dtype))
+            struck = strike(bug.step, pair, row(port, bug.step, dtype))
         assert not struck.crash, struck.crash
         return struck.red
 

@@ -296,3 +296,9 @@ TOLERANCES = {
 
 TEAM = Tolerance(atol=0.0, rtol=1e-12, why="sums over rows in another order, four updates in float64: seen 3.3e-15")
 """Two processes against one; see test_pretraining_team.py."""
+
+
+def row(port, step: str, dtype: str) -> Tolerance:
+    """The tolerance of a step of a port at size tiny."""
+    found = TOLERANCES[step][port.name]
+    return found[dtype] if isinstance(found, dict) else found
