@@ -136,6 +136,12 @@ def parts(batch: Mapping[str, np.ndarray], rows: int) -> Iterator[Mapping[str, n
         yield {name: column[begin : begin + size] for name, column in batch.items()}
 
 
+def parts_by_length(batch: Mapping[str, np.ndarray], rows: int) -> Iterator[Mapping[str, np.ndarray]]:
+    """A batch in portions of so many rows of like length, each cut to its longest row."""
+    order = np.argsort(batch["attention_mask"].sum(axis=1), kind="stable")
+    return map(trim, parts({name: column[order] for name, column in batch.items()}, rows))
+
+
 class Feed(Protocol):
     """Where the batches of a run come from, for data that is more than one table; see `Table`."""
 
@@ -204,24 +210,35 @@ class BatchTrainer(ABC):
     """What a trainer does with a batch in either framework.
 
     Args:
-        loss: (model, batch of tensors) -> scalar. With micro-batches, or in a team, it must be a sum over rows.
+        loss: (model, batch of tensors) -> scalar. In a team it must be a sum over rows; for micro-batches, that or a
+            mean of rows.
         named: name -> parameter.
         optimizer: has step(rate) and updates.
         precision: one of PRECISIONS; "bf16": matrix products in bfloat16, weights and the rest as they are.
-        team: shares the rows of a batch; every member makes the same update. None: no team, and no micro-batches.
+        team: shares the rows of a batch; every member makes the same update. None: no team.
+        mean_of_rows: whether the loss is a mean in which each row counts alike, so that a part of the rows gives its
+            share of it; then micro-batches need no team.
     """
 
     def __init__(
-        self, model: Any, loss: Callable, named: Mapping, optimizer: Any, recipe: Recipe, precision: str, team: Any
+        self,
+        model: Any,
+        loss: Callable,
+        named: Mapping,
+        optimizer: Any,
+        recipe: Recipe,
+        precision: str,
+        team: Any,
+        mean_of_rows: bool,
     ):
-        if recipe.micro_batch and team is None:
+        if recipe.micro_batch and team is None and not mean_of_rows:
             raise ValueError("micro-batches need a loss that is a sum over rows, and a team (of one) to say so")
         self.model, self.loss, self.named, self.optimizer = model, loss, named, optimizer
         self.micro_batch, self.precision, self.team = recipe.micro_batch, precision, team
 
     @abstractmethod
-    def backward(self, batch: Mapping[str, np.ndarray]) -> float:
-        """Loss of rows, whose gradients are added to what is there."""
+    def backward(self, batch: Mapping[str, np.ndarray], share: float = 1.0) -> float:
+        """Loss of rows times their share, whose gradients are added to what is there."""
 
     @abstractmethod
     def reseed(self, number: int) -> None:
@@ -229,7 +246,11 @@ class BatchTrainer(ABC):
 
     def step(self, batch: Mapping[str, np.ndarray], rate: float) -> tuple[float, float]:
         self.model.train()
-        if self.team is None:
+        if self.team is None and self.micro_batch:
+            total = len(next(iter(batch.values())))
+            portions = parts_by_length(batch, self.micro_batch)
+            value = sum(self.backward(part, len(next(iter(part.values()))) / total) for part in portions)
+        elif self.team is None:
             value = self.backward(batch)
         else:
             share = {name: column[self.team.rank :: self.team.size] for name, column in batch.items()}

@@ -174,15 +174,16 @@ class PaddleTrainer(BatchTrainer):
         decayed: Iterable[str] = (),
         precision: str = "float32",
         team: Team | None = None,
+        mean_of_rows: bool = False,
     ):
         named = paddle_side.parameters(model)
-        super().__init__(model, loss, named, AdamW(named, recipe, decayed), recipe, precision, team)
+        super().__init__(model, loss, named, AdamW(named, recipe, decayed), recipe, precision, team, mean_of_rows)
         self.dtype = str(next(iter(named.values())).dtype).removeprefix("paddle.")
 
-    def backward(self, batch: Mapping[str, np.ndarray]) -> float:
+    def backward(self, batch: Mapping[str, np.ndarray], share: float = 1.0) -> float:
         half = paddle.amp.auto_cast(dtype="bfloat16") if self.precision == "bf16" else nullcontext()
         with half:
-            loss = self.loss(self.model, paddle_side.from_numpy(batch, self.dtype))
+            loss = self.loss(self.model, paddle_side.from_numpy(batch, self.dtype)) * share
         loss.backward()
         return loss.item()
 

@@ -164,17 +164,18 @@ class TorchTrainer(BatchTrainer):
         decayed: Iterable[str] = (),
         precision: str = "float32",
         team: Team | None = None,
+        mean_of_rows: bool = False,
     ):
         named = dict(model.named_parameters())
-        super().__init__(model, loss, named, AdamW(named, recipe, decayed), recipe, precision, team)
+        super().__init__(model, loss, named, AdamW(named, recipe, decayed), recipe, precision, team, mean_of_rows)
         first = next(iter(named.values()))
         self.dtype, self.device = str(first.dtype).removeprefix("torch."), first.device
 
-    def backward(self, batch: Mapping[str, np.ndarray]) -> float:
+    def backward(self, batch: Mapping[str, np.ndarray], share: float = 1.0) -> float:
         tensors = {n: t.to(self.device) for n, t in torch_side.from_numpy(batch, self.dtype).items()}
         half = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
         with torch_side.float64_softmax(), half:
-            loss = self.loss(self.model, tensors)
+            loss = self.loss(self.model, tensors) * share
         loss.backward()
         return loss.item()
 

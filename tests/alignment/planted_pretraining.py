@@ -316,10 +316,10 @@ def _(patch):
 def _(patch):
     plain = train_paddle.PaddleTrainer.backward
 
-    def last(self, batch):
+    def last(self, batch, share=1.0):
         for parameter in self.named.values():
             parameter.grad = None
-        return plain(self, batch)
+        return plain(self, batch, share)
 
     patch.setattr(train_paddle.PaddleTrainer, "backward", last)
 

@@ -620,6 +620,20 @@ def _(patch):
 # -- training ---------------------------------------------------------------------------------------------
 
 
+@bug("micro-batches weigh the same, whatever their size", "training")
+def _(patch):
+    plain = train_paddle.PaddleTrainer.backward
+    patch.setattr(
+        train_paddle.PaddleTrainer, "backward", lambda self, batch, share: plain(self, batch, 1 / 3)
+    )  # 12 rows are 5, 5 and 2
+
+
+@bug("micro-batches added up as if each were the batch", "training")
+def _(patch):
+    plain = train_paddle.PaddleTrainer.backward
+    patch.setattr(train_paddle.PaddleTrainer, "backward", lambda self, batch, share: plain(self, batch))
+
+
 @bug("shuffling lost", "training")
 def _(patch):
     planted.lose_shuffling(patch, train)

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from splinter import runtime
 from splinter.align import paddle_side, torch_side
 from splinter.ports import recipe, train_paddle, train_torch
-from splinter.ports.splinter import cases, train
+from splinter.ports.splinter import cases, reference, train
 from splinter.ports.splinter.model import SplinterForQuestionAnswering
 
 FOLDER = cases.tiny()
@@ -90,3 +91,25 @@ def test_adamw_ends_where_the_course_says(framework):
     golden = [[0.55482787, 0.86665666, 0.07291982], [-0.44724506, -0.2951228, -0.2717272]]
     # the course's own tolerance; its figures are float32
     np.testing.assert_allclose(driver.to_numpy(named["w"]), golden, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("framework", ["paddle", "torch"])
+def test_micro_batches_make_the_same_updates(framework):
+    """Two updates of 7 windows, all at once and 3, 3 and 1 at a time, by length; float64, without dropout."""
+    side, driver = {"paddle": (train, paddle_side), "torch": (reference, torch_side)}[framework]
+    found = []
+    for rows in (0, 3):
+        hyper = recipe.Recipe(seed=1, min_steps=0, max_steps=2, batch_size=7, learning_rate=1e-3, micro_batch=rows)
+        columns = cases.model_inputs(side.columns(cases.TRAINING, "paper"), labels=True)
+        trainer = side.trainer(driver.cast(side.load(FOLDER, "paper"), "float64"), hyper)
+        log = recipe.fit(trainer, columns, hyper, prepare=recipe.trim)
+        found.append([entry[name] for entry in log for name in ("loss", "norm")])
+    # sums of 7 instead of three sums of at most 3: some units in the last place
+    np.testing.assert_allclose(*found, rtol=1e-12)
+
+
+def test_micro_batches_of_another_loss_are_refused():
+    """A mean over something other than rows has no share of a part."""
+    hyper = recipe.Recipe(micro_batch=3)
+    with pytest.raises(ValueError, match="sum over rows"):
+        train_torch.TorchTrainer(torch.nn.Linear(1, 1), None, hyper)

@@ -129,6 +129,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         help="span selection head: the checkpoint's, or a new random one (auto: new only where there is none)",
     )
     shared.add_recipe(group, RECIPE, "windows")
+    _micro_batch(group, "windows of like length")
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -221,12 +222,16 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
         help="bert: no bias correction, wants a long warm-up; hf: with it (bert)",
     )
     group.add_argument("--dropout", type=shared.share, metavar="SHARE", help="another rate than the checkpoint's")
+    _micro_batch(group, "passages")
+
+
+def _micro_batch(group: Any, rows: str) -> None:
     group.add_argument(
         "--micro-batch",
         type=shared.positive,
         default=0,
         metavar="N",
-        help="passages at a time; without dropout the same result (all)",
+        help=f"{rows} at a time, to save memory and padding; without dropout the same result (all)",
     )
 
 

@@ -342,7 +342,9 @@ def trainer(model: nn.Module, recipe: Recipe, precision: str = "float32") -> Tor
     def objective(model, batch):
         return loss(model, _widened(forward(model, batch)), batch)
 
-    return TorchTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]), precision)
+    return TorchTrainer(
+        model, objective, recipe, decayed([n for n, _ in model.named_parameters()]), precision, mean_of_rows=True
+    )
 
 
 def _widened(outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -487,7 +489,7 @@ def pretrain(folder: Path, dtype: str) -> dict[str, np.ndarray]:
 
 
 def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
-    """One whole few-shot run on the shipped sample, data and decoding by the reference's own code."""
+    """One whole few-shot run on the shipped sample, whole batches at once; data and decoding by the reference's own."""
     from splinter.align import torch_side
 
     model = torch_side.cast(load(folder, mode), dtype)
