@@ -5,12 +5,14 @@ Between `<!-- NAME -->` and `<!-- /NAME -->` in README.md:
   align     worst figure of each step and system from alignment.json files, beside what earlier ports reported
   bench     ratios Paddle / torch from a pytest-benchmark JSON file
   trainings both frameworks side by side, from results/*.json (always written)
+  kill      the kill matrix by step, and the smallest errors noticed, from the file of tox -e kill
   few-shot  splinter-mini beside the same encoder without recurring span selection, likewise
 and with --plot docs/few-shot.svg, F1 over examples (needs matplotlib: pip install '.[figures]').
 
 example:
   tox -e align -- --checkpoint base && tox -e bench -- --benchmark-json=bench.json
   python scripts/figures.py --align report/alignment.json --bench bench.json
+  tox -e kill && python scripts/figures.py --kill report/kill.json
 """
 
 import argparse
@@ -20,6 +22,7 @@ import sys
 from pathlib import Path
 
 from splinter import experiments, ports
+from splinter.align import kill, report
 from splinter.align.steps import STEPS
 from splinter.align.weights import write_whole
 
@@ -115,6 +118,53 @@ def _worst(results: list[dict], zero: re.Pattern) -> str:
     return f"{relative:.1e} relative ({absolute:.1e}, `{name.rpartition('/')[2]}`)"
 
 
+def kill_table(path: Path) -> str:
+    """What each step killed of the planted bugs, and the smallest error that it notices.
+
+    Raises:
+        ReportError: no file of a kill matrix.
+    """
+    document = report.read(path)
+    kills, floors = document.get("kills", []), document.get("floors", [])
+    if not kills:
+        raise ValueError(f"{path} holds no kill matrix; tox -e kill writes one")
+    systems = list(dict.fromkeys(one["system"] for one in kills))
+    rows = [
+        f"| step | {' | '.join(systems)} | killed | by this step first | narrowest kill |",
+        "|---|" + "---|" * (len(systems) + 3),
+    ]
+
+    def score(some: list[dict], step: str) -> str:
+        return f"{sum(step in one['red'] for one in some)} of {len(some)}" if some else ""
+
+    for row in kill.table(kills):
+        mine = [one for one in kills if one["expected"] == row["step"]]
+        cells = [score([one for one in mine if one["system"] == system], row["step"]) for system in systems]
+        narrowest = (
+            "" if row["margin"] is None else f"{report.number(row['margin'])} times its limit: {row['narrowest']}"
+        )
+        cells += [f"{row['killed']} of {row['planted']}", str(row["first"]), narrowest]
+        rows.append(f"| {row['step']} | {' | '.join(cells)} |")
+    counts = kill.tally(kills)
+    share = 100 * counts["first"] / len(kills)
+    rows += [
+        "",
+        f"{len(kills) - counts['survived']} of {len(kills)} bugs are killed, {counts['first']} ({share:.1f} %) by the "
+        f"step that is about them before any other; {counts['late']} after another step, {counts['elsewhere']} not by "
+        f"it, {counts['training']} by the training alone.",
+        "",
+        "| step | an error x | smallest x noticed in float64 | in float32 |",
+        "|---|---|---|---|",
+    ]
+    smallest: dict[tuple[str, str], dict[str, float]] = {}
+    for one in floors:
+        smallest.setdefault((one["step"], one["what"]), {})[one["dtype"]] = one["smallest"]
+    for (step, what), found in smallest.items():
+        sizes = [report.number(found[dtype]) if dtype in found else "" for dtype in ("float64", "float32")]
+        rows.append(f"| {step} | {what} | {' | '.join(sizes)} |")
+    return "\n".join(rows)
+
+
 def bench_table(paths: list[Path]) -> str:
     """Medians by group, as a ratio to torch or transformers; a group that stands in several files is the last one's."""
     groups: dict[str, dict[str, float]] = {}
@@ -153,7 +203,9 @@ def trainings_table(folder: Path) -> str:
             label = f"{experiment.title}, {_seeds(len(experiment.seeds))}"
             cells = [label, f"loss of each of {found[0]} updates", "", "", f"{found[1]:.1e} relative at most", "", ""]
             rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+    shown_experiments = [one for name, one in experiments.EXPERIMENTS.items() if experiments.compared(name, folder)]
+    sources = dict.fromkeys(one.source for one in shown_experiments if one.published)
+    return "\n".join([*rows, "", f"Published: {'; '.join(sources)}."] if sources else rows)
 
 
 def _seeds(number: int) -> str:
@@ -234,6 +286,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--align", type=Path, nargs="+", default=[], metavar="JSON", help="from --align-json")
     parser.add_argument("--bench", type=Path, nargs="+", default=[], metavar="JSON", help="from --benchmark-json")
+    parser.add_argument("--kill", type=Path, metavar="JSON", help="from --kill-matrix --align-json")
     parser.add_argument("--plot", type=Path, metavar="SVG", help="F1 over examples of the few-shot runs")
     options = parser.parse_args()
     text = README.read_text(encoding="utf-8")
@@ -244,6 +297,8 @@ def main() -> int:
         text = insert(text, "few-shot", few_shot_table(experiments.RESULTS))
         if options.plot:
             plot(experiments.RESULTS, options.plot)
+        if options.kill:
+            text = insert(text, "kill", kill_table(options.kill))
         if options.bench:
             text = insert(text, "bench", bench_table(options.bench))
     except (OSError, ValueError) as error:

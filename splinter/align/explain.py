@@ -300,6 +300,7 @@ def told(document: Mapping[str, Any]) -> str:
         if layers:
             lines.append(f"  {'layer':<48} {'propagated':>10} {'given':>10} {'alone':>10}")
         for layer in layers:
-            given = "-" if layer["given"] is None else f"{layer['given']:.1e}"
-            lines.append(f"  {layer['name']:<48} {layer['propagated']:>10.1e} {given:>10} {layer['alone']:>10.1e}")
+            # JSON has no infinity: shapes that do not fit leave no number
+            sizes = ["-" if layer[k] is None else f"{layer[k]:.1e}" for k in ("propagated", "given", "alone")]
+            lines.append(f"  {layer['name']:<48} {' '.join(size.rjust(10) for size in sizes)}")
     return "\n".join(lines or ["nothing failed"]) + "\n"

@@ -100,16 +100,19 @@ def edited(module: str) -> bool:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return False
-    try:
-        package = importlib.metadata.distribution(module.partition(".")[0])
-    except importlib.metadata.PackageNotFoundError:
-        return False
     path = Path(spec.origin).resolve()
-    for file in package.files or ():
-        if file.name == path.name and file.hash is not None and Path(str(file.locate())).resolve() == path:
-            found = base64.urlsafe_b64encode(hashlib.new(file.hash.mode, path.read_bytes()).digest())
-            return found.rstrip(b"=").decode() != file.hash.value
+    for package in set(_packages().get(module.partition(".")[0], ())):
+        for file in importlib.metadata.files(package) or ():
+            if file.name == path.name and file.hash is not None and Path(str(file.locate())).resolve() == path:
+                found = base64.urlsafe_b64encode(hashlib.new(file.hash.mode, path.read_bytes()).digest())
+                return found.rstrip(b"=").decode() != file.hash.value
     return False
+
+
+@functools.cache
+def _packages() -> Mapping[str, list[str]]:
+    """Top-level module -> packages that bring it; their names may differ (torchcrf is of pytorch-crf)."""
+    return importlib.metadata.packages_distributions()
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,14 @@ FIELDS: dict[str, Any] = {
     "reference": str,
 }
 OPTIONAL = {"tensors": list, "curves": dict}
+NUMBER = (int, float, type(None))
 EVIDENCE: dict[str, dict[str, Any]] = {
     "kills": {"bug": str, "system": str, "expected": str, "verdict": str, "red": list, "strikes": list},
     "floors": {"what": str, "step": str, "system": str, "dtype": str, "smallest": (int, float)},
 }
 """What a run with --kill-matrix leaves beside the results."""
+STRIKE: dict[str, Any] = {"step": str, "red": bool, "tensor": str, "margin": NUMBER, "crash": str}
+LAYER: dict[str, Any] = {"name": str, "propagated": NUMBER, "given": NUMBER, "alone": NUMBER}
 
 
 class ReportError(ValueError):
@@ -522,10 +525,7 @@ def check(alignment):
     for place, result in enumerate(alignment["results"]):
         where = ("results", place)
         expect(isinstance(result, dict), f"results[{place}] must be an object", where)
-        for name, kind in FIELDS.items():
-            expect(name in result, f"results[{place}] lacks {name!r}", where)
-            wrong = f"results[{place}].{name} is of the wrong type: {result[name]!r}"
-            expect(isinstance(result[name], kind) and not isinstance(result[name], bool), wrong, (*where, name))
+        expect_fields(result, FIELDS, f"results[{place}]", where)
         for name, kind in OPTIONAL.items():
             given = result.get(name)
             wrong = f"results[{place}].{name} must be a {kind.__name__} of objects"
@@ -538,17 +538,38 @@ def check(alignment):
         told = result.get("explanation")
         plain = told is None or (isinstance(told, dict) and isinstance(told.get("sentence"), str))
         expect(plain, f"results[{place}].explanation must be an object with a sentence", (*where, "explanation"))
-        for name, choices in (("step", STEPS), ("verdict", CELLS)):
-            wrong = f"results[{place}].{name} is {result[name]!r}, not one of {', '.join(choices)}"
-            expect(result[name] in choices, wrong, (*where, name))
+        expect_rows(told or {}, "layers", LAYER, f"results[{place}].explanation", (*where, "explanation"))
+        expect_one_of(result, "step", STEPS, f"results[{place}]", where)
+        expect_one_of(result, "verdict", CELLS, f"results[{place}]", where)
     for key, fields in EVIDENCE.items():
-        rows = alignment.get(key, [])
-        expect(isinstance(rows, list), f"{key} must be a list", (key,))
-        for place, row in enumerate(rows):
-            expect(isinstance(row, dict), f"{key}[{place}] must be an object", (key, place))
-            for name, kind in fields.items():
-                wrong = f"{key}[{place}].{name} is missing or of the wrong type: {row.get(name)!r}"
-                expect(isinstance(row.get(name), kind), wrong, (key, place, *([name] if name in row else [])))
+        expect_rows(alignment, key, fields, "", ())
+        for place, row in enumerate(alignment.get(key) or []):
+            expect_one_of(row, "expected" if key == "kills" else "step", STEPS, f"{key}[{place}]", (key, place))
+    for place, kill in enumerate(alignment.get("kills") or []):
+        expect_rows(kill, "strikes", STRIKE, f"kills[{place}]", ("kills", place))
+
+
+def expect_rows(parent, key, fields, label, where):
+    """A list of objects with these fields, or nothing at all."""
+    rows, label, where = parent.get(key), f"{label}.{key}" if label else key, (*where, key)
+    expect(isinstance(rows, (list, type(None))), f"{label} must be a list", where)
+    for place, row in enumerate(rows or []):
+        expect(isinstance(row, dict), f"{label}[{place}] must be an object", (*where, place))
+        expect_fields(row, fields, f"{label}[{place}]", (*where, place))
+
+
+def expect_fields(row, fields, label, where):
+    """Every field is there, and of its type; True is no number."""
+    for name, kind in fields.items():
+        expect(name in row, f"{label} lacks {name!r}", where)
+        plain = isinstance(row[name], kind) and (kind is bool or not isinstance(row[name], bool))
+        expect(plain, f"{label}.{name} is of the wrong type: {row[name]!r}", (*where, name))
+
+
+def expect_one_of(row, name, choices, label, where):
+    """A field that has one of a few values."""
+    wrong = f"{label}.{name} is {row[name]!r}, not one of {', '.join(choices)}"
+    expect(row[name] in choices, wrong, (*where, name))
 
 
 def expect(condition, message, where):

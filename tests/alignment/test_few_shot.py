@@ -2,14 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from splinter import datasets, experiments
-from splinter.experiments import PUBLISHED_F1, SAMPLING_SEEDS
+from splinter.experiments import PUBLISHED_F1, SAMPLING_SEEDS, summary
 from splinter.ports import checkpoint
 from splinter.ports.recipe import Recipe
-from splinter.ports.splinter import cases, few_shot, tasks
+from splinter.ports.splinter import cases, tasks
 from splinter.sample import PATH as SAMPLE
 
 
@@ -31,6 +32,23 @@ def samples(size):
         pytest.skip(str(error))
 
 
+def run(settings, train_files, dev_file, folder, hyper=None, limit=None, sample=None, say=print):
+    """Fine-tune and evaluate once per sample of the training data: every run reported, mean with its 95 % interval.
+
+    Protocol of Ram et al. 2021, section 5: the training seed is fixed, the training sets differ. A run that is already
+    in `folder` is finished, not repeated.
+    """
+    runs = []
+    for seed, train_file in train_files.items():
+        output = folder / f"seed-{seed}"
+        record = tasks.finetune(settings, train_file, output, hyper or Recipe(), resume=True, say=say)
+        scores = tasks.evaluate(replace(settings, model=str(output), mode=None), dev_file, limit=limit, sample=sample)
+        seconds = record["seconds"] + scores["seconds"]
+        runs.append({"seed": seed, **{name: scores[name] for name in ("f1", "exact", "total")}, "seconds": seconds})
+        say(f"{train_file.name}: F1 {scores['f1']:.2f}, exact {scores['exact']:.2f}")
+    return {"runs": runs, **{name: summary([one[name] for one in runs]) for name in ("f1", "exact")}}
+
+
 @pytest.mark.slow
 @pytest.mark.gpu
 @pytest.mark.parametrize("size", list(PUBLISHED_F1))
@@ -47,7 +65,7 @@ def test_training_reaches_the_published_f1(name, size, tmp_path, capsys):
         pytest.skip(str(error))
     files, dev = samples(size)
     settings = tasks.Settings(model=name, framework=framework(), mode="paper")
-    found = few_shot.run(settings, files, dev, tmp_path)
+    found = run(settings, files, dev, tmp_path)
     with capsys.disabled():
         print(json.dumps({"model": name, "examples": size, **found}, indent=1))
     assert found["f1"]["mean"] + found["f1"]["interval"] >= PUBLISHED_F1[size]
@@ -67,10 +85,10 @@ def test_training_of_splinter_mini_repeats_the_recorded_f1(size, tmp_path, capsy
         pytest.skip(f"results/few-shot-mini-{size}.json holds {len(recorded)} of {len(SAMPLING_SEEDS)} runs")
     files, dev = samples(size)
     settings = tasks.Settings(model="splinter-mini", framework=framework(), mode="paper")
-    found = few_shot.run(settings, files, dev, tmp_path, sample=2000)
+    found = run(settings, files, dev, tmp_path, sample=2000)
     with capsys.disabled():
         print(json.dumps({"model": "splinter-mini", "examples": size, **found}, indent=1))
-    paired = experiments.summary([one["f1"] - recorded[one["seed"]] for one in found["runs"]])
+    paired = summary([one["f1"] - recorded[one["seed"]] for one in found["runs"]])
     assert abs(paired["mean"]) <= paired["interval"] + 2  # points; sample by sample, where dropout alone differs
 
 
@@ -92,22 +110,9 @@ def test_training_path_on_a_local_hub_cache(hub, framework, tmp_path):
     files = dict.fromkeys((42, 43), SAMPLE / "fewshot-train.jsonl")
     hyper = Recipe(epochs=1, min_steps=0, max_steps=3)
     said = []
-    found = few_shot.run(
-        settings, files, SAMPLE / "squad-dev.json", tmp_path / "runs", hyper, limit=20, say=said.append
-    )
+    found = run(settings, files, SAMPLE / "squad-dev.json", tmp_path / "runs", hyper, limit=20, say=said.append)
     assert [one["total"] for one in found["runs"]] == [20, 20]
     assert found["f1"]["deviation"] == 0  # the same file twice, the same seed: the same weights
-    again = few_shot.run(
-        settings, files, SAMPLE / "squad-dev.json", tmp_path / "runs", hyper, limit=20, say=said.append
-    )
+    again = run(settings, files, SAMPLE / "squad-dev.json", tmp_path / "runs", hyper, limit=20, say=said.append)
     assert sum("finished already" in line for line in said) == 2
     assert [one["f1"] for one in again["runs"]] == [one["f1"] for one in found["runs"]]
-
-
-def test_training_summary_by_hand():
-    """Mean 2, deviation 1, interval t * s / sqrt(n) for the runs 1, 2, 3."""
-    assert few_shot.summary([1.0, 2.0, 3.0]) == {
-        "mean": 2.0,
-        "deviation": 1.0,
-        "interval": pytest.approx(4.303 / 3**0.5),
-    }

@@ -93,6 +93,7 @@ def test_what_is_told_of_a_file():
     Failures and known gaps, each with its layers; a file without any says so.
     """
     layers = [{"name": "a", "propagated": 1e-3, "given": None, "alone": 2e-3}]
+    layers.append({"name": "b", "propagated": None, "given": None, "alone": None})  # shapes that do not fit
     bad = record(explanation={"sentence": "semantic: x", "layers": layers})
     text = explain.told({"results": [bad, record(verdict="passed"), record(verdict="xfailed")]})
     assert text.count("forward/toy (hf, tiny, float32)") == 2

@@ -3,13 +3,14 @@
 import base64
 import dataclasses
 import hashlib
+import importlib.metadata
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from splinter.align import EXACT, Pair, Rule, Side, WeightMap, steps
+from splinter.align import EXACT, Pair, Rule, Side, WeightMap, port, steps
 from splinter.align.port import MissingFunction, SelfComparison, edited
 
 
@@ -127,16 +128,20 @@ def test_a_data_step_names_what_it_did_without():
 
 def test_an_edited_reference_is_noticed(tmp_path, monkeypatch):
     """
-    A module that differs from what its wheel brought, by a blank; modules without a wheel are nobody's to judge.
+    A module that differs from what its wheel brought, by a blank, whatever the package is called; modules without a
+    wheel are nobody's to judge.
     """
     content = b"X = 1\n"
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
     (tmp_path / "brought").mkdir()
     (tmp_path / "brought" / "__init__.py").write_bytes(content)
-    (tmp_path / "brought-1.0.dist-info").mkdir()
-    (tmp_path / "brought-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: brought\nVersion: 1.0\n")
-    (tmp_path / "brought-1.0.dist-info" / "RECORD").write_text(f"brought/__init__.py,sha256={digest},6\n")
+    (tmp_path / "other_name-1.0.dist-info").mkdir()
+    (tmp_path / "other_name-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: other-name\nVersion: 1.0\n"
+    )
+    (tmp_path / "other_name-1.0.dist-info" / "RECORD").write_text(f"brought/__init__.py,sha256={digest},6\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(port, "_packages", importlib.metadata.packages_distributions)  # as of now
     assert not edited("brought")
     edited.cache_clear()
     (tmp_path / "brought" / "__init__.py").write_bytes(content + b" ")

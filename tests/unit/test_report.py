@@ -297,6 +297,11 @@ LATER = alignment(PASS, {**PASS, "step": "foward"}, date="x")
         ),
         (alignment({"system": "splinter"}), 5, "lacks 'mode'"),
         (alignment({**PASS, "tensors": [1]}), 19, "tensors must be a list of objects"),
+        (
+            alignment({**PASS, "explanation": {"sentence": "x", "layers": [{"name": "a"}]}}),
+            22,
+            "results[0].explanation.layers[0] lacks 'propagated'",
+        ),
     ],
 )
 def test_bad_input(tmp_path, capsys, content, line, words):
@@ -432,9 +437,17 @@ def test_kills_come_from_a_file_of_their_own(tmp_path):
     assert 'id="kills"' in page.read_text(encoding="utf-8")
     assert json.loads((tmp_path / "badges" / "loss.json").read_text())["message"] == "not run, kills 2/5"
     ElementTree.parse(tmp_path / "badges" / "loss.svg")
-    (tmp_path / "kill.json").write_text(json.dumps({**alignment(), "kills": [{"bug": 3}]}), encoding="utf-8")
-    with pytest.raises(ReportError, match=r"kills\[0\]\.bug is missing or of the wrong type: 3"):
-        report.write(tmp_path / "alignment.json", tmp_path / "out", None, tmp_path / "kill.json")
+    struck = {**KILLS[0], "strikes": [{**KILLS[0]["strikes"][0], "margin": "3"}]}
+    for broken, words in [
+        ({"bug": 3}, r"kills\[0\]\.bug is of the wrong type: 3"),
+        (3, r"kills\[0\] must be an object"),
+        ({**KILLS[0], "expected": "foward"}, r"kills\[0\]\.expected is 'foward', not one of forward"),
+        ({**KILLS[0], "strikes": [{}]}, r"kills\[0\]\.strikes\[0\] lacks 'step'"),
+        (struck, r"kills\[0\]\.strikes\[0\]\.margin is of the wrong type: '3'"),
+    ]:
+        (tmp_path / "kill.json").write_text(json.dumps({**alignment(), "kills": [broken]}), encoding="utf-8")
+        with pytest.raises(ReportError, match=words):
+            report.write(tmp_path / "alignment.json", tmp_path / "out", None, tmp_path / "kill.json")
 
 
 def test_a_drawn_badge_is_escaped():
