@@ -3,12 +3,12 @@
 import importlib
 from dataclasses import replace
 
+import planted
 import pytest
 
 from splinter import ports
 from splinter.align import steps
 from splinter.ports.cases import DataSources
-from splinter.ports.splinter import pretraining_cases
 
 PORTS = {port.name: port for port in ports.load_all()}
 
@@ -18,17 +18,14 @@ def port(bug, monkeypatch):
     """The port to plant `bug` in: fewer updates, the shipped files alone, as a planted bug is coarse. Nothing computed
     with it may stay cached."""
     system = next(folder for folder in ports.SYSTEMS if PORTS[bug.system] in ports.load(folder))
-    train, cases = (importlib.import_module(f"splinter.ports.{system}.{room}") for room in ("train", "cases"))
+    cases = importlib.import_module(f"splinter.ports.{system}.cases")
     monkeypatch.setattr(steps, "OPTIMIZER_UPDATES", 60)
     monkeypatch.setattr(cases, "data_sources", shipped(cases.data_sources))
     found = PORTS[bug.system]
     found = replace(found, data_sources=shipped(found.data_sources))
-    caches = (train.side, train.columns, pretraining_cases.corpus)
-    for cached in caches:
-        cached.cache_clear()
+    planted.forget()
     yield found
-    for cached in caches:
-        getattr(cached, "cache_clear", lambda: None)()
+    planted.forget()
 
 
 def shipped(sources):

@@ -8,15 +8,20 @@ but the mistake is of a common shape.
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
 
+from splinter import ports
 from splinter.ports import recipe, train_paddle
+from splinter.ports.splinter import pretraining_cases
 
 
 @dataclass(frozen=True)
@@ -95,20 +100,50 @@ def every() -> list[Bug]:
     return BUGS
 
 
+def forget() -> None:
+    """Clear what our sides have computed, with a bug or without."""
+    rooms = [importlib.import_module(f"splinter.ports.{system}.train") for system in ports.SYSTEMS]
+    for cached in (pretraining_cases.corpus, *(f for room in rooms for f in (room.side, room.columns))):
+        getattr(cached, "cache_clear", lambda: None)()  # a bug may stand in its place
+
+
 class Watched:
-    """pytest's monkeypatch, and a note of what it changed."""
+    """pytest's monkeypatch, and a note of what it changed.
+
+    Attributes:
+        changes: what was patched, by dotted name.
+        codes: the code of the functions that were patched; None where something else was, a constant, say.
+    """
 
     def __init__(self, patch: Any):
         self.patch = patch
         self.changes: list[str] = []
+        self.codes: set[CodeType] | None = set()
 
     def setattr(self, owner: Any, name: str, *rest: Any, **more: Any) -> None:
         module, where = getattr(owner, "__module__", ""), getattr(owner, "__qualname__", getattr(owner, "__name__", ""))
         self.changes.append(".".join(part for part in (module, where, name) if part))
+        code = getattr(inspect.unwrap(getattr(owner, name, None)), "__code__", None)
+        self.codes = None if self.codes is None or code is None else self.codes | {code}
         self.patch.setattr(owner, name, *rest, **more)
 
     def __getattr__(self, name: str) -> Any:
+        self.codes = None
         return getattr(self.patch, name)
+
+    def touches(self, called: Set[CodeType]) -> bool:
+        """Whether something may be otherwise where these functions were called without the bug."""
+        return self.codes is None or bool(self.codes & called)
+
+
+def called(run: Callable[[], Any]) -> tuple[Any, set[CodeType]]:
+    """What a function returns, and the code of all Python functions that it called."""
+    seen: set[CodeType] = set()
+    sys.setprofile(lambda frame, event, argument: seen.add(frame.f_code) if event == "call" else None)
+    try:
+        return run(), seen
+    finally:
+        sys.setprofile(None)
 
 
 def bug(name: str, step: str, system: str, mode: str, **more):
