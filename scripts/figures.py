@@ -7,7 +7,8 @@ Between `<!-- NAME -->` and `<!-- /NAME -->` in README.md:
   trainings both frameworks side by side, from results/*.json (always written)
   kill      the kill matrix by step, and the smallest errors noticed, from the file of tox -e kill
   few-shot  splinter-mini beside the same encoder without recurring span selection, likewise
-and with --plot docs/few-shot.svg, F1 over examples (needs matplotlib: pip install '.[figures]').
+and with --plots docs, docs/few-shot.svg (F1 over examples) and docs/pretraining.svg (losses of both frameworks); that
+needs matplotlib: pip install '.[figures]'.
 
 example:
   tox -e align -- --checkpoint base && tox -e bench -- --benchmark-json=bench.json
@@ -237,17 +238,69 @@ def few_shot_table(folder: Path) -> str:
                 if scores := experiments.few_shot(start, size, framework, folder):
                     each = [f"{scores[seed]:.2f}" if seed in scores else "" for seed in experiments.SAMPLING_SEEDS]
                     runs.append(f"| {start} | {size} | {framework} | {' | '.join(each)} |")
-    return "\n".join([*rows, "", *runs])
+    return "\n".join([*rows, "", *runs, *_frameworks(folder)])
 
 
-def plot(folder: Path, target: Path) -> None:
-    """F1 over the number of examples: means with their 95 % interval, every run as a dot, the published points."""
+def _frameworks(folder: Path) -> list[str]:
+    """Paddle beside torch on the same samples, and what dropout alone does; nothing before both are recorded."""
+    apart = {}
+    for size in experiments.SIZES:
+        theirs, ours = (experiments.few_shot("mini", size, framework, folder) for framework in experiments.FRAMEWORKS)
+        apart |= {f"{size} examples, sample {seed}": ours[seed] - theirs[seed] for seed in theirs if seed in ours}
+    noise = experiments.noise(folder)
+    if noise is None or not apart:
+        return []
+    # two runs that differ in dropout alone: their difference has sqrt(2) of a run's deviation
+    margin = experiments.T95[noise["runs"]] * 2**0.5 * noise["deviation"]
+    within = sum(abs(difference) <= margin for difference in apart.values())
+    told = "; ".join(f"{name}: {difference:+.2f}" for name, difference in apart.items())
+    return [
+        "",
+        f"Paddle - torch on the same sample: {told}. Dropout draws other units in each framework; {noise['runs']} "
+        f"training seeds on sample 42 of 128 examples, torch alone, give a deviation of {noise['deviation']:.2f}, so two "
+        f"runs may well differ by {margin:.2f} points (95 %): {within} of {len(apart)} do not differ by more.",
+    ]
+
+
+def _pyplot():
+    """matplotlib, set to write the same bytes for the same figures."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
     pyplot.rcParams.update({"svg.hashsalt": "splinter", "svg.fonttype": "none", "font.family": "sans-serif"})
+    return pyplot
+
+
+def curves(name: str, folder: Path, target: Path) -> None:
+    """The loss of each update in both frameworks, over each other, and how far they are apart.
+
+    Raises:
+        ValueError: not both are recorded.
+    """
+    found = {one["framework"]: one["trainings"]["train"]["losses"] for one in experiments.read(name, folder)["runs"]}
+    if set(found) != set(experiments.FRAMEWORKS):
+        raise ValueError(f"{name} is not recorded in both frameworks; python scripts/experiment.py {name}")
+    figure, (upper, lower) = _pyplot().subplots(
+        2, 1, figsize=(6.4, 4.2), layout="constrained", sharex=True, height_ratios=(2, 1)
+    )
+    updates = range(1, len(found["torch"]) + 1)
+    upper.plot(updates, found["torch"], color="C0", linewidth=3, alpha=0.5, label="torch")
+    upper.plot(updates, found["paddle"], "--", color="C1", linewidth=1, label="Paddle")
+    upper.set(ylabel="loss, nats", title=experiments.EXPERIMENTS[name].title)
+    upper.legend()
+    apart = [abs(ours / theirs - 1) for theirs, ours in zip(found["torch"], found["paddle"], strict=True)]
+    lower.plot(updates, apart, ".", color="C2", markersize=3)
+    lower.set(yscale="log", xlabel="update", ylabel="apart, relative")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+    write_whole(target, lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
+
+
+def plot(folder: Path, target: Path) -> None:
+    """F1 over the number of examples: means with their 95 % interval, every run as a dot, the published points."""
+    pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
     labels = {"mini": "splinter-mini", "control": "its own start, not pretrained by span selection"}
     for number, (start, label) in enumerate(labels.items()):
@@ -287,7 +340,7 @@ def main() -> int:
     parser.add_argument("--align", type=Path, nargs="+", default=[], metavar="JSON", help="from --align-json")
     parser.add_argument("--bench", type=Path, nargs="+", default=[], metavar="JSON", help="from --benchmark-json")
     parser.add_argument("--kill", type=Path, metavar="JSON", help="from --kill-matrix --align-json")
-    parser.add_argument("--plot", type=Path, metavar="SVG", help="F1 over examples of the few-shot runs")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="few-shot.svg and pretraining.svg")
     options = parser.parse_args()
     text = README.read_text(encoding="utf-8")
     try:
@@ -295,8 +348,9 @@ def main() -> int:
             text = insert(text, "align", align_table(options.align))
         text = insert(text, "trainings", trainings_table(experiments.RESULTS))
         text = insert(text, "few-shot", few_shot_table(experiments.RESULTS))
-        if options.plot:
-            plot(experiments.RESULTS, options.plot)
+        if options.plots:
+            plot(experiments.RESULTS, options.plots / "few-shot.svg")
+            curves("pretraining", experiments.RESULTS, options.plots / "pretraining.svg")
         if options.kill:
             text = insert(text, "kill", kill_table(options.kill))
         if options.bench:

@@ -212,8 +212,12 @@ STARTS: dict[str, tuple[str, tuple[str, ...]]] = {
 from, head included: recurring span selection is all that lies between the two."""
 
 
-def _few_shot(start: str, size: int) -> Experiment:
-    """Fine-tuning by the paper's recipe on its samples of SQuAD; the training seed is fixed, the samples differ."""
+def _few_shot(start: str, size: int, noise: bool = False) -> Experiment:
+    """Fine-tuning by the paper's recipe on its samples of SQuAD; the training seed is fixed, the samples differ.
+
+    Args:
+        noise: the other way round: one sample, and training seeds that differ, so in dropout and order alone.
+    """
     file, dev = f"squad_fewshot/squad-train-seed-{{}}-num-examples-{size}_qass.jsonl", "squad_v1/dev-v1.1.json.gz"
     file += ".gz" * (size > 256)
     model, once = STARTS[start]
@@ -222,16 +226,19 @@ def _few_shot(start: str, size: int) -> Experiment:
     faster = ("--precision", "{precision}", "--micro-batch", "3")
     train = ("finetune", *shared, *faster, "--model", model, "--output", "{work}/model")
     score = ("evaluate", *shared, "--model", "{work}/model", "--data", "{data}/" + dev, "--sample", "2000")
+    varied: tuple[str, ...] = ("--train", "{data}/" + file.format("{seed}"))
+    if noise:
+        varied = ("--train", "{data}/" + file.format(SAMPLING_SEEDS[0]), "--seed", "{seed}")
     return Experiment(
-        title=f"Few-shot SQuAD, {start}, {size} examples",
+        title=f"Few-shot SQuAD, {start}, {size} examples" + ", one sample" * noise,
         needs=(*(file.format(seed) for seed in SAMPLING_SEEDS), dev),
-        stages=(("train", (*train, "--train", "{data}/" + file.format("{seed}"))), ("dev", score)),
+        stages=(("train", (*train, *varied)), ("dev", score)),
         scores=(("dev", "f1", "F1", 1), ("dev", "exact", "exact", 1)),
-        seeds=SAMPLING_SEEDS if size < 1024 else SAMPLING_SEEDS[:1],
+        seeds=(1, 2, 3) if noise else SAMPLING_SEEDS if size < 1024 else SAMPLING_SEEDS[:1],
         published={"F1": PUBLISHED_F1[size]},
         source="Splinter-base (12 layers, width 768), all of MRQA's dev file; here 2,000 questions of the official one",
         once=once,
-        seeds_of={"paddle": SAMPLING_SEEDS[:2] if size < 1024 and start == "mini" else ()},
+        seeds_of={"paddle": SAMPLING_SEEDS[:2] if size < 1024 and start == "mini" and not noise else ()},
         precision={"torch": "bf16"},
     )
 
@@ -249,6 +256,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "multitask": _multitask(),
     "pretraining": _pretraining(),
     **{f"few-shot-{start}-{size}": _few_shot(start, size) for start in STARTS for size in SIZES},
+    "few-shot-noise-128": _few_shot("mini", 128, noise=True),
     "funnel-qnli": _funnel(
         "qnli",
         "QNLI sample",
@@ -489,6 +497,13 @@ def few_shot(start: str, size: int, framework: str = "torch", results: Path = RE
     name = f"few-shot-{start}-{size}"
     runs = read(name, results)["runs"]
     return {r["seed"]: points(EXPERIMENTS[name], r)["F1"] for r in runs if r["framework"] == framework}
+
+
+def noise(results: Path = RESULTS) -> dict[str, float] | None:
+    """`summary` of F1 on one sample by several training seeds, and "runs": what dropout and order alone do."""
+    name = "few-shot-noise-128"
+    found = [points(EXPERIMENTS[name], one)["F1"] for one in read(name, results)["runs"]]
+    return {**summary(found), "runs": len(found)} if len(found) > 1 else None
 
 
 def claim(size: int, results: Path = RESULTS) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ does, which step does so first, by how much, and how small an error may be until
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -18,6 +19,7 @@ from tolerances import row
 from splinter.align import Pair
 from splinter.align.kill import Kill, strike
 from splinter.align.steps import ROUNDED, STEPS
+from splinter.datasets import PROJECT
 from splinter.ports import encoder, recipe, train_paddle
 from splinter.ports.splinter import model, train
 
@@ -116,6 +118,12 @@ def test_bug_is_killed_where_it_is_looked_for(bug, port, monkeypatch, kill):
     assert bug.step in found.red, f"{bug.step} did not notice; {', '.join(found.red) or 'nobody'} did"
     earlier = set(found.red[: found.red.index(bug.step)])
     assert earlier <= set(bug.also), f"{', '.join(sorted(earlier - set(bug.also)))} noticed before {bug.step}"
+
+
+def test_readme_tells_of_every_bug():
+    """Its table is that of these bugs: whoever plants another one runs the kill matrix again."""
+    told = re.search(r"of (\d+) bugs are killed", (PROJECT / "README.md").read_text(encoding="utf-8"))
+    assert told is not None and int(told[1]) == len(BUGS)
 
 
 # -- how small an error may be ------------------------------------------------------------------------------
