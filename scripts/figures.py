@@ -257,8 +257,8 @@ def _frameworks(folder: Path) -> list[str]:
     return [
         "",
         f"Paddle - torch on the same sample: {told}. Dropout draws other units in each framework; {noise['runs']} "
-        f"training seeds on sample 42 of 128 examples, torch alone, give a deviation of {noise['deviation']:.2f}, so two "
-        f"runs may well differ by {margin:.2f} points (95 %): {within} of {len(apart)} do not differ by more.",
+        f"training seeds on sample 42 of 128 examples, torch alone, give a deviation of {noise['deviation']:.2f}, so "
+        f"two runs may well differ by {margin:.2f} points (95 %): {within} of {len(apart)} do not differ by more.",
     ]
 
 
