@@ -225,7 +225,7 @@ def _kind(pair: Pair, theirs: np.ndarray, ours: np.ndarray) -> tuple[str, str]:
         kind = "layout" if sorted(theirs.shape) == sorted(ours.shape) else "semantic"
         return kind, f"theirs has shape {theirs.shape}, ours {ours.shape}"
     if pair.dtype == "float64":
-        return "semantic", "in float64"
+        return "semantic", "in float64, where rounding is far smaller"
     units = relative(theirs, ours) / float(np.finfo(theirs.dtype).eps)
     if units < REDUCED:
         return "rounding", f"{units:.0f} eps of the largest number"
