@@ -312,12 +312,12 @@ def _(patch):
     wrap(patch, data, "concatenate", concatenate)
 
 
-@bug("labels of QNLI the other way round", "train_data", mode="classification")
+@bug("labels of QNLI the other way round", "train_data", also=("dev_data",), mode="classification")
 def _(patch):
     patch.setattr(data, "LABELS", ("not_entailment", "entailment"))
 
 
-@bug("quotes of a tab-separated file taken as quoting", "train_data", mode="classification")
+@bug("quotes of a tab-separated file taken as quoting", "train_data", also=("dev_data",), mode="classification")
 def _(patch):
     def pairs(plain):
         def planted(*a):

@@ -157,13 +157,13 @@ def _(patch):
     _features(patch, lambda made, *rest: made | {"token_type_ids": 1 - made["attention_mask"]})
 
 
-@bug("label sets from train, dev and test", "train_data")
+@bug("label sets from train, dev and test", "train_data", also=("dev_data",))
 def _(patch):
     others = [one for part in ("dev", "test") for one in data.read(train.cases.CORPUS / part)]
     wrap(patch, data, "build_labels", lambda plain: lambda sentences: plain([*sentences, *others]))
 
 
-@bug("slots in plain order", "train_data")
+@bug("slots in plain order", "train_data", also=("dev_data",))
 def _(patch):
     def change(plain):
         def planted(sentences):
@@ -201,7 +201,7 @@ def _(patch):
     wrap(patch, data, "features", change)
 
 
-@bug("rows in another order", "train_data")
+@bug("rows in another order", "train_data", also=("dev_data",))
 def _(patch):
     wrap(
         patch, train, "columns", lambda plain: lambda *a: {n: c[::-1].copy() for n, c in plain.__wrapped__(*a).items()}
@@ -472,7 +472,7 @@ def _(patch):
     wrap(patch, model.CRF, "_weights", lambda plain: lambda self, dtype: (w.detach() for w in plain(self, dtype)))
 
 
-@bug("no gradient through the sum over all paths", "backward", mode="crf")
+@bug("no gradient through the sum over all paths", "backward", also=("loss",), mode="crf")
 def _(patch):
     plain = model.CRF._log_partition
     patch.setattr(model.CRF, "_log_partition", lambda self, e, m: plain(self, e.detach(), m))

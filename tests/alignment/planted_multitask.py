@@ -198,7 +198,7 @@ def _(patch):
     wrap(patch, data, "WordPieces", lambda plain: lambda *a, **k: plain(*a, **{**k, "lower_case": False}))
 
 
-@bug("similarity labels cut to whole numbers", "train_data")
+@bug("similarity labels cut to whole numbers", "train_data", also=("dev_data",))
 def _(patch):
     wrap(
         patch,
@@ -208,7 +208,7 @@ def _(patch):
     )
 
 
-@bug("labels shaped (N, 1)", "train_data")
+@bug("labels shaped (N, 1)", "train_data", also=("dev_data",))
 def _(patch):
     wrap(
         patch,
@@ -218,7 +218,7 @@ def _(patch):
     )
 
 
-@bug("one sequence of both sentences: [CLS] a [SEP] b [SEP]", "train_data")
+@bug("one sequence of both sentences: [CLS] a [SEP] b [SEP]", "train_data", also=("dev_data",))
 def _(patch):
     def tokens(plain):
         return lambda texts, pieces, longest=512: plain([f"{text} [SEP] {text}" for text in texts], pieces, longest)
@@ -539,7 +539,7 @@ def _(patch):
     _loss(patch, lambda plain, o, b: plain({t: x for t, x in o.items() if t != "paraphrase"}, b))
 
 
-@bug("heads frozen together with the encoder", "training", system="multitask-frozen")
+@bug("heads frozen together with the encoder", "training", also=("backward",), system="multitask-frozen")
 def _(patch):
     def freeze(self):
         for name, parameter in self.named_parameters():
