@@ -234,7 +234,7 @@ def _few_shot(start: str, size: int, noise: bool = False) -> Experiment:
         needs=(*(file.format(seed) for seed in SAMPLING_SEEDS), dev),
         stages=(("train", (*train, *varied)), ("dev", score)),
         scores=(("dev", "f1", "F1", 1), ("dev", "exact", "exact", 1)),
-        seeds=(1, 2, 3) if noise else SAMPLING_SEEDS if size < 1024 else SAMPLING_SEEDS[:1],
+        seeds=(1, 2) if noise else SAMPLING_SEEDS if size < 1024 else SAMPLING_SEEDS[:1],
         published={"F1": PUBLISHED_F1[size]},
         source="Splinter-base (12 layers, width 768), all of MRQA's dev file; here 2,000 questions of the official one",
         once=once,
@@ -503,6 +503,8 @@ def noise(results: Path = RESULTS) -> dict[str, float] | None:
     """`summary` of F1 on one sample by several training seeds, and "runs": what dropout and order alone do."""
     name = "few-shot-noise-128"
     found = [points(EXPERIMENTS[name], one)["F1"] for one in read(name, results)["runs"]]
+    if found:  # the run with the recipe's own seed is one more of them
+        found += [f1 for seed, f1 in few_shot("mini", 128, results=results).items() if seed == SAMPLING_SEEDS[0]]
     return {**summary(found), "runs": len(found)} if len(found) > 1 else None
 
 
