@@ -108,11 +108,11 @@ def test_training_path_on_a_local_hub_cache(hub, framework, tmp_path):
     """The same path, hub name to table, runs on the tiny checkpoint; a second call repeats no run."""
     settings = tasks.Settings(model=hub, framework=framework, mode="paper", sizes=tasks.Sizes(256, 64, 160))
     files = dict.fromkeys((42, 43), SAMPLE / "fewshot-train.jsonl")
-    hyper = Recipe(epochs=1, min_steps=0, max_steps=3)
+    hyper = Recipe(epochs=1, min_steps=0, max_steps=2)
     said = []
-    found = run(settings, files, SAMPLE / "squad-dev.json", tmp_path / "runs", hyper, limit=20, say=said.append)
-    assert [one["total"] for one in found["runs"]] == [20, 20]
+    found = run(settings, files, SAMPLE / "squad-dev.json", tmp_path / "runs", hyper, limit=8, say=said.append)
+    assert [one["total"] for one in found["runs"]] == [8, 8]
     assert found["f1"]["deviation"] == 0  # the same file twice, the same seed: the same weights
-    again = run(settings, files, SAMPLE / "squad-dev.json", tmp_path / "runs", hyper, limit=20, say=said.append)
+    again = run(settings, files, SAMPLE / "squad-dev.json", tmp_path / "runs", hyper, limit=8, say=said.append)
     assert sum("finished already" in line for line in said) == 2
     assert [one["f1"] for one in again["runs"]] == [one["f1"] for one in found["runs"]]
