@@ -129,6 +129,8 @@ def kill_table(path: Path) -> str:
     kills, floors = document.get("kills", []), document.get("floors", [])
     if not kills:
         raise ValueError(f"{path} holds no kill matrix; tox -e kill writes one")
+    # a port that differs from its system by a setting or an objective counts as that system
+    kills = [{**one, "system": one["system"].partition("-")[0]} for one in kills]
     systems = list(dict.fromkeys(one["system"] for one in kills))
     rows = [
         f"| step | {' | '.join(systems)} | killed | by this step first | narrowest kill |",
