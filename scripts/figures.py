@@ -28,6 +28,7 @@ from splinter.align.steps import STEPS
 from splinter.align.weights import write_whole
 
 README = Path(__file__).parents[1] / "README.md"
+KILLS = experiments.RESULTS / "kill.json"
 
 # What the logs and write-ups of earlier Paddle ports print: ncpaddle/splinter-paddlepaddle at 09cc9f5,
 # ncpaddle/JointBERT-paddle at 17c0c26, chfhf/funnel-paddle; for the multi-task model there is a note with scores only.
@@ -119,18 +120,29 @@ def _worst(results: list[dict], zero: re.Pattern) -> str:
     return f"{relative:.1e} relative ({absolute:.1e}, `{name.rpartition('/')[2]}`)"
 
 
-def kill_table(path: Path) -> str:
-    """What each step killed of the planted bugs, and the smallest error that it notices.
+def kill_record(path: Path) -> dict:
+    """What is kept of a kill matrix: the red steps of each bug and by how much its own one noticed; the floors.
 
     Raises:
-        ReportError: no file of a kill matrix.
+        ReportError: no such file, or not one of ours.
+        ValueError: it holds no kill matrix.
     """
     document = report.read(path)
-    kills, floors = document.get("kills", []), document.get("floors", [])
-    if not kills:
+    if not document.get("kills"):
         raise ValueError(f"{path} holds no kill matrix; tox -e kill writes one")
+    kept = ("bug", "system", "mode", "expected", "verdict", "red")
+    kills = []
+    for one in document["kills"]:
+        margins = [strike["margin"] for strike in one["strikes"] if strike["step"] == one["expected"]]
+        kills.append({**{name: one[name] for name in kept}, "margin": margins[0] if margins else None})
+    return {"command": "tox -e kill", "kills": kills, "floors": document.get("floors") or []}
+
+
+def kill_table(record: dict) -> str:
+    """What each step killed of the planted bugs, and the smallest error that it notices; see `kill_record`."""
+    floors = record["floors"]
     # a port that differs from its system by a setting or an objective counts as that system
-    kills = [{**one, "system": one["system"].partition("-")[0]} for one in kills]
+    kills = [{**one, "system": one["system"].partition("-")[0]} for one in record["kills"]]
     systems = list(dict.fromkeys(one["system"] for one in kills))
     rows = [
         f"| step | {' | '.join(systems)} | killed | by this step first | narrowest kill |",
@@ -140,14 +152,15 @@ def kill_table(path: Path) -> str:
     def score(some: list[dict], step: str) -> str:
         return f"{sum(step in one['red'] for one in some)} of {len(some)}" if some else ""
 
-    for row in kill.table(kills):
-        mine = [one for one in kills if one["expected"] == row["step"]]
-        cells = [score([one for one in mine if one["system"] == system], row["step"]) for system in systems]
-        narrowest = (
-            "" if row["margin"] is None else f"{report.number(row['margin'])} times its limit: {row['narrowest']}"
+    for step in STEPS:
+        mine = [one for one in kills if one["expected"] == step]
+        cells = [score([one for one in mine if one["system"] == system], step) for system in systems]
+        first = sum(one["verdict"] == "first" for one in mine)
+        margin, bug = min(
+            ((one["margin"], one["bug"]) for one in mine if one["margin"] is not None), default=(None, "")
         )
-        cells += [f"{row['killed']} of {row['planted']}", str(row["first"]), narrowest]
-        rows.append(f"| {row['step']} | {' | '.join(cells)} |")
+        narrowest = "" if margin is None else f"{report.number(margin)} times its limit: {bug}"
+        rows.append(f"| {' | '.join([step, *cells, score(mine, step), str(first), narrowest])} |")
     counts = kill.tally(kills)
     share = 100 * counts["first"] / len(kills)
     rows += [
@@ -207,8 +220,12 @@ def trainings_table(folder: Path) -> str:
             cells = [label, f"loss of each of {found[0]} updates", "", "", f"{found[1]:.1e} relative at most", "", ""]
             rows.append(f"| {' | '.join(cells)} |")
     shown_experiments = [one for name, one in experiments.EXPERIMENTS.items() if experiments.compared(name, folder)]
-    sources = dict.fromkeys(one.source for one in shown_experiments if one.published)
-    return "\n".join([*rows, "", f"Published: {'; '.join(sources)}."] if sources else rows)
+    sources: dict[str, list[str]] = {}
+    for one in shown_experiments:
+        if one.published:
+            sources.setdefault(one.source, []).append(one.title)
+    told = [f"- {source} ({'; '.join(titles)})" for source, titles in sources.items()]
+    return "\n".join([*rows, "", "Published figures are from:", "", *told] if told else rows)
 
 
 def _seeds(number: int) -> str:
@@ -248,19 +265,20 @@ def _frameworks(folder: Path) -> list[str]:
     apart = {}
     for size in experiments.SIZES:
         theirs, ours = (experiments.few_shot("mini", size, framework, folder) for framework in experiments.FRAMEWORKS)
-        apart |= {f"{size} examples, sample {seed}": ours[seed] - theirs[seed] for seed in theirs if seed in ours}
+        apart |= {(size, seed): ours[seed] - theirs[seed] for seed in theirs if seed in ours}
     noise = experiments.noise(folder)
     if noise is None or not apart:
         return []
-    # two runs that differ in dropout alone: their difference has sqrt(2) of a run's deviation
+    # two runs that differ in chance alone: their difference has sqrt(2) of a run's deviation
     margin = experiments.T95[noise["runs"]] * 2**0.5 * noise["deviation"]
-    within = sum(abs(difference) <= margin for difference in apart.values())
-    told = "; ".join(f"{name}: {difference:+.2f}" for name, difference in apart.items())
+    alike = [abs(difference) <= margin for (size, _), difference in apart.items() if size == 128]
+    told = "; ".join(f"{size} examples, sample {seed}: {one:+.2f}" for (size, seed), one in apart.items())
     return [
         "",
-        f"Paddle - torch on the same sample: {told}. Dropout draws other units in each framework; {noise['runs']} "
-        f"training seeds on sample 42 of 128 examples, torch alone, give a deviation of {noise['deviation']:.2f}, so "
-        f"two runs may well differ by {margin:.2f} points (95 %): {within} of {len(apart)} do not differ by more.",
+        f"Paddle (float32) - torch (bfloat16) on the same sample: {told}. What chance does: {noise['runs']} training "
+        "seeds on sample 42 of 128 examples, in torch, which change dropout and the order of batches, have a "
+        f"deviation of {noise['deviation']:.2f}; two such runs may well differ by {margin:.2f} points (95 %). "
+        f"Of the differences at 128 examples {sum(alike)} of {len(alike)} are no larger.",
     ]
 
 
@@ -292,9 +310,9 @@ def curves(name: str, folder: Path, target: Path) -> None:
     upper.plot(updates, found["paddle"], "--", color="C1", linewidth=1, label="Paddle")
     upper.set(ylabel="loss, nats", title=experiments.EXPERIMENTS[name].title)
     upper.legend()
-    apart = [abs(ours / theirs - 1) for theirs, ours in zip(found["torch"], found["paddle"], strict=True)]
+    apart = [max(abs(ours / theirs - 1), 1e-9) for theirs, ours in zip(found["torch"], found["paddle"], strict=True)]
     lower.plot(updates, apart, ".", color="C2", markersize=3)
-    lower.set(yscale="log", xlabel="update", ylabel="apart, relative")
+    lower.set(yscale="log", xlabel="update", ylabel="apart, relative\n(at least 1e-9)")
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
     write_whole(target, lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
@@ -352,9 +370,13 @@ def main() -> int:
         text = insert(text, "few-shot", few_shot_table(experiments.RESULTS))
         if options.plots:
             plot(experiments.RESULTS, options.plots / "few-shot.svg")
-            curves("pretraining", experiments.RESULTS, options.plots / "pretraining.svg")
+            if experiments.read("pretraining")["runs"]:
+                curves("pretraining", experiments.RESULTS, options.plots / "pretraining.svg")
         if options.kill:
-            text = insert(text, "kill", kill_table(options.kill))
+            record = kill_record(options.kill)
+            write_whole(KILLS, lambda file: file.write(json.dumps(record, indent=1) + "\n"), "w")
+        if KILLS.is_file():
+            text = insert(text, "kill", kill_table(json.loads(KILLS.read_text(encoding="utf-8"))))
         if options.bench:
             text = insert(text, "bench", bench_table(options.bench))
     except (OSError, ValueError) as error:

@@ -104,7 +104,11 @@ def measure(
     if theirs is ours or (theirs.size and np.shares_memory(theirs, ours)):
         return _failed(result, "compared with itself")
     if theirs.shape != ours.shape:
-        return _failed(result, f"shapes differ, theirs {theirs.shape}, ours {ours.shape}")
+        lists = ""
+        if theirs.ndim == ours.ndim == 1 and theirs.dtype.kind == ours.dtype.kind == "U":  # names, say
+            for side, lonely in (("theirs", np.setdiff1d(theirs, ours)), ("ours", np.setdiff1d(ours, theirs))):
+                lists += f"; only {side} has {', '.join(lonely[:4])}" if lonely.size else ""
+        return _failed(result, f"shapes differ, theirs {theirs.shape}, ours {ours.shape}{lists}")
     if theirs.dtype.kind != ours.dtype.kind or (theirs.dtype.kind == "f" and theirs.dtype != ours.dtype):
         return _failed(result, f"dtypes differ, theirs {theirs.dtype}, ours {ours.dtype}")
     if referee is not None and referee.shape != theirs.shape:
@@ -230,12 +234,15 @@ class Alignment:
         """Pair two dicts by name, in the order of theirs; a name on one side only is a failure, and so is none."""
         if not theirs and not ours:
             self.problems.append(f"{prefix}nothing on either side")
+        for name in self.common(prefix, theirs, ours):
+            self.add(prefix + name, theirs[name], ours[name], None if referee is None else referee[name], exact)
+
+    def common(self, prefix: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+        """The names of both, in the order of theirs; one that only one side has is a failure."""
         for side, lonely in (("theirs", theirs.keys() - ours.keys()), ("ours", ours.keys() - theirs.keys())):
             if lonely:
                 self.problems.append(f"{prefix}only {side} has {', '.join(sorted(lonely)[:4])}")
-        for name, array in theirs.items():
-            if name in ours:
-                self.add(prefix + name, array, ours[name], None if referee is None else referee[name], exact)
+        return [name for name in theirs if name in ours]
 
     def judge(self, tolerance: Tolerance) -> Alignment:
         """Apply the tolerance to everything that was added."""

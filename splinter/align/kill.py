@@ -15,6 +15,9 @@ from .compare import Comparison, Tolerance, finite
 from .port import Pair
 from .steps import STEPS
 
+VERDICTS = ("first", "late", "elsewhere", "training", "survived")
+"""What may become of a bug; see `Kill.verdict`."""
+
 
 @dataclass(frozen=True)
 class Strike:
@@ -110,7 +113,7 @@ def _excess(comparison: Comparison, tolerance: Tolerance) -> float | None:
 def tally(kills: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Verdict -> how many of the records."""
     verdicts = [kill["verdict"] for kill in kills]
-    return {word: verdicts.count(word) for word in ("first", "late", "elsewhere", "training", "survived")}
+    return {word: verdicts.count(word) for word in VERDICTS}
 
 
 def table(kills: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ import base64
 import functools
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,18 +100,19 @@ def edited(module: str) -> bool:
     if spec is None or spec.origin is None:
         return False
     path = Path(spec.origin).resolve()
-    for package in set(_packages().get(module.partition(".")[0], ())):
-        for file in importlib.metadata.files(package) or ():
-            if file.name == path.name and file.hash is not None and Path(str(file.locate())).resolve() == path:
-                found = base64.urlsafe_b64encode(hashlib.new(file.hash.mode, path.read_bytes()).digest())
-                return found.rstrip(b"=").decode() != file.hash.value
-    return False
+    root = path.parents[module.count(".") + (path.name == "__init__.py")]
+    name = path.relative_to(root).as_posix()
+    # every package says what it brought in RECORD: name, hash, size; packages need not be called as their modules
+    rows = (row.split(",") for file in root.glob("*.dist-info/RECORD") for row in file.read_text("utf-8").splitlines())
+    hashes = {hashed for found, hashed, _ in (row for row in rows if len(row) == 3) if found == name and hashed}
+    algorithms = {hashed.partition("=")[0] for hashed in hashes}
+    own = {f"{kind}={_digest(kind, path.read_bytes())}" for kind in algorithms}
+    return bool(hashes) and not hashes & own
 
 
-@functools.cache
-def _packages() -> Mapping[str, list[str]]:
-    """Top-level module -> packages that bring it; their names may differ (torchcrf is of pytorch-crf)."""
-    return importlib.metadata.packages_distributions()
+def _digest(algorithm: str, content: bytes) -> str:
+    """As RECORD writes it."""
+    return base64.urlsafe_b64encode(hashlib.new(algorithm, content).digest()).rstrip(b"=").decode()
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from typing import Any
 import jinja2
 
 from .badge import draw
+from .kill import VERDICTS, tally
 from .kill import table as killed_by_step
-from .kill import tally
 from .steps import STEPS
 
 SCHEMA = 1
@@ -546,7 +546,12 @@ def check(alignment):
         for place, row in enumerate(alignment.get(key) or []):
             expect_one_of(row, "expected" if key == "kills" else "step", STEPS, f"{key}[{place}]", (key, place))
     for place, kill in enumerate(alignment.get("kills") or []):
-        expect_rows(kill, "strikes", STRIKE, f"kills[{place}]", ("kills", place))
+        label, where = f"kills[{place}]", ("kills", place)
+        expect_one_of(kill, "verdict", VERDICTS, label, where)
+        expect(all(step in STEPS for step in kill["red"]), f"{label}.red holds what is no step", (*where, "red"))
+        expect_rows(kill, "strikes", STRIKE, label, where)
+        for nth, strike in enumerate(kill["strikes"]):
+            expect_one_of(strike, "step", STEPS, f"{label}.strikes[{nth}]", (*where, "strikes", nth))
 
 
 def expect_rows(parent, key, fields, label, where):

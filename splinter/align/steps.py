@@ -17,7 +17,7 @@ from functools import wraps
 import numpy as np
 
 from .compare import Alignment
-from .port import Pair, Side
+from .port import MissingFunction, Pair, Side
 
 STEPS = (
     "forward",
@@ -83,6 +83,11 @@ def forward(pair: Pair) -> Alignment:
 def _add_hyperparameters(alignment: Alignment, pair: Pair, names: tuple[str, ...]) -> None:
     """Defaults of both sides, side by side: a port with another default trains another model."""
     theirs, ours = pair.theirs.hyperparameters(), pair.ours.hyperparameters()
+    for side, found in ((pair.theirs, theirs), (pair.ours, ours)):
+        if lacking := [name for name in names if name not in found]:
+            raise MissingFunction(
+                f"hyperparameters() of the {side.kind} side lacks {', '.join(lacking)}, which {alignment.step} compares"
+            )
     for name in names:
         alignment.add(f"default {name}", float(theirs[name]), float(ours[name]), exact=True)
 
@@ -183,7 +188,14 @@ def optimizer(pair: Pair) -> Alignment:
     for decay, clip in ((0.0, 0.0), (0.01, 1.0)):
         theirs, ours = (run(side, decay, clip, pair.dtype) for side in (pair.theirs, pair.ours))
         judged = run(pair.theirs, decay, clip, "float64") if pair.refereed else None
-        alignment.add_all(f"decay {decay}, clip {clip}/", theirs, ours, judged)
+        case = f"decay {decay}, clip {clip}"
+        for side, history in ((pair.theirs, theirs), (pair.ours, ours)):
+            if all(np.array_equal(weights[-1], initial[name]) for name, weights in history.items() if name in initial):
+                # two that stand still agree in every bit: a max_norm of 0 taken for a limit of 0, say
+                alignment.problems.append(
+                    f"{case}: no weight of the {side.kind} side moves; is max_norm 0 no clipping?"
+                )
+        alignment.add_all(f"{case}/", theirs, ours, judged)
     return alignment
 
 
@@ -210,9 +222,10 @@ def regularization(pair: Pair) -> Alignment:
         side.optimizer(named, recipe, names).step(0.1)
         after = side.driver.state(model)
         moved[side.kind] = {n: np.divide(after[n], w, out=np.ones_like(w), where=w != 0) for n, w in before.items()}
-    for name, factor in pair.translate(moved[pair.theirs.kind]).items():
+    factors = pair.translate(moved[pair.theirs.kind]), moved[pair.ours.kind]
+    for name in alignment.common("", *factors):
         # rounding of w - 0.001 w, in units of w
-        alignment.add(f"factor of {name}", factor, moved[pair.ours.kind][name], bound=1e-14)
+        alignment.add(f"factor of {name}", factors[0][name], factors[1][name], bound=1e-14)
 
     built = {side.kind: side.build(pair.folder) for side in (pair.theirs, pair.ours)}
     rates = {side.kind: side.driver.dropout_rates(built[side.kind]) for side in (pair.theirs, pair.ours)}
@@ -279,6 +292,11 @@ def _add_updates(alignment: Alignment, pair: Pair, runs: list[tuple[Side, str]],
         named = side.driver.parameters(model)
         optimizer = side.optimizer(named, recipe, side.decayed(list(named)))
         rates = list(side.rates(pair.port.features[0], recipe))[: len(batches)]
+        if len(rates) < len(batches):
+            raise ValueError(
+                f"rates({pair.port.features[0]}) of the {side.kind} side gives {len(rates)} rates for {len(batches)} "
+                "train_batches; take more features, or fewer batches"
+            )
         keep = (1, 2, len(batches)) if len(results) < 2 else ()  # weights are compared directly, not refereed
         results.append(side.driver.updates(model, side.forward, side.loss, optimizer, rates, batches, dtype, keep))
         del model, named, optimizer
@@ -290,7 +308,7 @@ def _add_updates(alignment: Alignment, pair: Pair, runs: list[tuple[Side, str]],
     drift = recipe.learning_rate * len(batches)
     for count in results[0][2]:
         theirs, ours = pair.translate(results[0][2][count]), results[1][2][count]
-        for name in theirs:
+        for name in alignment.common(f"after {count} updates/", theirs, ours):
             # Adam turns the noise of a zero gradient into steps of the size of the learning rate
             bound = 2 * drift if zero.search(name) else None
             alignment.add(f"after {count} updates/{name}", theirs[name], ours[name], bound=bound)

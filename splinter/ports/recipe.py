@@ -232,7 +232,9 @@ class BatchTrainer(ABC):
         mean_of_rows: bool,
     ):
         if recipe.micro_batch and team is None and not mean_of_rows:
-            raise ValueError("micro-batches need a loss that is a sum over rows, and a team (of one) to say so")
+            raise ValueError("micro-batches need a loss that is a mean of rows, or a sum over rows and a team (of one)")
+        if team is not None and mean_of_rows:
+            raise ValueError("a team adds up the losses of its members: they must be sums over rows, not means")
         self.model, self.loss, self.named, self.optimizer = model, loss, named, optimizer
         self.micro_batch, self.precision, self.team = recipe.micro_batch, precision, team
 

@@ -8,7 +8,6 @@ but the mistake is of a common shape.
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
 import sys
 from collections.abc import Callable, Set
@@ -19,9 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from splinter import ports
 from splinter.ports import recipe, train_paddle
-from splinter.ports.splinter import pretraining_cases
 
 
 @dataclass(frozen=True)
@@ -101,10 +98,15 @@ def every() -> list[Bug]:
 
 
 def forget() -> None:
-    """Clear what our sides have computed, with a bug or without."""
-    rooms = [importlib.import_module(f"splinter.ports.{system}.train") for system in ports.SYSTEMS]
-    for cached in (pretraining_cases.corpus, *(f for room in rooms for f in (room.side, room.columns))):
-        getattr(cached, "cache_clear", lambda: None)()  # a bug may stand in its place
+    """Clear whatever our sides have cached, with a bug or without; checkpoints and the reference's results stay."""
+    rooms = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith("splinter.ports.") and not re.search(r"reference|\.cases$", name)
+    ]
+    for room in rooms:
+        for value in list(vars(room).values()):
+            getattr(value, "cache_clear", lambda: None)()
 
 
 class Watched:
@@ -123,7 +125,7 @@ class Watched:
     def setattr(self, owner: Any, name: str, *rest: Any, **more: Any) -> None:
         module, where = getattr(owner, "__module__", ""), getattr(owner, "__qualname__", getattr(owner, "__name__", ""))
         self.changes.append(".".join(part for part in (module, where, name) if part))
-        code = getattr(inspect.unwrap(getattr(owner, name, None)), "__code__", None)
+        code = getattr(getattr(owner, name, None), "__code__", None)  # of a cached function no call may be seen
         self.codes = None if self.codes is None or code is None else self.codes | {code}
         self.patch.setattr(owner, name, *rest, **more)
 

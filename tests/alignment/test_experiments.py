@@ -28,6 +28,7 @@ MARGINS = {
     # dropout on, Paddle in float32 beside torch in bfloat16: two single fine-tunings on one sample
     "few-shot-mini-16": 8.0,
     "few-shot-mini-128": 4.0,
+    "few-shot-control-128": 4.0,
 }
 """How far two single runs may be apart, in points."""
 

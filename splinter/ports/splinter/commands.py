@@ -129,7 +129,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         help="span selection head: the checkpoint's, or a new random one (auto: new only where there is none)",
     )
     shared.add_recipe(group, RECIPE, "windows")
-    _micro_batch(group, "windows of like length")
+    _micro_batch(group, "windows of like length, to save memory and padding,")
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -222,7 +222,7 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
         help="bert: no bias correction, wants a long warm-up; hf: with it (bert)",
     )
     group.add_argument("--dropout", type=shared.share, metavar="SHARE", help="another rate than the checkpoint's")
-    _micro_batch(group, "passages")
+    _micro_batch(group, "passages, to save memory,")
 
 
 def _micro_batch(group: Any, rows: str) -> None:
@@ -231,7 +231,7 @@ def _micro_batch(group: Any, rows: str) -> None:
         type=shared.positive,
         default=0,
         metavar="N",
-        help=f"{rows} at a time, to save memory and padding; without dropout the same result (all)",
+        help=f"{rows} at a time; without dropout the same result (all)",
     )
 
 

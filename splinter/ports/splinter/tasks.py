@@ -146,6 +146,8 @@ def finetune(
 def _prepare(settings: Settings, train_file: Path, hyper: recipe.Recipe, head: str, precision: str) -> tasks.Run:
     folder = checkpoint.resolve(settings.model, settings.download)
     config = replace(read_checkpoint(folder)[0], mode=settings.mode or "paper")
+    if hyper.micro_batch and config.mode != "paper":
+        raise UsageError("--micro-batch goes with --mode paper: in mode hf a window may count for nothing in its batch")
     tokenizer, sizes = open_tokenizer(folder, config), check_sizes(settings.sizes, config)
     blocks = data.features(
         data.read_examples(train_file, config.mode, training=True),
