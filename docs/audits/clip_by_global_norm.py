@@ -1,4 +1,4 @@
-"""paddle 3.3.1: nn.ClipGradByGlobalNorm divides by the norm; torch, and paddle.nn.utils, by the norm + 1e-6."""
+"""paddle 3.3.1: nn.ClipGradByGlobalNorm divides by the norm; torch divides by the norm + 1e-6."""
 
 import paddle
 import torch

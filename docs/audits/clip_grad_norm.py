@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 
+paddle.set_device("cpu")
 numbers = np.random.default_rng(0).standard_normal((30522, 768)).astype("float32")
 weight = paddle.create_parameter(numbers.shape, "float32")
 weight.grad = paddle.to_tensor(numbers)

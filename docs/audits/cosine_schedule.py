@@ -1,4 +1,4 @@
-"""paddlenlp 2.8.1: CosineDecayWithWarmup is back at its peak in the end: the defaults of its two kinds are swapped."""
+"""paddlenlp 2.8.1: CosineDecayWithWarmup, by its defaults, is back at its peak in the end instead of at 0."""
 
 from paddlenlp.transformers import CosineDecayWithWarmup
 

@@ -1,4 +1,4 @@
-"""paddlenlp 2.8.1: a Funnel that is built, not loaded, never calls its initialiser: relative tensors are all 0."""
+"""paddlenlp 2.8.1: the relative tensors of a Funnel that is built, not loaded, are all 0."""
 
 from paddlenlp.transformers.funnel.configuration import FunnelConfig
 from paddlenlp.transformers.funnel.modeling import FunnelModel

@@ -1,4 +1,4 @@
-"""paddlenlp 2.8.1: Funnel's answering model drops its loss with return_dict=True, and cannot be called without."""
+"""paddlenlp 2.8.1: Funnel's answering model drops its loss with return_dict=True."""
 
 import paddle
 from paddlenlp.transformers.funnel.configuration import FunnelConfig

@@ -4,7 +4,8 @@ import planted
 import pytest
 from tolerances import row
 
-from splinter.align import Pair, steps
+from splinter import ports
+from splinter.align import Pair, Tolerance, steps
 from splinter.align.explain import explain
 
 BUGS = {(bug.system, bug.name): bug for bug in planted.every()}
@@ -37,3 +38,15 @@ def test_forward_faults_are_named(bug, kind, place, port, monkeypatch):
     assert found.kind == kind, found.sentence
     assert place in found.place, found.sentence
     assert "\n" not in found.sentence and found.sentence.startswith(kind)
+
+
+def test_a_small_fault_in_float32_is_not_taken_for_rounding(monkeypatch):
+    """A wrong epsilon moves float32 by some hundred eps: float64 tells that from rounding."""
+    bug = BUGS["splinter", "encoder LayerNorm epsilon 1e-5 for 1e-12"]
+    bug.plant(monkeypatch)
+    port = next(one for one in ports.load_all() if one.name == "splinter")
+    pair = Pair(port, bug.mode, "tiny", port.checkpoints["tiny"](), "float32")
+    found = explain(pair, Tolerance(atol=0.0, rtol=1e-6, why="below what the fault does"))
+    assert found.kind == "semantic", found.sentence
+    assert found.place == "bert.encoder.0.attention.norm"
+    assert "in float64 as well" in found.sentence

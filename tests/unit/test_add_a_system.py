@@ -63,6 +63,36 @@ def test_the_engine_catches_the_outsiders_mistake(toy, file, right, wrong, step)
     assert {r["verdict"] for r in record["results"]} == {"failed"}, output
 
 
+@pytest.mark.parametrize(
+    ("files", "right", "wrong", "step", "words"),
+    [
+        (
+            ("theirs.py", "ours.py"),
+            "    optimizer=AdamW,",
+            "    optimizer=lambda named, r, names: type('Still', (AdamW,), {'step': lambda self, rate: "
+            "AdamW.step(self, 0.0)})(named, r, names),",
+            "optimizer",
+            "decay 0.0, clip 0.0: no weight of the original side moves; is max_norm 0 no clipping?",
+        ),
+        (("theirs.py",), '"warmup": 0, ', "", "lr", "hyperparameters() of the original side lacks warmup, which lr"),
+        (("port.py",), "features=(12,)", "features=(4,)", "backward", "gives 5 rates for 10 train_batches; take more"),
+        (("port.py",), 'rules = [Rule("embedding.weight", "embedding.weight")]', "rules = []", "regularization",
+         "0 rules for our tensor 'embedding.weight', needs one"),
+        (("ours.py",), 'name.endswith("weight")', 'name == "out.weight"', "regularization",
+         "shapes differ, theirs (3,), ours (1,); only theirs has embedding.weight, hidden.weight"),
+    ],
+)  # fmt: skip
+def test_an_outsiders_slip_is_named(toy, files, right, wrong, step, words):
+    """
+    Two optimizers that stand still, a default that one side lacks, too few rates, a rule or a decayed name forgotten.
+    """
+    for file in files:
+        edit(toy / file, (right, wrong))
+    code, output, _ = proof(toy, "-k", step)
+    assert code == 1
+    assert words in " ".join(output.split()), output
+
+
 def edit(path, *changes):
     """Replace texts that stand in a file once."""
     text = path.read_text(encoding="utf-8")
