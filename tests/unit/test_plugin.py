@@ -4,6 +4,7 @@ The port under test is invented, and so is its framework: a model is a dict of a
 """
 
 import json
+from xml.etree import ElementTree
 
 import pytest
 
@@ -141,6 +142,22 @@ def test_a_divergence_fails_with_the_whole_message(toys):
     result.stdout.fnmatch_lines(["*first divergence batch/linear (2, 3); max abs 0.5 at *"])
     assert only(document)["verdict"] == "failed"
     assert "first divergence batch/linear (2, 3); max abs 0.5" in only(document)["reason"]
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_junit_xml_tells_what_pytest_users_expect(toys, pytester, processes):
+    """
+    A case per test, the message of a divergence as its failure, a skip with its reason; no record of ours swells it.
+    """
+    toys(FORWARD, "-n", processes, "--junitxml=junit.xml", bug="0.5")
+    (suite,) = ElementTree.parse(pytester.path / "junit.xml").getroot()
+    cases = {case.get("name"): case for case in suite.iter("testcase")}
+    assert (suite.get("failures"), suite.get("errors"), len(cases)) == ("2", "0", int(suite.get("tests")))
+    failures = [failure.text for case in cases.values() for failure in case.iter("failure")]
+    assert len(failures) == 2 and all("first divergence batch/linear (2, 3); max abs 0.5" in text for text in failures)
+    skips = [skip.get("message") for case in cases.values() for skip in case.iter("skipped")]
+    assert skips and all("checkpoint" in message for message in skips)
+    assert not list(suite.iter("property"))
 
 
 @pytest.mark.parametrize("bug", ["np.nan", "1e308 * 10"])
