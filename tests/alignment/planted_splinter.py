@@ -626,7 +626,7 @@ def _(patch):
 # -- training ---------------------------------------------------------------------------------------------
 
 
-@bug("micro-batches weigh the same, whatever their size", "training")
+@bug("micro-batches weigh the same, whatever their size", "training", mode="paper")
 def _(patch):
     plain = train_paddle.PaddleTrainer.backward
     patch.setattr(
@@ -634,7 +634,7 @@ def _(patch):
     )  # 12 rows are 5, 5 and 2
 
 
-@bug("micro-batches added up as if each were the batch", "training")
+@bug("micro-batches added up as if each were the batch", "training", mode="paper")
 def _(patch):
     plain = train_paddle.PaddleTrainer.backward
     patch.setattr(train_paddle.PaddleTrainer, "backward", lambda self, batch, share: plain(self, batch))
