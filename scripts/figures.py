@@ -6,7 +6,7 @@ Between `<!-- NAME -->` and `<!-- /NAME -->` in README.md:
   bench     ratios Paddle / torch from a pytest-benchmark JSON file
   trainings both frameworks side by side, from results/*.json (always written)
   kill      the kill matrix by step, and the smallest errors noticed, from the file of tox -e kill
-  few-shot  splinter-mini beside the same encoder without recurring span selection, likewise
+  few-shot  splinter-mini beside starts without recurring span selection, likewise
 and with --plots docs, docs/few-shot.svg (F1 over examples) and docs/pretraining.svg (losses of both frameworks); that
 needs matplotlib: pip install '.[figures]'.
 
@@ -237,11 +237,19 @@ def _seeds(number: int) -> str:
     return f"{number} seed{'s' * (number > 1)}"
 
 
+RIVALS = {
+    "control": "its own start, head included",
+    "plain": "its own start with a plain head",
+    "random": "random weights",
+}
+"""The other starts of few-shot runs, and what the plot calls them."""
+
+
 def few_shot_table(folder: Path) -> str:
     """What recurring span selection does for F1, and below it every run."""
     rows = [
-        "| examples | runs | splinter-mini | its own start | difference | verdict | published, base |",
-        "|---|---|---|---|---|---|---|",
+        "| examples | against | runs | splinter-mini | the other | difference | verdict | published, base |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     runs = [
         f"| start | examples | framework | {' | '.join(f'sample {seed}' for seed in experiments.SAMPLING_SEEDS)} |",
@@ -253,10 +261,11 @@ def few_shot_table(folder: Path) -> str:
         return text if one["interval"] is None else f"{text} ± {one['interval']:.2f} (sd {one['deviation']:.2f})"
 
     for size in experiments.SIZES:
-        if (found := experiments.claim(size, folder)) is not None:
-            cells = [shown(found["mini"]), shown(found["control"]), shown(found["difference"], "+")]
-            cells += [experiments.claimed(found), str(experiments.PUBLISHED_F1[size])]
-            rows.append(f"| {size} | {found['runs']} | {' | '.join(cells)} |")
+        for rival in RIVALS:
+            if (found := experiments.claim(size, rival, folder)) is not None:
+                cells = [shown(found["mini"]), shown(found["rival"]), shown(found["difference"], "+")]
+                cells += [experiments.claimed(found), str(experiments.PUBLISHED_F1[size])]
+                rows.append(f"| {size} | {rival} | {found['runs']} | {' | '.join(cells)} |")
         for start in experiments.STARTS:
             for framework in experiments.FRAMEWORKS:
                 if scores := experiments.few_shot(start, size, framework, folder):
@@ -327,17 +336,18 @@ def plot(folder: Path, target: Path) -> None:
     """F1 over the number of examples: means with their 95 % interval, every run as a dot, the published points."""
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
-    labels = {"mini": "splinter-mini", "control": "its own start, not pretrained by span selection"}
-    for number, (start, label) in enumerate(labels.items()):
-        found = {size: one for size in experiments.SIZES if (one := experiments.claim(size, folder))}
-        shift = 1.03 if number else 1 / 1.03  # beside each other, not over each other
-        means = [one[start]["mean"] for one in found.values()]
-        intervals = [one[start]["interval"] or 0 for one in found.values()]
+    for number, (start, label) in enumerate({"mini": "splinter-mini", **RIVALS}.items()):
+        shift = 1.03 ** (number - 1.5)  # beside each other, not over each other
+        runs = {size: list(experiments.few_shot(start, size, results=folder).values()) for size in experiments.SIZES}
+        found = {size: experiments.told(scores) for size, scores in runs.items() if scores}
+        if not found:
+            continue
+        means = [one["mean"] for one in found.values()]
+        intervals = [one["interval"] or 0 for one in found.values()]
         places = [size * shift for size in found]
         axes.errorbar(places, means, yerr=intervals, marker="o", capsize=3, color=f"C{number}", label=label)
         for size in found:
-            runs = experiments.few_shot(start, size, results=folder).values()
-            axes.plot([size * shift] * len(runs), list(runs), ".", color=f"C{number}", alpha=0.4)
+            axes.plot([size * shift] * len(runs[size]), runs[size], ".", color=f"C{number}", alpha=0.4)
     published = experiments.PUBLISHED_F1
     axes.plot(list(published), list(published.values()), "s--", color="grey", label="Splinter-base, published")
     axes.set(xscale="log", xlabel="training examples", ylabel="F1 on SQuAD, points", ylim=(0, 100))

@@ -204,12 +204,16 @@ def _pretraining() -> Experiment:
 SAMPLING_SEEDS, SIZES = (42, 43, 44, 45, 46), (16, 128, 1024)
 PUBLISHED_F1 = {16: 54.6, 128: 72.7, 1024: 82.8}
 """F1 in points on SQuAD, Splinter-base, mean of the five samples (Ram et al. 2021, table 1)."""
+_START = ("convert", "minilm", "{shared}", "--mode", "paper")
 STARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mini": ("splinter-mini", ()),
-    "control": ("{shared}", ("convert", "minilm", "{shared}", "--head", "matching", "--mode", "paper")),
+    "control": ("{shared}", (*_START, "--head", "matching")),
+    "plain": ("{shared}", (*_START, "--head", "plain")),
+    "random": ("{shared}", (*_START, "--head", "fresh", "--encoder", "fresh")),
 }
 """What few-shot runs start from: model, and the command that makes it. `control` is what splinter-mini was pretrained
-from, head included: recurring span selection is all that lies between the two."""
+from, head included: recurring span selection is all that lies between the two. `plain` is its encoder with a start and
+an end score of each token, `random` random weights of the same sizes."""
 
 
 def _few_shot(start: str, size: int, noise: bool = False) -> Experiment:
@@ -508,25 +512,25 @@ def noise(results: Path = RESULTS) -> dict[str, float] | None:
     return {**summary(found), "runs": len(found)} if len(found) > 1 else None
 
 
-def claim(size: int, results: Path = RESULTS) -> dict[str, Any] | None:
-    """What recurring span selection does for F1: splinter-mini against its control, sample by sample.
+def told(scores: Sequence[float]) -> dict[str, float | None]:
+    """`summary`; deviation and interval are None for one run."""
+    return dict(summary(scores)) if len(scores) > 1 else {"mean": scores[0], "deviation": None, "interval": None}
+
+
+def claim(size: int, rival: str = "control", results: Path = RESULTS) -> dict[str, Any] | None:
+    """What recurring span selection does for F1: splinter-mini against another start, sample by sample.
 
     Returns:
-        Start -> `summary` of its F1 (interval and deviation None for one run), "difference": that of the paired
-        differences, "runs": how many; None where nothing is recorded of both.
+        "mini" and "rival": `told` of their F1, "difference": that of the paired differences, "runs": how many; None
+        where nothing is recorded of both.
     """
-    scores = {start: few_shot(start, size, results=results) for start in STARTS}
-    seeds = sorted(set.intersection(*(set(found) for found in scores.values())))
+    mini, other = (few_shot(start, size, results=results) for start in ("mini", rival))
+    seeds = sorted(set(mini) & set(other))
     if not seeds:
         return None
-
-    def told(column: Sequence[float]) -> dict[str, float | None]:
-        several = len(column) > 1
-        return dict(summary(column)) if several else {"mean": column[0], "deviation": None, "interval": None}
-
-    columns = {start: [found[seed] for seed in seeds] for start, found in scores.items()}
-    gains = [mini - control for mini, control in zip(columns["mini"], columns["control"], strict=True)]
-    return {**{start: told(column) for start, column in columns.items()}, "difference": told(gains), "runs": len(seeds)}
+    columns = {"mini": [mini[seed] for seed in seeds], "rival": [other[seed] for seed in seeds]}
+    columns["difference"] = [mini[seed] - other[seed] for seed in seeds]
+    return {**{name: told(column) for name, column in columns.items()}, "runs": len(seeds)}
 
 
 def claimed(found: Mapping[str, Any]) -> str:

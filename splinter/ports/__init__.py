@@ -7,7 +7,7 @@ import importlib
 from splinter.align.port import Port
 
 SYSTEMS = {
-    "splinter": ("PORT", "PRETRAINING", "PRETRAINING_HF"),
+    "splinter": ("PORT", "PLAIN", "PRETRAINING", "PRETRAINING_HF"),
     "funnel": ("PORT", "FACTORIZED"),
     "jointbert": ("PORT",),
     "multitask": ("PORT", "FROZEN"),

@@ -21,6 +21,11 @@ def bug(name: str, step: str, mode: str = "hf", **more):
     return planted.bug(name, step, "splinter", mode, **more)
 
 
+def plain_bug(name: str, step: str, **more):
+    """Register a mistake in the plain head."""
+    return planted.bug(name, step, "splinter-plain", "paper", **more)
+
+
 def _rules(patch, change: Callable) -> None:
     """Change the rules by which our model is filled."""
     plain = model.weight_map
@@ -178,6 +183,20 @@ def _(patch):
 
     plain = paddle.matmul
     patch.setattr(paddle, "matmul", lambda x, y, **k: plain(rounded(x), rounded(y), **k))
+
+
+@plain_bug("start and end of the plain head swapped", "forward")
+def _(patch):
+    wrap(patch, model.PlainHead, "forward", lambda plain: lambda self, x, p: plain(self, x, p)[::-1])
+
+
+@plain_bug("scores (B, T, 2) reshaped to (B, 2, T), not transposed", "forward")
+def _(patch):
+    def forward(self, x, positions):
+        scores = self.scores(x).reshape([0, 2, -1])
+        return scores[:, :1], scores[:, 1:]
+
+    patch.setattr(model.PlainHead, "forward", forward)
 
 
 # -- data -------------------------------------------------------------------------------------------------
@@ -576,7 +595,24 @@ def _(patch):
     patch.setattr(encoder, "paddle", Here())
 
 
+@plain_bug("gradient cut between encoder and plain head", "backward")
+def _(patch):
+    wrap(patch, model.PlainHead, "forward", lambda plain: lambda self, x, positions: plain(self, x.detach(), positions))
+
+
 # -- init -------------------------------------------------------------------------------------------------
+
+
+@plain_bug("the plain head left to Paddle's Xavier default", "init")
+def _(patch):
+    def planted(plain):
+        def init(self, c):
+            plain(self, c)
+            self.scores = paddle.nn.Linear(c.hidden_size, 2)
+
+        return init
+
+    wrap(patch, model.PlainHead, "__init__", planted)
 
 
 @bug("Paddle's Xavier default left in place", "init")

@@ -180,6 +180,7 @@ def claimed(tmp_path):
         "few-shot-control-16": {42: 20.0, 43: 21.0, 44: 22.0},
         "few-shot-mini-128": {42: 50.0},
         "few-shot-control-128": {42: 41.0},
+        "few-shot-plain-128": {42: 12.0},
         "few-shot-mini-1024": {42: 60.0},
         "few-shot-noise-128": {1: 51.0, 2: 52.0},
     }
@@ -198,12 +199,13 @@ def test_the_claim_by_hand(claimed):
     """
     Differences 10, 11, 12: mean 11, deviation 1, interval t / sqrt(3); a sample without its pair does not count.
     """
-    found = experiments.claim(16, claimed)
-    assert (found["runs"], found["mini"]["mean"], found["control"]["mean"]) == (3, 32.0, 21.0)
+    found = experiments.claim(16, results=claimed)
+    assert (found["runs"], found["mini"]["mean"], found["rival"]["mean"]) == (3, 32.0, 21.0)
     assert found["difference"] == {"mean": 11.0, "deviation": 1.0, "interval": pytest.approx(4.303 / 3**0.5)}
-    one = experiments.claim(128, claimed)
+    one = experiments.claim(128, results=claimed)
     assert one["difference"] == {"mean": 9.0, "deviation": None, "interval": None}
-    assert experiments.claim(1024, claimed) is None
+    assert experiments.claim(1024, results=claimed) is None
+    assert experiments.claim(128, "plain", claimed)["difference"]["mean"] == 38.0
     assert experiments.few_shot("mini", 16, "paddle", claimed) == {42: 30.5}
 
 
@@ -211,9 +213,10 @@ def test_few_shot_runs_differ_in_their_sample_and_their_start_alone():
     """
     Same recipe, same training seed, same questions; torch runs all samples, Paddle some.
     """
-    mini, control = (experiments.EXPERIMENTS[f"few-shot-{start}-128"] for start in ("mini", "control"))
-    there = [" ".join(a for _, arguments in one.stages for a in arguments) for one in (mini, control)]
-    assert there[0].replace("splinter-mini", "{shared}") == there[1]
+    mini, *rivals = (experiments.EXPERIMENTS[f"few-shot-{start}-128"] for start in experiments.STARTS)
+    there = [" ".join(a for _, arguments in one.stages for a in arguments) for one in (mini, *rivals)]
+    assert {there[0].replace("splinter-mini", "{shared}")} == set(there[1:])
+    assert len({one.once for one in rivals}) == 3
     assert "num-examples-128" in there[0]
     assert "--seed" not in there[0].replace("train-seed", "")
     assert (mini.seeds, mini.seeds_of) == ((42, 43, 44, 45, 46), {"paddle": (42, 43)})
@@ -243,10 +246,11 @@ def test_tables_and_plot_of_the_claim(claimed, tmp_path):
     figures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(figures)
     table = figures.few_shot_table(claimed)
-    assert (
-        "| 16 | 3 | 32.00 ± 4.97 (sd 2.00) | 21.00 ± 2.48 (sd 1.00) | +11.00 ± 2.48 (sd 1.00) | holds | 54.6 |" in table
-    )
-    assert "| 128 | 1 | 50.00 | 41.00 | +9.00 | one run each | 72.7 |" in table
+    scores = "32.00 ± 4.97 (sd 2.00) | 21.00 ± 2.48 (sd 1.00) | +11.00 ± 2.48 (sd 1.00)"
+    assert f"| 16 | control | 3 | {scores} | holds | 54.6 |" in table
+    assert "| 128 | control | 1 | 50.00 | 41.00 | +9.00 | one run each | 72.7 |" in table
+    assert "| 128 | plain | 1 | 50.00 | 12.00 | +38.00 | one run each | 72.7 |" in table
+    assert "random" not in table
     assert "| mini | 16 | paddle | 30.50 |  |  |  |  |" in table
     # 50, 51 and 52: deviation 1 of three runs: their difference by chance is within 4.303 * sqrt(2)
     assert "16 examples, sample 42: +0.50. " in table

@@ -16,7 +16,7 @@ from splinter.ports import recipe
 from splinter.ports import tasks as common
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.recipe import Recipe
-from splinter.ports.splinter import cases, data, reference, tasks
+from splinter.ports.splinter import cases, data, reference, tasks, train
 from splinter.ports.splinter.config import read_checkpoint
 from splinter.ports.splinter.model import SplinterForQuestionAnswering
 from splinter.ports.splinter.tasks import Settings, Sizes, UsageError
@@ -471,6 +471,46 @@ def test_half_the_size_is_read_back_by_all(tmp_path):
     weight.set_value(weight * (8.5e4 / weight.abs().max()))
     with pytest.raises(WeightError, match=r"cls\.start_classifier\.weight holds 8\d{4}\.?\d*, float16 ends at 65504"):
         large.save_pretrained(tmp_path / "large", dtype="float16")
+
+
+def test_a_plain_head_is_written_and_read_by_both_frameworks(tmp_path):
+    """
+    A new head of two scores per token, in paper mode alone; both frameworks read it, and torch's copy once more.
+    """
+    line = tasks.convert(str(cases.tiny()), tmp_path / "plain", "paper", head="plain")
+    assert line.endswith("39 tensors, 222,978 numbers, mode paper, plain head")
+    theirs = reference.open_model(tmp_path / "plain", "paper", "pretrained", "cpu")
+    (tmp_path / "again").mkdir()
+    reference.save(theirs, tmp_path / "again", tmp_path / "plain")
+    ours = SplinterForQuestionAnswering.from_pretrained(tmp_path / "again")
+    assert ours.config.span_head == "plain"
+    ids = np.array([[101, 300, 104, 119, 102, 400, 401, 102]])
+    row = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    there, here = reference.logits(theirs, row), train.logits(ours, row)
+    np.testing.assert_allclose(here, there, atol=1e-6)
+    with pytest.raises(CheckpointError, match="plain span head goes with --mode paper"):
+        tasks.convert(str(cases.tiny()), tmp_path / "hf", "hf", head="plain")
+    with pytest.raises(CheckpointError, match="cannot be pretrained"):
+        train.open_pretraining(tmp_path / "plain")
+    back = tasks.convert(str(tmp_path / "plain"), tmp_path / "qass", head="matching")
+    assert back.endswith("55 tensors, 248,192 numbers, mode paper, matching head")
+
+
+def test_a_fresh_encoder_has_the_sizes_of_its_source_alone(tmp_path):
+    """
+    All matrices are drawn anew, by the seed; a pretrained head on top is refused.
+    """
+    with pytest.raises(UsageError, match="--encoder fresh would leave a pretrained head astray"):
+        tasks.convert(str(cases.tiny()), tmp_path / "no", encoder="fresh")
+    stored = [load_file(cases.tiny() / "model.safetensors")]
+    for number, seed in enumerate((1, 1, 2)):
+        line = tasks.convert(str(cases.tiny()), tmp_path / str(number), head="fresh", encoder="fresh", seed=seed)
+        assert line.endswith("55 tensors, 248,192 numbers, mode hf, fresh head, fresh encoder")
+        stored.append(load_file(tmp_path / str(number) / "model.safetensors"))
+    words = [one["splinter.embeddings.word_embeddings.weight"] for one in stored]
+    assert np.array_equal(words[1], words[2])
+    for other in (words[0], words[3]):
+        assert abs(np.corrcoef(words[1].ravel(), other.ravel())[0, 1]) < 0.02
 
 
 def test_a_plain_bert_gets_a_question_token_by_name(tmp_path):

@@ -64,6 +64,15 @@ def tiny() -> Path:
 
 
 @functools.cache
+def plain() -> Path:
+    """The sizes of `tiny` with a plain head."""
+    config = replace(TINY, span_head="plain", mode="paper")
+    return write_random(
+        checkpoint.scratch("plain"), config, seed=0, vocabulary=SAMPLE / "vocab.txt", logits=0, std=0.15
+    )
+
+
+@functools.cache
 def base() -> Path:
     """Random weights at base size, scaled so that logits reach 1e3 as those of the published weights do."""
     return write_random(

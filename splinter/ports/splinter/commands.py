@@ -105,12 +105,16 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=("hf", "paper"), help="behaviour to record (the checkpoint's, else hf)")
     parser.add_argument(
         "--head",
-        choices=("pretrained", "fresh", "matching"),
+        choices=("pretrained", "fresh", "matching", "plain"),
         default="pretrained",
         help="fresh: a new random span selection head, for a checkpoint without one; matching: a new one that begins "
-        "by comparing a question with each token, for short pretraining (pretrained)",
+        "by comparing a question with each token, for short pretraining; plain: a new one that scores tokens without "
+        "looking at the question, to compare with (pretrained)",
     )
-    parser.add_argument("--seed", type=shared.count, default=42, metavar="N", help="of a fresh head (42)")
+    parser.add_argument(
+        "--encoder", choices=("pretrained", "fresh"), default="pretrained", help="fresh: random weights (pretrained)"
+    )
+    parser.add_argument("--seed", type=shared.count, default=42, metavar="N", help="of fresh weights (42)")
     parser.add_argument(
         "--dtype", choices=("float32", "float16"), default="float32", help="float16: half the size (float32)"
     )
@@ -268,7 +272,7 @@ def convert(options: argparse.Namespace) -> str:
     from . import tasks
 
     o = options
-    return tasks.convert(o.source, o.output, o.mode, o.head, o.seed, o.download, o.dtype)
+    return tasks.convert(o.source, o.output, o.mode, o.head, o.encoder, o.seed, o.download, o.dtype)
 
 
 def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:

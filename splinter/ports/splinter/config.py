@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from splinter.ports import bert, checkpoint
 from splinter.ports.checkpoint import BertConfig, CheckpointError
 
 MODES = ("hf", "paper")
+HEADS = ("qass", "plain")
 QUESTION, UNUSED = b"[QUESTION]", re.compile(rb"\[unused\d+\]")
 
 
@@ -24,6 +25,8 @@ class SplinterConfig(BertConfig):
 
     `mode`: `hf` = `transformers`; `paper` = the authors' fine-tuning code ([SEP] masked, segments ignored,
     fill -10000, [MASK] read as the question token).
+    `span_head`: `qass` = question-aware span selection; `plain` = a start and an end score of each token alone, what
+    the paper compares with; in `paper` mode only, transformers has none.
     """
 
     vocab_size: int = 28996  # transformers' class default of 30522 is wrong for every published checkpoint
@@ -32,14 +35,23 @@ class SplinterConfig(BertConfig):
     sep_token_id: int = 102
     head_layer_norm_eps: float = 1e-5
     mode: str = "hf"
+    span_head: str = "qass"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.mode not in MODES:
             raise CheckpointError(f"mode {self.mode!r} is not known; use one of {', '.join(MODES)}")
+        if self.span_head not in HEADS:
+            raise CheckpointError(f"span_head {self.span_head!r} is not known; use one of {', '.join(HEADS)}")
+        if self.span_head == "plain" and self.mode == "hf":
+            raise CheckpointError("a plain span head goes with --mode paper; transformers' Splinter has none")
 
     def for_pretraining(self) -> SplinterConfig:
         """The pretraining variant: the authors' TensorFlow graph has tanh gelu and epsilon 1e-12 in the head."""
+        if self.span_head == "plain":
+            raise CheckpointError(
+                "a plain span head asks no questions, so it cannot be pretrained; convert with --head fresh"
+            )
         if self.mode == "hf":
             return self
         return replace(self, hidden_act="gelu_pytorch_tanh", head_layer_norm_eps=1e-12)
@@ -48,6 +60,13 @@ class SplinterConfig(BertConfig):
 # -- weight names -----------------------------------------------------------------------------------------
 
 HEAD_PREFIX = {"transformers": "splinter_qass.", "authors": "cls.span_predictions."}
+PLAIN = "qa_outputs"
+"""The plain head, in every layout; the name it has in transformers' models for question answering."""
+
+
+def has_head(tensors: Iterable[str]) -> bool:
+    """Whether a span head of either kind is among the names of a checkpoint."""
+    return any(name.startswith((*HEAD_PREFIX.values(), PLAIN)) for name in tensors)
 
 
 def _head_rules(prefix: str, classifier: str, transpose: bool) -> list[Rule]:
@@ -59,6 +78,7 @@ def _head_rules(prefix: str, classifier: str, transpose: bool) -> list[Rule]:
         rules += [Rule(f"{theirs}.LayerNorm.{leaf}", f"{ours}.norm.{leaf}") for leaf in ("weight", "bias")]
     for part in ("start", "end"):
         rules.append(Rule(f"{prefix}{part}_{classifier}", f"cls.{part}_classifier.weight", transpose))
+    rules += [Rule(f"{PLAIN}.weight", "cls.scores.weight", transpose=True), Rule(f"{PLAIN}.bias", "cls.scores.bias")]
     return rules
 
 
@@ -134,7 +154,7 @@ def read_checkpoint(
 def _refuse_misfits(config: SplinterConfig, tensors: Mapping[str, np.ndarray], layout: str, source: str) -> None:
     """Every tensor against the configuration; a head that is there is whole. Raises WeightError."""
     bert.refuse_layers(tensors, config, source)
-    head = any(HEAD_PREFIX[layout] in name for name in tensors)
+    head = has_head(tensors)
     expected = bert.expected(weight_map("transformers"), shapes(config))
     expected = {name: shape for name, shape in expected.items() if head or not name.startswith("cls.")}
     bert.refuse_misfits(tensors, weight_map(layout, head), expected, source)
@@ -142,7 +162,8 @@ def _refuse_misfits(config: SplinterConfig, tensors: Mapping[str, np.ndarray], l
 
 def write_companions(folder: Path, config: SplinterConfig, source: Path | None) -> None:
     """Write what lies beside the weights: config.json, tokenizer settings, and the vocabulary of `source`."""
-    values = {"model_type": "splinter", "architectures": ["SplinterForQuestionAnswering"], **config.to_dict()}
+    kind = "SplinterForQuestionAnswering" if config.span_head == "qass" else "SplinterWithPlainHead"
+    values = {"model_type": "splinter", "architectures": [kind], **config.to_dict()}
     checkpoint.write_companions(folder, values, source, "SplinterTokenizer", lower_case=False)
     _name_question(folder, config.question_token_id)
 
@@ -164,6 +185,8 @@ def _name_question(folder: Path, number: int) -> None:
 def shapes(config: SplinterConfig) -> dict[str, tuple[int, ...]]:
     """Names (those of transformers) and shapes of all tensors of a checkpoint of these sizes."""
     width, sizes = config.hidden_size, bert.encoder_shapes(config, "splinter")
+    if config.span_head == "plain":
+        return sizes | {f"{PLAIN}.weight": (2, width), f"{PLAIN}.bias": (2,)}
     for part in ("query_start", "query_end", "start", "end"):
         path = f"splinter_qass.{part}_transform"
         sizes |= {f"{path}.dense.weight": (width, width), f"{path}.dense.bias": (width,)}

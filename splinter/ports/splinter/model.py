@@ -18,7 +18,7 @@ from splinter.ports import checkpoint
 from splinter.ports.encoder import Bert, activation, additive_mask, linear
 from splinter.ports.model_paddle import cross_entropy, load_weights, save_weights
 
-from .config import HEAD_PREFIX, SplinterConfig, read_checkpoint, weight_map, write_companions
+from .config import HEAD_PREFIX, SplinterConfig, has_head, read_checkpoint, weight_map, write_companions
 
 
 class SpanTransform(nn.Layer):
@@ -80,6 +80,23 @@ class QuestionAwareSpanSelection(nn.Layer):
         return start, end
 
 
+class PlainHead(nn.Layer):
+    """A start and an end score of each token, whatever the question: the head of BERT for SQuAD.
+
+    What question-aware span selection is compared with: the baselines of Ram et al. 2021.
+    """
+
+    def __init__(self, config: SplinterConfig):
+        super().__init__()
+        self.scores = linear(config.hidden_size, 2, config.initializer_range)
+
+    def forward(self, x, positions):
+        """x (B, T, D), positions (B, Q); returns two (B, Q, T), equal for all questions of a row."""
+        scores = self.scores(x).transpose([0, 2, 1])  # (B, 2, T)
+        shape = [-1, positions.shape[1], -1]
+        return scores[:, :1].expand(shape), scores[:, 1:].expand(shape)
+
+
 def span_loss(start_logits, end_logits, start_positions, end_positions):
     """The answering loss: mean of the start and the end cross entropy, each over its own counted rows.
 
@@ -108,7 +125,7 @@ class SplinterModel(nn.Layer):
         super().__init__()
         self.config = config
         self.bert = Bert(config)
-        self.cls = QuestionAwareSpanSelection(config)
+        self.cls = (QuestionAwareSpanSelection if config.span_head == "qass" else PlainHead)(config)
 
     @property
     def fill(self) -> float:
@@ -149,9 +166,9 @@ class SplinterModel(nn.Layer):
         folder = checkpoint.resolve(name_or_folder, download, cache)
         config, tensors, layout = read_checkpoint(folder, mode=mode, **changes)
         model = cls(config)
-        has_head = any(HEAD_PREFIX[layout] in name for name in tensors)
-        model.head = {"auto": "pretrained" if has_head else "fresh"}.get(head, head)
-        if model.head == "pretrained" and not has_head:
+        found = has_head(tensors)
+        model.head = {"auto": "pretrained" if found else "fresh"}.get(head, head)
+        if model.head == "pretrained" and not found:
             raise checkpoint.CheckpointError(
                 f"{folder} holds no question-aware span selection head (no tensor under {HEAD_PREFIX[layout]}); "
                 "start from a new one with head='fresh' (--head fresh), or use a checkpoint that has one (-qass)"

@@ -55,6 +55,17 @@ PORT = Port(
     missing=cases.data_sources.missing,
 )
 
+PLAIN = replace(
+    PORT,
+    name="splinter-plain",
+    modes=("paper",),
+    # one constant for all tokens of a row, once more: of the scores, or of the states that they are linear in
+    zero_gradient=r"\.key\.bias$|^cls\.scores\.bias$|^bert\.encoder\.1\.norm\.bias$",
+    steps=("forward", "backward", "init"),
+    checkpoints={"tiny": cases.plain},
+)
+"""The plain head that span selection is compared with; all that it shares with PORT is proven there."""
+
 PRETRAINING = Port(
     name="splinter-pretraining",
     modes=("paper",),

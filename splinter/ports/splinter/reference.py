@@ -95,7 +95,13 @@ class PaperSplinter(nn.Module):
         self.config = config
         values = {k: v for k, v in config.to_dict().items() if hasattr(BertConfig(), k)}
         self.bert = BertModel(BertConfig(**values, attn_implementation="eager"), add_pooling_layer=False)
-        self.cls = nn.ModuleDict({"span_predictions": Head(config)})
+        if config.span_head == "plain":
+            # a start and an end score of each token, as transformers' models for question answering have it
+            self.qa_outputs = nn.Linear(config.hidden_size, 2)
+            nn.init.normal_(self.qa_outputs.weight, std=config.initializer_range)
+            nn.init.zeros_(self.qa_outputs.bias)
+        else:
+            self.cls = nn.ModuleDict({"span_predictions": Head(config)})
 
     def encode(self, ids, mask, positions=None):
         """States (B, T, D). BertModel's own forward would fill with the dtype's minimum instead of -10000."""
@@ -104,7 +110,10 @@ class PaperSplinter(nn.Module):
         return self.bert.encoder(x, attention_mask=additive).last_hidden_state
 
     def score(self, states, mask, positions):
-        start, end = self.cls["span_predictions"](states, positions)
+        if self.config.span_head == "plain":
+            start, end = self.qa_outputs(states).transpose(1, 2).split(1, dim=1)  # (B, 1, T) each, of any question
+        else:
+            start, end = self.cls["span_predictions"](states, positions)  # (B, Q, T) each
         fill = ((1.0 - mask.to(states.dtype)) * FILL).unsqueeze(1)
         return start + fill, end + fill
 
@@ -175,7 +184,7 @@ def load(
         links = configs.weight_map("authors").links_from(dict(model.named_parameters()))
         stored = {link.ours: link for link in configs.weight_map("transformers").links(k.ours for k in links.values())}
         for name, parameter in model.named_parameters():
-            if head == "fresh" and name.startswith("cls."):
+            if head == "fresh" and links[name].ours.startswith("cls."):
                 continue
             source = stored[links[name].ours]
             array = tensors[source.theirs]
@@ -200,9 +209,9 @@ def open_model(folder: Path, mode: str, head: str, device: str = "auto", repeate
         raise CheckpointError(
             f"{folder} is in the authors' layout, which torch cannot open; run splinter convert first"
         )
-    has_head = any(name.startswith(configs.HEAD_PREFIX["transformers"]) for name in tensors)
-    kind = {"auto": "pretrained" if has_head else "fresh"}.get(head, head)
-    if kind == "pretrained" and not has_head:
+    found = configs.has_head(tensors)
+    kind = {"auto": "pretrained" if found else "fresh"}.get(head, head)
+    if kind == "pretrained" and not found:
         raise CheckpointError(f"{folder} holds no question-aware span selection head; use --head fresh")
     model = load(folder, mode, dropout=True, head=kind)
     model.head = kind

@@ -327,6 +327,7 @@ def convert(
     output: Path,
     mode: str | None = None,
     head: str = "pretrained",
+    encoder: str = "pretrained",
     seed: int = 42,
     download: bool = False,
     dtype: str = "float32",
@@ -334,14 +335,18 @@ def convert(
     """Read a checkpoint of any layout into the Paddle model and write it in ours.
 
     Args:
-        head: "pretrained", "fresh", or "matching": a fresh one that starts from likeness, see `match_questions`.
-        seed: of a fresh head.
+        head: "pretrained", "fresh", "matching": a fresh one that starts from likeness, see `match_questions`, or
+            "plain": a fresh one that scores tokens alone, to compare with.
+        encoder: "pretrained", or "fresh" for random weights of the checkpoint's sizes; the head is fresh then, too.
+        seed: of fresh weights.
         dtype: of the weights that are written, "float32" or "float16".
 
     Returns:
         One line on what was written.
     """
     tasks.refuse_checkpoint(output)
+    if encoder == "fresh" and head == "pretrained":
+        raise UsageError("--encoder fresh would leave a pretrained head astray; add --head fresh, matching or plain")
     runtime.import_paddle()
     from .model import SplinterForQuestionAnswering
 
@@ -349,12 +354,18 @@ def convert(
     if not (folder / checkpoint.VOCABULARY).is_file():
         raise CheckpointError(f"{folder} has no {checkpoint.VOCABULARY}; a converted model could not read text")
     tasks.backend("splinter", "paddle").seed(seed)
-    matching = head == "matching"
-    model = SplinterForQuestionAnswering.from_pretrained(folder, mode=mode, head="fresh" if matching else head)
-    if matching:
+    kinds: dict[str, dict[str, Any]] = {"matching": {"span_head": "qass"}, "plain": {"span_head": "plain"}}
+    changes = kinds.get(head, {})
+    if encoder == "fresh":
+        model = SplinterForQuestionAnswering(read_checkpoint(folder, mode=mode, **changes)[0])
+        model.folder = folder
+    else:
+        kind = "pretrained" if head == "pretrained" else "fresh"
+        model = SplinterForQuestionAnswering.from_pretrained(folder, mode=mode, head=kind, **changes)
+    if head == "matching":
         model.match_questions()
-        model.head = head
     open_tokenizer(folder, model.config)
     model.save_pretrained(output, dtype=dtype)
-    line = f"{output}: {tasks.counted(model)}, mode {model.config.mode}, {model.head} head"
+    line = f"{output}: {tasks.counted(model)}, mode {model.config.mode}, {head} head"
+    line += ", fresh encoder" * (encoder == "fresh")
     return line + f", {dtype}" * (dtype != "float32")
