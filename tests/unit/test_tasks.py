@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from splinter.align.weights import WeightError
 from splinter.ports import recipe
@@ -18,7 +18,7 @@ from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.recipe import Recipe
 from splinter.ports.splinter import cases, data, reference, tasks, train
 from splinter.ports.splinter.config import read_checkpoint
-from splinter.ports.splinter.model import SplinterForQuestionAnswering
+from splinter.ports.splinter.model import SplinterForPreTraining, SplinterForQuestionAnswering
 from splinter.ports.splinter.tasks import Settings, Sizes, UsageError
 from splinter.sample import PATH
 
@@ -477,7 +477,7 @@ def test_a_plain_head_is_written_and_read_by_both_frameworks(tmp_path):
     """
     A new head of two scores per token, in paper mode alone; both frameworks read it, and torch's copy once more.
     """
-    line = tasks.convert(str(cases.tiny()), tmp_path / "plain", "paper", head="plain")
+    line = tasks.convert(str(cases.tiny()), tmp_path / "plain", head="plain")
     assert line.endswith("39 tensors, 222,978 numbers, mode paper, plain head")
     theirs = reference.open_model(tmp_path / "plain", "paper", "pretrained", "cpu")
     (tmp_path / "again").mkdir()
@@ -490,10 +490,28 @@ def test_a_plain_head_is_written_and_read_by_both_frameworks(tmp_path):
     np.testing.assert_allclose(here, there, atol=1e-6)
     with pytest.raises(CheckpointError, match="plain span head goes with --mode paper"):
         tasks.convert(str(cases.tiny()), tmp_path / "hf", "hf", head="plain")
-    with pytest.raises(CheckpointError, match="cannot be pretrained"):
-        train.open_pretraining(tmp_path / "plain")
-    back = tasks.convert(str(tmp_path / "plain"), tmp_path / "qass", head="matching")
-    assert back.endswith("55 tensors, 248,192 numbers, mode paper, matching head")
+    for opened in (train.open_pretraining, reference.open_pretraining, SplinterForPreTraining.from_pretrained):
+        with pytest.raises(CheckpointError, match="cannot be pretrained; convert with --head fresh"):
+            opened(tmp_path / "plain")
+    with pytest.raises(ValueError, match="splinter-plain"):
+        AutoModelForQuestionAnswering.from_pretrained(tmp_path / "plain")
+    for head in ("matching", "fresh"):
+        back = tasks.convert(str(tmp_path / "plain"), tmp_path / head, head=head)
+        assert back.endswith(f"55 tensors, 248,192 numbers, mode paper, {head} head")
+        train.open_pretraining(tmp_path / head)
+
+
+def test_a_plain_head_scores_in_float32_under_autocast(tmp_path):
+    """
+    In bfloat16 its scores would lie on a grid of 1/256 of themselves, those of the other head do not.
+    """
+    model = reference.open_model(cases.plain(), "paper", "pretrained", "cpu")
+    row = torch.arange(101, 165).reshape(1, -1)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        start, end = model.answer(row, torch.ones_like(row))
+    for scores in (start, end):
+        assert scores.dtype == torch.float32
+        assert (scores != scores.bfloat16().float()).float().mean() > 0.9
 
 
 def test_a_fresh_encoder_has_the_sizes_of_its_source_alone(tmp_path):

@@ -46,15 +46,23 @@ class SplinterConfig(BertConfig):
         if self.span_head == "plain" and self.mode == "hf":
             raise CheckpointError("a plain span head goes with --mode paper; transformers' Splinter has none")
 
-    def for_pretraining(self) -> SplinterConfig:
-        """The pretraining variant: the authors' TensorFlow graph has tanh gelu and epsilon 1e-12 in the head."""
+    def with_questions(self) -> SplinterConfig:
+        """The same.
+
+        Raises:
+            CheckpointError: a plain head.
+        """
         if self.span_head == "plain":
             raise CheckpointError(
                 "a plain span head asks no questions, so it cannot be pretrained; convert with --head fresh"
             )
+        return self
+
+    def for_pretraining(self) -> SplinterConfig:
+        """The pretraining variant: the authors' TensorFlow graph has tanh gelu and epsilon 1e-12 in the head."""
         if self.mode == "hf":
-            return self
-        return replace(self, hidden_act="gelu_pytorch_tanh", head_layer_norm_eps=1e-12)
+            return self.with_questions()
+        return replace(self.with_questions(), hidden_act="gelu_pytorch_tanh", head_layer_norm_eps=1e-12)
 
 
 # -- weight names -----------------------------------------------------------------------------------------
@@ -162,8 +170,9 @@ def _refuse_misfits(config: SplinterConfig, tensors: Mapping[str, np.ndarray], l
 
 def write_companions(folder: Path, config: SplinterConfig, source: Path | None) -> None:
     """Write what lies beside the weights: config.json, tokenizer settings, and the vocabulary of `source`."""
-    kind = "SplinterForQuestionAnswering" if config.span_head == "qass" else "SplinterWithPlainHead"
-    values = {"model_type": "splinter", "architectures": [kind], **config.to_dict()}
+    # of a plain head transformers knows nothing, and would leave its own at random with no more than a warning
+    kind = "splinter" if config.span_head == "qass" else "splinter-plain"
+    values = {"model_type": kind, "architectures": ["SplinterForQuestionAnswering"], **config.to_dict()}
     checkpoint.write_companions(folder, values, source, "SplinterTokenizer", lower_case=False)
     _name_question(folder, config.question_token_id)
 

@@ -92,7 +92,8 @@ class PlainHead(nn.Layer):
 
     def forward(self, x, positions):
         """x (B, T, D), positions (B, Q); returns two (B, Q, T), equal for all questions of a row."""
-        scores = self.scores(x).transpose([0, 2, 1])  # (B, 2, T)
+        with paddle.amp.auto_cast(enable=False):  # in float32, as the scores of the other head
+            scores = self.scores(x.astype(self.scores.weight.dtype)).transpose([0, 2, 1])  # (B, 2, T)
         shape = [-1, positions.shape[1], -1]
         return scores[:, :1].expand(shape), scores[:, 1:].expand(shape)
 
@@ -187,6 +188,11 @@ class SplinterModel(nn.Layer):
         the paper's start; CHANGELOG has what it changes after 60 updates.
         """
         self.cls.match(peak)
+        self.question_as_mask()
+
+    @paddle.no_grad()
+    def question_as_mask(self) -> None:
+        """Give [QUESTION] the embedding of [MASK]: a piece that nothing was learnt for gets one that asks already."""
         words = self.bert.embeddings.word.weight
         words[self.config.question_token_id] = words[self.config.mask_token_id]
 
@@ -263,7 +269,14 @@ class SplinterForQuestionAnswering(SplinterModel):
 
 
 class SplinterForPreTraining(SplinterModel):
-    """Recurring span selection: many question tokens per row, each points to the span it stands for."""
+    """Recurring span selection: many question tokens per row, each points to the span it stands for.
+
+    Raises:
+        CheckpointError: the configuration has a plain head.
+    """
+
+    def __init__(self, config: SplinterConfig):
+        super().__init__(config.with_questions())
 
     def forward(self, input_ids, attention_mask, question_positions, token_type_ids=None):
         """Start and end logits, (B, Q, T) each.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from splinter.align.port import Port, Side
 from splinter.align.steps import STEPS
@@ -31,6 +32,18 @@ def weights(mode: str) -> WeightMap:
     return config.weight_map("authors" if mode == "paper" else "transformers")
 
 
+def fetch(name: str) -> Path:
+    """The folder of a checkpoint with question-aware span selection."""
+    folder = checkpoint.resolve(name)
+    config.read_checkpoint(folder)[0].with_questions()
+    return folder
+
+
+def no_other(name: str) -> Path:
+    """No folder: which gradients are zero depends on the number of layers."""
+    raise checkpoint.CheckpointError(f"the plain head is aligned at size tiny alone, not with {name}")
+
+
 # zero by algebra: they add one constant to a whole row of scores, which softmax ignores
 ZERO_GRADIENT = r"\.key\.bias$|^cls\.(start|end)\.norm\.bias$"
 
@@ -51,7 +64,7 @@ PORT = Port(
     zero_gradient=ZERO_GRADIENT,
     steps=STEPS,
     checkpoints={"tiny": cases.tiny, "base": cases.base},
-    fetch=checkpoint.resolve,
+    fetch=fetch,
     missing=cases.data_sources.missing,
 )
 
@@ -63,6 +76,7 @@ PLAIN = replace(
     zero_gradient=r"\.key\.bias$|^cls\.scores\.bias$|^bert\.encoder\.1\.norm\.bias$",
     steps=("forward", "backward", "init"),
     checkpoints={"tiny": cases.plain},
+    fetch=no_other,
 )
 """The plain head that span selection is compared with; all that it shares with PORT is proven there."""
 
@@ -83,7 +97,7 @@ PRETRAINING = Port(
     zero_gradient=ZERO_GRADIENT,
     steps=("forward", "loss", "lr", "optimizer", "regularization", "backward", "train_data", "training"),
     checkpoints={"tiny": cases.tiny},
-    fetch=checkpoint.resolve,
+    fetch=fetch,
     missing=pretraining_cases.data_sources.missing,
 )
 """Recurring span selection: objective and recipe of the paper, on text that is mined."""

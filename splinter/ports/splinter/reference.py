@@ -111,7 +111,9 @@ class PaperSplinter(nn.Module):
 
     def score(self, states, mask, positions):
         if self.config.span_head == "plain":
-            start, end = self.qa_outputs(states).transpose(1, 2).split(1, dim=1)  # (B, 1, T) each, of any question
+            with torch.autocast(states.device.type, enabled=False):  # in float32, as the scores of the other head
+                scores = self.qa_outputs(states.to(self.qa_outputs.weight.dtype)).transpose(1, 2)  # (B, 2, T)
+            start, end = scores.split(1, dim=1)  # (B, 1, T) each, of any question
         else:
             start, end = self.cls["span_predictions"](states, positions)  # (B, Q, T) each
         fill = ((1.0 - mask.to(states.dtype)) * FILL).unsqueeze(1)

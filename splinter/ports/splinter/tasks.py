@@ -354,8 +354,10 @@ def convert(
     if not (folder / checkpoint.VOCABULARY).is_file():
         raise CheckpointError(f"{folder} has no {checkpoint.VOCABULARY}; a converted model could not read text")
     tasks.backend("splinter", "paddle").seed(seed)
-    kinds: dict[str, dict[str, Any]] = {"matching": {"span_head": "qass"}, "plain": {"span_head": "plain"}}
-    changes = kinds.get(head, {})
+    kinds = {"fresh": "qass", "matching": "qass", "plain": "plain"}
+    changes: dict[str, Any] = {"span_head": kinds[head]} if head in kinds else {}
+    if head == "plain":
+        mode = mode or "paper"  # transformers, and so mode hf, has no such head
     if encoder == "fresh":
         model = SplinterForQuestionAnswering(read_checkpoint(folder, mode=mode, **changes)[0])
         model.folder = folder
@@ -364,6 +366,8 @@ def convert(
         model = SplinterForQuestionAnswering.from_pretrained(folder, mode=mode, head=kind, **changes)
     if head == "matching":
         model.match_questions()
+    elif head == "plain":
+        model.question_as_mask()
     open_tokenizer(folder, model.config)
     model.save_pretrained(output, dtype=dtype)
     line = f"{output}: {tasks.counted(model)}, mode {model.config.mode}, {head} head"
