@@ -239,10 +239,10 @@ def _seeds(number: int) -> str:
 
 RIVALS = {
     "control": "its own start, head included",
-    "plain": "its own start with a plain head",
+    "plain": "its encoder's start, plain head",
     "random": "random weights",
 }
-"""The other starts of few-shot runs, and what the plot calls them."""
+"""The other starts of few-shot runs, and what table and plot call them."""
 
 
 def few_shot_table(folder: Path) -> str:
@@ -265,13 +265,29 @@ def few_shot_table(folder: Path) -> str:
             if (found := experiments.claim(size, rival, folder)) is not None:
                 cells = [shown(found["mini"]), shown(found["rival"]), shown(found["difference"], "+")]
                 cells += [experiments.claimed(found), str(experiments.PUBLISHED_F1[size])]
-                rows.append(f"| {size} | {rival} | {found['runs']} | {' | '.join(cells)} |")
+                rows.append(f"| {size} | {RIVALS[rival]} (`{rival}`) | {found['runs']} | {' | '.join(cells)} |")
         for start in experiments.STARTS:
             for framework in experiments.FRAMEWORKS:
                 if scores := experiments.few_shot(start, size, framework, folder):
                     each = [f"{scores[seed]:.2f}" if seed in scores else "" for seed in experiments.SAMPLING_SEEDS]
                     runs.append(f"| {start} | {size} | {framework} | {' | '.join(each)} |")
-    return "\n".join([*rows, "", *runs, *_frameworks(folder)])
+    return "\n".join([*rows, "", *runs, "", *_starts(folder), *_frameworks(folder)])
+
+
+def _starts(folder: Path) -> list[str]:
+    """How each start is made, and which have no run of a size."""
+    made = [
+        f"- `{start}`: `{' '.join(('splinter', *once)).format(shared='SHARED')}`"
+        for start, (_, once) in experiments.STARTS.items()
+        if once
+    ]
+    none = [
+        f"{start} {size}"
+        for start in experiments.STARTS
+        for size in experiments.SIZES
+        if not experiments.few_shot(start, size, results=folder)
+    ]
+    return ["The other starts:", "", *made, *(["", f"Not run: {', '.join(none)}."] if none else [])]
 
 
 def _frameworks(folder: Path) -> list[str]:

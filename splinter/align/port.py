@@ -43,8 +43,9 @@ class Side:
     Args:
         framework: "torch" or "paddle"; picks the driver (torch_side.py, paddle_side.py). An outside port may
             bring its own: a dotted module name with the functions of torch_side.py that its steps need.
-        sources: the modules that are this implementation; two sides with the same sources are not a pair.
-        kind: for the report: "transformers", "twin" (written here from the paper) or "port".
+        sources: the modules that are this implementation; two sides with a source in common are not a pair.
+        kind: a word for the report, another one on each side: "transformers", "twin" (written here from the paper),
+            "port".
         load: (folder) -> model in evaluation mode, dropout 0, with the weights of the checkpoint.
         build: (folder) -> model as its initialiser leaves it, with the configuration of the checkpoint.
         forward: (model, batch of tensors) -> named outputs, differentiable.
@@ -120,17 +121,18 @@ class Port:
     """A system: its modes, its weight names, its two sides, and the inputs that each step feeds to both.
 
     Args:
-        name: one of the four systems, or that of an outside port.
+        name: of the system, for the report.
         modes: each is aligned on its own.
         theirs, ours: (mode) -> Side.
         weights: (mode) -> WeightMap from their names to ours.
-        batches: (folder) -> named input batches for forward and backward, hostile ones included.
-        train_batches: (folder) -> the batches of the backward step's updates, in order.
+        batches: (folder, mode) -> named input batches for forward and backward, hostile ones included.
+        train_batches: (folder, mode) -> the batches of the backward step's updates, in order.
         loss_cases: (mode) -> named (outputs, batch) pairs for the loss step.
         readout: (outputs, batch) -> what of the outputs is compared (masked positions apart, say).
-        recipe: () -> the recipe with decay 0 and one with decay, for optimizer, lr and regularization.
+        recipe: () -> a dataclass with at least weight_decay, max_norm (0: no clipping) and learning_rate, for optimizer
+            and rates; the steps replace the first two.
         features: numbers of features for which schedules are compared.
-        data_sources: step ("dev_data", "train_data") -> names of data sources that can be read now.
+        data_sources: (step, mode), step "dev_data" or "train_data" -> names of data sources that can be read now.
         metric_cases: (mode) -> name of a case -> data source whose reference columns both sides get, or None.
         zero_gradient: regular expression of our parameters whose gradient is zero by algebra.
         steps: which of the eleven apply.

@@ -6,6 +6,7 @@ does, which step does so first, by how much, and how small an error may be until
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ import pytest
 from planted import wrap
 from tolerances import row
 
+from splinter import ports
 from splinter.align import Pair
 from splinter.align.kill import Kill, strike
 from splinter.align.steps import ROUNDED, STEPS
@@ -150,6 +152,10 @@ def test_readme_tells_of_every_bug(monkeypatch):
         assert figures.kill_table(record) in (PROJECT / "README.md").read_text(encoding="utf-8")
     finally:
         sys.modules.pop("figures")
+    for system in ports.SYSTEMS:
+        count = sum(bug.system.partition("-")[0] == system for bug in BUGS)
+        page = (PROJECT / "docs" / f"{system}.md").read_text(encoding="utf-8")
+        assert re.search(rf"\b{count} (planted )?bugs\b", page), system
 
 
 # -- how small an error may be ------------------------------------------------------------------------------

@@ -247,10 +247,12 @@ def test_tables_and_plot_of_the_claim(claimed, tmp_path):
     spec.loader.exec_module(figures)
     table = figures.few_shot_table(claimed)
     scores = "32.00 ± 4.97 (sd 2.00) | 21.00 ± 2.48 (sd 1.00) | +11.00 ± 2.48 (sd 1.00)"
-    assert f"| 16 | control | 3 | {scores} | holds | 54.6 |" in table
-    assert "| 128 | control | 1 | 50.00 | 41.00 | +9.00 | one run each | 72.7 |" in table
-    assert "| 128 | plain | 1 | 50.00 | 12.00 | +38.00 | one run each | 72.7 |" in table
-    assert "random" not in table
+    assert f"| 16 | its own start, head included (`control`) | 3 | {scores} | holds | 54.6 |" in table
+    assert "(`control`) | 1 | 50.00 | 41.00 | +9.00 | one run each | 72.7 |" in table
+    assert "(`plain`) | 1 | 50.00 | 12.00 | +38.00 | one run each | 72.7 |" in table
+    assert "(`random`)" not in table
+    assert "- `plain`: `splinter convert minilm SHARED --mode paper --head plain`" in table
+    assert "Not run: control 1024, plain 16, plain 1024, random 16, random 128, random 1024." in table
     assert "| mini | 16 | paddle | 30.50 |  |  |  |  |" in table
     # 50, 51 and 52: deviation 1 of three runs: their difference by chance is within 4.303 * sqrt(2)
     assert "16 examples, sample 42: +0.50. " in table

@@ -81,6 +81,14 @@ def weights(folder):
 # Fine-tuning
 
 
+def test_micro_batches_want_a_loss_whose_parts_add_up(finetune):
+    """
+    Mode hf leaves labels beyond a window out of its mean: refused before a model is built.
+    """
+    with pytest.raises(UsageError, match="--micro-batch goes with --mode paper"):
+        finetune(hyper=replace(SHORT, micro_batch=2), mode="hf")
+
+
 @BOTH
 def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatch, framework):
     """

@@ -109,10 +109,13 @@ def _convert(parser: argparse.ArgumentParser) -> None:
         default="pretrained",
         help="fresh: a new random span selection head, for a checkpoint without one; matching: a new one that begins "
         "by comparing a question with each token, for short pretraining; plain: a new one that scores tokens without "
-        "looking at the question, to compare with (pretrained)",
+        "looking at the question, to compare with, mode paper only (pretrained)",
     )
     parser.add_argument(
-        "--encoder", choices=("pretrained", "fresh"), default="pretrained", help="fresh: random weights (pretrained)"
+        "--encoder",
+        choices=("pretrained", "fresh"),
+        default="pretrained",
+        help="fresh: random weights, below a new --head (pretrained)",
     )
     parser.add_argument("--seed", type=shared.count, default=42, metavar="N", help="of fresh weights (42)")
     parser.add_argument(
@@ -133,7 +136,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         help="span selection head: the checkpoint's, or a new random one (auto: new only where there is none)",
     )
     shared.add_recipe(group, RECIPE, "windows")
-    _micro_batch(group, "windows of like length, to save memory and padding,")
+    _micro_batch(group, "mode paper: windows of like length, to save memory and padding,")
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
