@@ -338,7 +338,12 @@ def curves(name: str, folder: Path, target: Path) -> None:
     updates = range(1, len(found["torch"]) + 1)
     upper.plot(updates, found["torch"], color="C0", linewidth=3, alpha=0.5, label="torch")
     upper.plot(updates, found["paddle"], "--", color="C1", linewidth=1, label="Paddle")
-    upper.set(ylabel="loss, nats", title=experiments.EXPERIMENTS[name].title)
+    upper.set_title(experiments.EXPERIMENTS[name].title, fontsize="medium")
+    # logarithmic: a question whose answer lies in a hole costs 10,000 nats, in the authors' rules as here
+    upper.set(yscale="log", ylabel="loss, nats")
+    ticks = [tick for tick in (1, 2, 3, 5, 10, 20, 50, 100) if min(found["torch"]) <= tick <= max(found["torch"])]
+    upper.set_yticks(ticks, [str(tick) for tick in ticks], minor=False)
+    upper.yaxis.set_minor_formatter("")
     upper.legend()
     apart = [max(abs(ours / theirs - 1), 1e-9) for theirs, ours in zip(found["torch"], found["paddle"], strict=True)]
     lower.plot(updates, apart, ".", color="C2", markersize=3)
