@@ -138,7 +138,7 @@ def kill_record(paths: list[Path]) -> dict:
         for one in document["kills"]:
             margins = [strike["margin"] for strike in one["strikes"] if strike["step"] == one["expected"]]
             found = {**{name: one[name] for name in kept}, "margin": margins[0] if margins else None}
-            kills[one["system"], one["bug"], one["expected"]] = found
+            kills[one["system"], one["mode"], one["bug"], one["expected"]] = found
         floors |= {(one["what"], one["dtype"]): one for one in document.get("floors") or []}
     return {"command": "tox -e kill", "kills": list(kills.values()), "floors": list(floors.values())}
 

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from splinter import datasets, experiments
+from splinter.align import report
+from splinter.align.kill import Kill, Strike
 from splinter.experiments import Experiment
 
 TOY = Experiment(
@@ -169,6 +171,16 @@ def test_losses_are_compared_update_by_update(tmp_path):
     assert experiments.apart("x", tmp_path) is None
 
 
+@pytest.fixture
+def figures():
+    """scripts/figures.py as a module."""
+    path = datasets.PROJECT / "scripts" / "figures.py"
+    spec = importlib.util.spec_from_file_location("figures", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 # The few-shot claim
 
 
@@ -236,15 +248,42 @@ def test_a_framework_may_have_fewer_seeds(toy, monkeypatch):
     ]
 
 
-def test_tables_and_plot_of_the_claim(claimed, tmp_path):
+def test_kill_matrices_of_several_runs_are_one_record(figures, tmp_path):
+    """
+    A later run of a bug replaces the earlier one, in the same mode; floors likewise.
+    """
+
+    def written(name, bug, mode, red, floor):
+        one = Kill(
+            bug, "toy", mode, "float64", "loss", "mutant", (), tuple(Strike(step, True, "x", 3.0) for step in red)
+        )
+        document = {
+            "schema": report.SCHEMA,
+            "environment": {},
+            "results": [],
+            "kills": [one.record()],
+            "floors": [floor],
+        }
+        (tmp_path / name).write_text(json.dumps(document), encoding="utf-8")
+        return tmp_path / name
+
+    floor = {"step": "loss", "what": "loss off", "dtype": "float64", "system": "toy", "smallest": 1.0}
+    first = written("a.json", "mean", "hf", [], floor)
+    second = written("b.json", "mean", "hf", ["loss"], {**floor, "smallest": 2.0})
+    third = written("c.json", "mean", "paper", ["lr"], floor)
+    record = figures.kill_record([first, second, third])
+    assert [(one["mode"], one["red"], one["margin"]) for one in record["kills"]] == [
+        ("hf", ["loss"], 3.0),
+        ("paper", ["lr"], None),
+    ]
+    assert record["floors"] == [floor]
+
+
+def test_tables_and_plot_of_the_claim(figures, claimed, tmp_path):
     """
     A row per size with both, a row per start, size and framework with every run; the plot is a whole SVG, always the
     same.
     """
-    path = datasets.PROJECT / "scripts" / "figures.py"
-    spec = importlib.util.spec_from_file_location("figures", path)
-    figures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(figures)
     table = figures.few_shot_table(claimed)
     scores = "32.00 ± 4.97 (sd 2.00) | 21.00 ± 2.48 (sd 1.00) | +11.00 ± 2.48 (sd 1.00)"
     assert f"| 16 | its own start, head included (`control`) | 3 | {scores} | holds | 54.6 |" in table
