@@ -375,7 +375,7 @@ def plot(folder: Path, target: Path) -> None:
     axes.set_xticks(experiments.SIZES, [str(size) for size in experiments.SIZES], minor=False)
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", fontsize="small")
     write_whole(target, lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
 
 
