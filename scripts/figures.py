@@ -121,7 +121,7 @@ def _worst(results: list[dict], zero: re.Pattern) -> str:
 
 
 def kill_record(paths: list[Path]) -> dict:
-    """What is kept of a kill matrix: the red steps of each bug and by how much its own one noticed; the floors.
+    """What is kept of a kill matrix: the red steps of each bug and what its own one said; the floors.
 
     A bug that stands in several files counts once, as the last file has it.
 
@@ -136,9 +136,14 @@ def kill_record(paths: list[Path]) -> dict:
         if not document.get("kills"):
             raise ValueError(f"{path} holds no kill matrix; tox -e kill writes one")
         for one in document["kills"]:
-            margins = [strike["margin"] for strike in one["strikes"] if strike["step"] == one["expected"]]
-            found = {**{name: one[name] for name in kept}, "margin": margins[0] if margins else None}
-            kills[one["system"], one["mode"], one["bug"], one["expected"]] = found
+            own = [
+                {key: strike[key] for key in ("step", "red", "margin")}
+                for strike in one["strikes"]
+                if strike["step"] == one["expected"]
+            ]
+            # without the mode: a bug may have been planted anew in the other one
+            key = one["system"], one["bug"], one["expected"]
+            kills[key] = {**{name: one[name] for name in kept}, "strikes": own}
         floors |= {(one["what"], one["dtype"]): one for one in document.get("floors") or []}
     return {"command": "tox -e kill", "kills": list(kills.values()), "floors": list(floors.values())}
 
@@ -157,15 +162,13 @@ def kill_table(record: dict) -> str:
     def score(some: list[dict], step: str) -> str:
         return f"{sum(step in one['red'] for one in some)} of {len(some)}" if some else ""
 
-    for step in STEPS:
+    for row in kill.table(kills):
+        step, margin = row["step"], row["margin"]
         mine = [one for one in kills if one["expected"] == step]
         cells = [score([one for one in mine if one["system"] == system], step) for system in systems]
-        first = sum(one["verdict"] == "first" for one in mine)
-        margin, bug = min(
-            ((one["margin"], one["bug"]) for one in mine if one["margin"] is not None), default=(None, "")
-        )
-        narrowest = "" if margin is None else f"{report.number(margin)} times its limit: {bug}"
-        rows.append(f"| {' | '.join([step, *cells, score(mine, step), str(first), narrowest])} |")
+        narrowest = "" if margin is None else f"{report.number(margin)} times its limit: {row['narrowest']}"
+        cells += [score(mine, step), str(row["first"]), narrowest]
+        rows.append(f"| {' | '.join([step, *cells])} |")
     counts = kill.tally(kills)
     share = 100 * counts["first"] / len(kills)
     rows += [
@@ -299,8 +302,7 @@ def _frameworks(folder: Path) -> list[str]:
     noise = experiments.noise(folder)
     if noise is None or not apart:
         return []
-    # two runs that differ in chance alone: their difference has sqrt(2) of a run's deviation
-    margin = experiments.T95[noise["runs"]] * 2**0.5 * noise["deviation"]
+    margin = noise["margin"]
     alike = [abs(difference) <= margin for (size, _), difference in apart.items() if size == 128]
     told = "; ".join(f"{size} examples, sample {seed}: {one:+.2f}" for (size, seed), one in apart.items())
     return [

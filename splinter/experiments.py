@@ -504,12 +504,20 @@ def few_shot(start: str, size: int, framework: str = "torch", results: Path = RE
 
 
 def noise(results: Path = RESULTS) -> dict[str, float] | None:
-    """`summary` of F1 on one sample by several training seeds, and "runs": what dropout and order alone do."""
+    """`summary` of F1 on one sample by several training seeds: what dropout and order alone do.
+
+    Returns:
+        Besides, "runs", and "margin": what two such runs may be apart (95 %), in points. None for fewer than two.
+    """
     name = "few-shot-noise-128"
     found = [points(EXPERIMENTS[name], one)["F1"] for one in read(name, results)["runs"]]
     if found:  # the run with the recipe's own seed is one more of them
         found += [f1 for seed, f1 in few_shot("mini", 128, results=results).items() if seed == SAMPLING_SEEDS[0]]
-    return {**summary(found), "runs": len(found)} if len(found) > 1 else None
+    if len(found) < 2:
+        return None
+    spread = summary(found)
+    # two runs that differ in chance alone: their difference has sqrt(2) of a run's deviation
+    return {**spread, "runs": len(found), "margin": T95[len(found)] * 2**0.5 * spread["deviation"]}
 
 
 def told(scores: Sequence[float]) -> dict[str, float | None]:

@@ -2,10 +2,10 @@
 
 import planted
 import pytest
-from tolerances import row
+from tolerances import BELOW_AN_EPSILON, row
 
 from splinter import ports
-from splinter.align import Pair, Tolerance, steps
+from splinter.align import Pair, steps
 from splinter.align.explain import explain
 
 BUGS = {(bug.system, bug.name): bug for bug in planted.every()}
@@ -46,7 +46,7 @@ def test_a_small_fault_in_float32_is_not_taken_for_rounding(monkeypatch):
     bug.plant(monkeypatch)
     port = next(one for one in ports.load_all() if one.name == "splinter")
     pair = Pair(port, bug.mode, "tiny", port.checkpoints["tiny"](), "float32")
-    found = explain(pair, Tolerance(atol=0.0, rtol=1e-6, why="below what the fault does"))
+    found = explain(pair, BELOW_AN_EPSILON)
     assert found.kind == "semantic", found.sentence
     assert found.place == "bert.encoder.0.attention.norm"
     assert "in float64 as well" in found.sentence

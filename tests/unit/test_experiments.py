@@ -1,7 +1,6 @@
 """experiments.py: every run once, recorded at once; means, intervals and verdicts by hand."""
 
 import dataclasses
-import importlib.util
 import json
 
 import pytest
@@ -171,16 +170,6 @@ def test_losses_are_compared_update_by_update(tmp_path):
     assert experiments.apart("x", tmp_path) is None
 
 
-@pytest.fixture
-def figures():
-    """scripts/figures.py as a module."""
-    path = datasets.PROJECT / "scripts" / "figures.py"
-    spec = importlib.util.spec_from_file_location("figures", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 # The few-shot claim
 
 
@@ -250,33 +239,26 @@ def test_a_framework_may_have_fewer_seeds(toy, monkeypatch):
 
 def test_kill_matrices_of_several_runs_are_one_record(figures, tmp_path):
     """
-    A later run of a bug replaces the earlier one, in the same mode; floors likewise.
+    A bug that was run again, in another mode, say, counts once; of its strikes its own step's is kept.
     """
 
-    def written(name, bug, mode, red, floor):
-        one = Kill(
-            bug, "toy", mode, "float64", "loss", "mutant", (), tuple(Strike(step, True, "x", 3.0) for step in red)
-        )
-        document = {
-            "schema": report.SCHEMA,
-            "environment": {},
-            "results": [],
-            "kills": [one.record()],
-            "floors": [floor],
-        }
+    def written(name, bug, mode, red, smallest):
+        strikes = tuple(Strike(step, True, "x", 3.0) for step in red)
+        one = Kill(bug, "toy", mode, "float64", "loss", "mutant", (), strikes).record()
+        floor = {"step": "loss", "what": "loss off", "dtype": "float64", "system": "toy", "smallest": smallest}
+        document = {"schema": report.SCHEMA, "environment": {}, "results": [], "kills": [one], "floors": [floor]}
         (tmp_path / name).write_text(json.dumps(document), encoding="utf-8")
         return tmp_path / name
 
-    floor = {"step": "loss", "what": "loss off", "dtype": "float64", "system": "toy", "smallest": 1.0}
-    first = written("a.json", "mean", "hf", [], floor)
-    second = written("b.json", "mean", "hf", ["loss"], {**floor, "smallest": 2.0})
-    third = written("c.json", "mean", "paper", ["lr"], floor)
-    record = figures.kill_record([first, second, third])
-    assert [(one["mode"], one["red"], one["margin"]) for one in record["kills"]] == [
-        ("hf", ["loss"], 3.0),
-        ("paper", ["lr"], None),
+    runs = [("a", "mean", "hf", [], 1.0), ("b", "mean", "paper", ["loss", "lr"], 2.0), ("c", "sum", "hf", ["lr"], 3.0)]
+    record = figures.kill_record([written(*run) for run in runs])
+    own = {"step": "loss", "red": True, "margin": 3.0}
+    assert [(one["bug"], one["mode"], one["red"], one["strikes"]) for one in record["kills"]] == [
+        ("mean", "paper", ["loss", "lr"], [own]),
+        ("sum", "hf", ["lr"], []),
     ]
-    assert record["floors"] == [floor]
+    assert [floor["smallest"] for floor in record["floors"]] == [3.0]
+    assert "| loss | 1 of 2 | 1 of 2 | 1 | 3 times its limit: mean |" in figures.kill_table(record)
 
 
 def test_tables_and_plot_of_the_claim(figures, claimed, tmp_path):

@@ -16,7 +16,7 @@ from splinter.ports import recipe
 from splinter.ports import tasks as common
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.recipe import Recipe
-from splinter.ports.splinter import cases, data, reference, tasks, train
+from splinter.ports.splinter import cases, data, port, reference, tasks, train
 from splinter.ports.splinter.config import read_checkpoint
 from splinter.ports.splinter.model import SplinterForPreTraining, SplinterForQuestionAnswering
 from splinter.ports.splinter.tasks import Settings, Sizes, UsageError
@@ -492,6 +492,8 @@ def test_a_plain_head_is_written_and_read_by_both_frameworks(tmp_path):
     reference.save(theirs, tmp_path / "again", tmp_path / "plain")
     ours = SplinterForQuestionAnswering.from_pretrained(tmp_path / "again")
     assert ours.config.span_head == "plain"
+    words = ours.bert.embeddings.word.weight.numpy()
+    assert np.array_equal(words[ours.config.question_token_id], words[ours.config.mask_token_id])
     ids = np.array([[101, 300, 104, 119, 102, 400, 401, 102]])
     row = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     there, here = reference.logits(theirs, row), train.logits(ours, row)
@@ -509,7 +511,17 @@ def test_a_plain_head_is_written_and_read_by_both_frameworks(tmp_path):
         train.open_pretraining(tmp_path / head)
 
 
-def test_a_plain_head_scores_in_float32_under_autocast(tmp_path):
+def test_each_head_is_aligned_on_its_own_checkpoints():
+    """
+    --checkpoint: the port of span selection takes no plain head, that of the plain head nothing but its own.
+    """
+    assert port.PORT.fetch(cases.tiny()) == port.PRETRAINING.fetch(cases.tiny()) == cases.tiny()
+    for one, folder in ((port.PORT, cases.plain()), (port.PLAIN, cases.tiny()), (port.PLAIN, cases.plain())):
+        with pytest.raises(CheckpointError, match="plain"):
+            one.fetch(folder)
+
+
+def test_a_plain_head_scores_in_float32_under_autocast():
     """
     In bfloat16 its scores would lie on a grid of 1/256 of themselves, those of the other head do not.
     """

@@ -47,7 +47,7 @@ class SplinterConfig(BertConfig):
             raise CheckpointError("a plain span head goes with --mode paper; transformers' Splinter has none")
 
     def with_questions(self) -> SplinterConfig:
-        """The same.
+        """This configuration, if its head asks questions.
 
         Raises:
             CheckpointError: a plain head.
@@ -61,7 +61,7 @@ class SplinterConfig(BertConfig):
     def for_pretraining(self) -> SplinterConfig:
         """The pretraining variant: the authors' TensorFlow graph has tanh gelu and epsilon 1e-12 in the head."""
         if self.mode == "hf":
-            return self.with_questions()
+            return self
         return replace(self.with_questions(), hidden_act="gelu_pytorch_tanh", head_layer_norm_eps=1e-12)
 
 
