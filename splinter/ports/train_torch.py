@@ -83,7 +83,8 @@ class AdamW:
             decays = r.weight_decay and name in self.decayed
             if decays and bert:
                 w.add_(w, alpha=-rate * r.weight_decay)
-            w.addcdiv_(m, v.sqrt().add_(r.epsilon), value=-rate * correction)
+            # into the gradient, of no more use: new memory for an embedding costs more than all the rest
+            w.addcdiv_(m, torch.sqrt(v, out=g).add_(r.epsilon), value=-rate * correction)
             if decays and not bert:
                 w.add_(w, alpha=-rate * r.weight_decay)
             w.grad = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import paddle
 import planted
 from planted import wrap
@@ -189,48 +190,31 @@ def _(patch):
     wrap(patch, spans, "recurring", lambda plain: lambda tokens, pieces, whole=False: plain(tokens, pieces, True))
 
 
-def _candidates(patch, change) -> None:
-    """Change what mining goes through: a list of (length, first place of the first piece, first occurrence, starts)."""
-
-    def planted(plain):
-        def candidates(*a):
-            by_length = plain(*a)
-            found = []
-            for length, row in enumerate(by_length):
-                for one in row:
-                    link = (length, one)
-                    while link is not None:
-                        found.append((link[0], *link[1][:3]))
-                        link = link[1][3]
-            changed = [[] for _ in by_length]
-            for length, place, first, starts in change(found):
-                changed[length].append((place, first, starts, None))
-            return changed
-
-        return candidates
-
-    wrap(patch, spans, "_candidates", planted)
-
-
 @bug("maximal n-grams only", "train_data")
 def _(patch):
-    def maximal(found):
-        longer = {(start, start + length) for length, _, _, starts in found for start in starts}
-        inside = {(start, end - 1) for start, end in longer} | {(start + 1, end) for start, end in longer}
-        return [one for one in found if not all((s, s + one[0]) in inside for s in one[3])]
+    def maximal(plain):
+        def grams(self):
+            found, longer = [], []
+            for one in reversed(list(plain(self))):
+                inside = np.isin(one.starts, longer) | np.isin(one.starts - 1, longer)
+                inside = np.logical_and.reduceat(inside, one.bounds[:-1])
+                longer = one.starts
+                found.insert(0, one.only(~np.repeat(inside, np.diff(one.bounds)))[0])
+            return found
 
-    _candidates(patch, maximal)
+        return grams
+
+    wrap(patch, spans._Text, "grams", maximal)
 
 
 @bug("equal lengths in order of the last occurrence", "train_data")
 def _(patch):
-    _candidates(patch, lambda found: [(n, 0, -s[-1], s) for n, _, _, s in found])
+    patch.setattr(spans._Text, "order", lambda self, grams: -grams.starts[grams.bounds[1:] - 1])
 
 
 @bug("shortest clusters first", "train_data")
 def _(patch):
-    _candidates(patch, lambda found: found)
-    patch.setattr(spans, "range", lambda *a: range(*a)[::-1] if len(a) == 3 else range(*a), raising=False)
+    patch.setattr(spans, "reversed", iter, raising=False)
 
 
 @bug("spans of up to nine pieces", "train_data")
@@ -269,7 +253,16 @@ def _(patch):
 
 @bug("no number drawn for a cluster of two", "train_data")
 def _(patch):
-    _random(patch, randint=lambda plain: lambda n: 0 if n == 2 else plain(n))
+    def undrawn(plain):
+        def randint(sizes):
+            sizes = np.array(sizes)
+            picks = np.zeros_like(sizes)
+            picks[sizes != 2] = plain(sizes[sizes != 2])
+            return picks
+
+        return randint
+
+    _random(patch, randint=undrawn)
 
 
 @bug("the first occurrence is always the answer", "train_data")

@@ -354,7 +354,7 @@ def expected(whole):
         for number in range(SETTINGS.passes):
             for document, segments in enumerate(passages.encode(job.documents, TOKENIZER, SETTINGS.length), job.first):
                 for place, tokens in enumerate(passages.contexts(segments, TOKENIZER, SETTINGS.length, number)):
-                    yield (document, number, place), tokens, spans.recurring(tokens, pieces)
+                    yield (document, number, place), tokens, spans.recurring([tokens], pieces)[0]
 
 
 def test_passages_are_what_mining_found(whole):

@@ -36,12 +36,12 @@ def passage(text):
 
 def recurring(text, whole_words=False):
     _, ids, pieces = passage(text)
-    return spans.recurring(ids, pieces, whole_words)
+    return spans.recurring([ids], pieces, whole_words)[0]
 
 
 def masked(text, share=1.0, seed=0, whole_words=False):
     _, ids, pieces = passage(text)
-    found = spans.recurring(ids, pieces, whole_words)
+    found = spans.recurring([ids], pieces, whole_words)[0]
     return spans.mask(ids, found, np.random.RandomState(seed), QUESTION, PAD, share)
 
 
@@ -149,9 +149,25 @@ modes = pytest.mark.parametrize("whole_words", [False, True])
 @settings(max_examples=300, deadline=None)
 def test_the_spans_are_those_of_the_plain_rule(whole_words, text):
     """
-    Refining n-grams piece by piece finds the clusters of the quadratic rule, in its order.
+    Sorting n-grams, one piece longer each time, finds the clusters of the quadratic rule, in its order.
     """
     assert recurring(text, whole_words) == plainly(passage(text)[0], whole_words)
+
+
+@modes
+@given(several=st.lists(texts, max_size=6), portion=st.sampled_from([1, 60, 2**16]))
+@settings(max_examples=200, deadline=None)
+def test_passages_do_not_meddle_with_each_other(whole_words, several, portion):
+    """
+    Gone through together, some at a time or alone, each has the spans that it has by the plain rule.
+    """
+    texts = [passage(text)[0] for text in several]
+    _, ids, pieces = passage([piece for text in texts for piece in text])
+    rows = iter(ids[1:-1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spans, "PORTION", portion)
+        found = spans.recurring([[next(rows) for _ in text] for text in texts], pieces, whole_words)
+    assert found == [plainly(text, whole_words) for text in texts]
 
 
 @modes
@@ -162,7 +178,7 @@ def test_the_questions_are_those_of_the_plain_rule(whole_words, text, seed, shar
     The same draws from the same stream, none less, and the same questions and holes.
     """
     _, ids, pieces = passage(text)
-    found = spans.recurring(ids, pieces, whole_words)
+    found = spans.recurring([ids], pieces, whole_words)[0]
     ours, theirs = np.random.RandomState(seed), np.random.RandomState(seed)
     one = spans.mask(ids, found, ours, QUESTION, PAD, share)
     assert (one.tokens, one.mask, one.questions) == plainly_masked(ids, found, theirs, share)
@@ -396,10 +412,10 @@ def test_the_input_stays_as_it_is():
     Masking copies: the passage is asked again in every epoch.
     """
     _, ids, pieces = passage(CHURCHILL)
-    found, before = spans.recurring(ids, pieces), list(ids)
+    found, before = spans.recurring([ids], pieces)[0], list(ids)
     spans.mask(ids, found, np.random.RandomState(0), QUESTION, PAD)
     assert ids == before
-    assert found == spans.recurring(ids, pieces)
+    assert found == spans.recurring([ids], pieces)[0]
 
 
 def test_a_word_that_never_ends_takes_linear_time():
@@ -417,7 +433,7 @@ def test_a_word_that_never_ends_takes_linear_time():
 
         sys.settrace(trace)
         try:
-            found = spans.recurring(ids, pieces)
+            found = spans.recurring([ids], pieces)[0]
             spans.mask(ids, found, np.random.RandomState(0), QUESTION, PAD)
         finally:
             sys.settrace(before)

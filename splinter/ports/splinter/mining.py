@@ -115,16 +115,19 @@ def make(job: Job) -> dict[str, Any]:
     questions: Counter[int] = Counter()
     encoded = passages.encode(job.documents, tokenizer, settings.length if settings.lossless else None)
     for number in range(settings.passes):
-        for document, segments in enumerate(encoded, job.first):
-            for place, tokens in enumerate(passages.contexts(segments, tokenizer, settings.length, number)):
-                clusters = spans.recurring(tokens, pieces, settings.mode == "whole-word")
-                key = (document, number, place)
-                random = generator(settings.seed, *key, 0)
-                masked = spans.mask(tokens, clusters, random, tokenizer.question, tokenizer.pad)
-                columns.add(key, tokens, clusters, masked)
-                questions[len(masked.questions)] += 1
-                if number == 0:  # the other passes have the same text, cut elsewhere
-                    ngrams.update(tuple(tokens[c.starts[0] : c.starts[0] + c.length]) for c in clusters)
+        cut = [
+            ((document, number, place), tokens)
+            for document, segments in enumerate(encoded, job.first)
+            for place, tokens in enumerate(passages.contexts(segments, tokenizer, settings.length, number))
+        ]
+        recurring = spans.recurring([tokens for _, tokens in cut], pieces, settings.mode == "whole-word")
+        for (key, tokens), clusters in zip(cut, recurring, strict=True):
+            random = generator(settings.seed, *key, 0)
+            masked = spans.mask(tokens, clusters, random, tokenizer.question, tokenizer.pad)
+            columns.add(key, tokens, clusters, masked)
+            questions[len(masked.questions)] += 1
+            if number == 0:  # the other passes have the same text, cut elsewhere
+                ngrams.update(tuple(tokens[c.starts[0] : c.starts[0] + c.length]) for c in clusters)
     data = columns.encoded()
     write_whole(job.folder / job.name, lambda file: file.write(data))
     record = {

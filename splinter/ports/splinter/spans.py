@@ -1,15 +1,16 @@
 """Recurring span selection: which spans of a passage recur, and which occurrences become questions.
 
 Task: Ram et al., ACL 2021, section 3. Algorithm: oriram/splinter pretraining/ at 1df4c13, quirks included; it
-looks at every pair of positions, here an n-gram is refined piece by piece, in time linear in the text.
-Plain Python on lists of piece ids; knows no files and no framework.
+looks at every pair of positions, here the n-grams of many passages are sorted at a time, one piece longer in each of
+ten rounds. numpy and lists of piece ids; knows no files and no framework.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from itertools import chain
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,6 +19,8 @@ MAX_SPAN = 10
 MAX_QUESTIONS = 30
 SHARE = 0.15
 """Questions per piece of a passage, at most."""
+PORTION = 2**16
+"""Pieces that numpy goes through at a time: what a core's cache holds."""
 
 _STOP = """
     a about above after again against all also am an and any are as at be because been before being below between
@@ -60,82 +63,127 @@ class Cluster(NamedTuple):
     starts: list[int]
 
 
-def recurring(tokens: Sequence[int], pieces: Pieces, whole_words: bool = False) -> list[Cluster]:
-    """The recurring spans of a passage, longest first, no two sharing a piece.
+def recurring(passages: Iterable[Sequence[int]], pieces: Pieces, whole_words: bool = False) -> list[list[Cluster]]:
+    """The recurring spans of each passage, longest first, no two of a passage sharing a piece.
 
     Occurrences of one cluster may overlap each other. The order is the reference's: by length, then by where
     the first piece first stands in the text, then by the first occurrence.
 
     Args:
-        tokens: (T,) piece ids of a passage with its [CLS] and [SEP].
+        passages: (T,) piece ids each, with [CLS] and [SEP]: no span goes from one passage into the next.
         whole_words: every occurrence must end where a word ends. The reference asks that of the first occurrence
             alone: a later one may be half a word, and a cluster whose first one is, is lost.
     """
-    by_length = _candidates(tokens, pieces, whole_words)
-    taken, clusters = bytearray(len(tokens)), []
-    for length in range(MAX_SPAN, 0, -1):
-        mark = b"\1" * length
-        candidates = by_length[length]
-        candidates.sort()  # no two begin at the same place: what follows is never compared
-        for _, _, starts, shorter in candidates:
-            free = [start for start in starts if taken.find(1, start, start + length) < 0]
-            if len(free) > 1:
-                clusters.append(Cluster(length, free))
-                for start in free:
-                    taken[start : start + length] = mark
-            if shorter is not None and len([start for start in shorter[1][2] if not taken[start]]) > 1:
-                by_length[shorter[0]].append(shorter[1])
-    return clusters
+    return [found for some in _portions(passages) for found in _Text(some, pieces).clusters(whole_words)]
 
 
-Candidate = tuple[int, int, list[int], Any]
-"""First place of the first piece, first occurrence, occurrences, and (length, candidate) of the next shorter one that
-they all begin with, or None. Candidates of one length sort as the reference goes through them."""
+def _portions(passages: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+    """Passages in portions of at most PORTION pieces, a longer one alone."""
+    some: list[Sequence[int]] = []
+    size = 0
+    for passage in passages:
+        if some and size + len(passage) > PORTION:
+            yield some
+            some, size = [], 0
+        some.append(passage)
+        size += len(passage)
+    if some:
+        yield some
 
 
-def _candidates(tokens: Sequence[int], pieces: Pieces, whole_words: bool) -> list[list[Candidate]]:
-    """The valid recurring n-grams by length; one that recurs only as the beginning of a longer one hangs on that."""
-    ids = np.asarray(tokens)
-    inside = pieces.inside[ids]
-    # -1 ends every span; one more so that the last piece has a successor
-    follows = [*np.where(inside, ids, -1).tolist(), -1]
-    word_goes_on = [*pieces.continues[ids].tolist(), False]
-    content = [0, *np.cumsum(pieces.content[ids] & inside).tolist()]  # content[b] - content[a]: pieces in a..b
-    by_piece: dict[int, list[int]] = {}
-    for place in np.flatnonzero(inside & ~pieces.continues[ids]).tolist():
-        by_piece.setdefault(follows[place], []).append(place)
-    found: list[list[Candidate]] = [[] for _ in range(MAX_SPAN + 1)]
+class _Grams(NamedTuple):
+    """N-grams of one length that recur in a passage.
 
-    # occurrences that have gone on alike so far; one that goes on alone recurs no more
-    groups = [(starts[0], 1, starts) for starts in by_piece.values() if len(starts) > 1]
-    while groups:
-        place, length, starts = groups.pop()
-        first, second, several = starts[0], starts[1], len(starts) > 2
-        longest: tuple[int, Candidate] | None = None
-        while True:  # as long as they all go on alike
-            end = first + length
-            if content[end] > content[first]:
-                if whole_words:
-                    ends = [start for start in starts if not word_goes_on[start + length]]
-                    if len(ends) > 1:
-                        longest = length, (place, ends[0], ends, longest)
-                elif not word_goes_on[end]:
-                    longest = length, (place, first, starts, longest)
-            following = follows[end]
-            if length == MAX_SPAN or following < 0 or follows[second + length] != following:
-                break
-            if several and [start for start in starts if follows[start + length] != following]:
-                break
-            length += 1
-        if longest is not None:
-            found[longest[0]].append(longest[1])
-        if several and length < MAX_SPAN:
-            by_next: dict[int, list[int]] = {}
-            for start in starts:
-                by_next.setdefault(follows[start + length], []).append(start)
-            by_next.pop(-1, None)
-            groups += [(place, length + 1, group) for group in by_next.values() if len(group) > 1]
-    return found
+    Args:
+        starts: (M,) their occurrences; those of one n-gram lie together, in ascending order.
+        bounds: (G + 1,) where those of each n-gram begin, and M.
+    """
+
+    starts: np.ndarray
+    bounds: np.ndarray
+
+    @property
+    def firsts(self) -> np.ndarray:
+        """(G,) the first occurrence of each."""
+        return self.starts[self.bounds[:-1]]
+
+    def only(self, fit: np.ndarray) -> tuple[_Grams, np.ndarray]:
+        """The occurrences that fit (M,), and (G,) which n-grams still recur then."""
+        counts = np.add.reduceat(fit, self.bounds[:-1], dtype=np.int64)
+        recur = counts > 1
+        starts = self.starts[fit & np.repeat(recur, np.diff(self.bounds))]
+        return _Grams(starts, np.append(0, np.cumsum(counts[recur]))), recur
+
+
+class _Text:
+    """Passages end to end, N pieces in all, gone through together: numpy's calls cost less that way."""
+
+    def __init__(self, passages: Sequence[Sequence[int]], pieces: Pieces):
+        ids = np.fromiter(chain.from_iterable(passages), np.int64)
+        lengths = np.array([len(passage) for passage in passages])
+        self.passage = np.repeat(np.arange(len(passages)), lengths)  # (N,) number of the passage
+        self.local = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)  # (N,) place in it
+        self.vocabulary = len(pieces.inside)
+        inside, continues = pieces.inside[ids], pieces.continues[ids]
+        self.words = np.flatnonzero(inside & ~continues)
+        self.follows = np.append(np.where(inside, ids, -1), -1)  # -1 ends every span; the last piece has one after it
+        self.first_place = np.zeros(len(ids), np.int64)  # of a piece that recurs, in its passage
+        self.word_goes_on = np.append(continues, False)
+        self.content = np.append(0, np.cumsum(pieces.content[ids] & inside))  # content[b] - content[a]: pieces in a..b
+
+    def grams(self) -> Iterator[_Grams]:
+        """What recurs, by length from 1 on: n-grams of one piece more are what is alike among the shorter ones."""
+        starts, alike, bits = self.words, self.passage[self.words], len(self.follows).bit_length()
+        for length in range(1, MAX_SPAN + 1):
+            following = self.follows[starts + length - 1]
+            # one number to sort by, first n-gram, then place; below 2^63 for passages of 2^15 pieces and any vocabulary
+            keys = np.sort((((alike * self.vocabulary + following) << bits) | starts)[following >= 0])
+            gram, starts = keys >> bits, keys & ((1 << bits) - 1)
+            first = np.diff(gram, prepend=-1) > 0
+            recurs = ~(first & np.append(first[1:], True))
+            starts, first = starts[recurs], first[recurs]
+            if not len(starts):
+                return
+            yield _Grams(starts, np.append(np.flatnonzero(first), len(starts)))
+            alike = np.cumsum(first)
+
+    def order(self, grams: _Grams) -> np.ndarray:
+        """(G,) numbers that sort n-grams of one length as the reference goes through them."""
+        return self.first_place[grams.firsts] * len(self.follows) + grams.firsts
+
+    def clusters(self, whole_words: bool) -> list[list[Cluster]]:
+        """See `recurring`."""
+        found: list[list[Cluster]] = [[] for _ in range(self.passage[-1] + 1)] if len(self.passage) else []
+        by_length = list(self.grams())
+        for grams in by_length[:1]:
+            self.first_place[grams.starts] = np.repeat(grams.firsts, np.diff(grams.bounds))
+        marks = bytearray(len(self.follows))
+        taken = np.frombuffer(marks, bool)  # the same memory
+        for length, grams in reversed(list(enumerate(by_length, 1))):
+            ends = grams.starts + length
+            fit = self.content[ends] > self.content[grams.starts]
+            if whole_words:
+                fit &= ~self.word_goes_on[ends]
+            else:
+                fit &= np.repeat(~self.word_goes_on[grams.firsts + length], np.diff(grams.bounds))
+            grams, _ = grams.only(fit)
+            order = self.order(grams)
+            # what is taken is at least as long: it cannot lie between the first piece and the last
+            mark = b"\1" * length
+            grams, recur = grams.only(~(taken[grams.starts] | taken[grams.starts + length - 1]))
+            local, bounds, firsts = self.local[grams.starts].tolist(), grams.bounds.tolist(), grams.firsts
+            passage, base = self.passage[firsts].tolist(), (firsts - self.local[firsts]).tolist()
+            for number in np.argsort(order[recur]).tolist():
+                free = local[bounds[number] : bounds[number + 1]]
+                if length > 1:  # n-grams of one piece have none in common
+                    begin, last = base[number], base[number] + length - 1
+                    free = [place for place in free if not (marks[begin + place] or marks[last + place])]
+                    if len(free) < 2:
+                        continue
+                    for place in free:
+                        marks[begin + place : begin + place + length] = mark
+                found[passage[number]].append(Cluster(length, free))
+        return found
 
 
 class Random(Protocol):
@@ -144,8 +192,8 @@ class Random(Protocol):
     def permutation(self, n: int) -> np.ndarray:
         """0..n-1 in random order."""
 
-    def randint(self, n: int) -> int:
-        """A number below n."""
+    def randint(self, n: Sequence[int]) -> np.ndarray:
+        """A number below each n."""
 
 
 @dataclass(frozen=True)
@@ -187,10 +235,15 @@ def mask(
     questions: list[tuple[int, int, int]] = []
     most = limit(len(ids), share)
     masked, answers = bytearray(len(ids)), [0] * len(ids)  # answers: 1 + the cluster that a piece is an answer of
-    for number in random.permutation(len(clusters)).tolist():
+    order = random.permutation(len(clusters)).tolist()
+    # all are drawn, whatever comes of them: the same numbers as one after the other, in one call
+    picks = random.randint([len(clusters[number].starts) for number in order]).tolist() if order else []
+    for number, pick in zip(order, picks, strict=True):
+        if len(questions) >= most:
+            break
         length, starts = clusters[number]
-        kept = starts[random.randint(len(starts))]  # drawn even when nothing can come of it: the stream stays the same
-        if len(questions) >= most or masked.find(1, kept, kept + length) >= 0:
+        kept = starts[pick]
+        if masked.find(1, kept, kept + length) >= 0:
             continue
         own = number + 1
         answer = ids[kept : kept + length]
