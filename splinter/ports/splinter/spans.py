@@ -119,6 +119,7 @@ class _Text:
     """Passages end to end, N pieces in all, gone through together: numpy's calls cost less that way."""
 
     def __init__(self, passages: Sequence[Sequence[int]], pieces: Pieces):
+        self.passages = len(passages)
         ids = np.fromiter(chain.from_iterable(passages), np.int64)
         lengths = np.array([len(passage) for passage in passages])
         self.passage = np.repeat(np.arange(len(passages)), lengths)  # (N,) number of the passage
@@ -153,7 +154,7 @@ class _Text:
 
     def clusters(self, whole_words: bool) -> list[list[Cluster]]:
         """See `recurring`."""
-        found: list[list[Cluster]] = [[] for _ in range(self.passage[-1] + 1)] if len(self.passage) else []
+        found: list[list[Cluster]] = [[] for _ in range(self.passages)]
         by_length = list(self.grams())
         for grams in by_length[:1]:
             self.first_place[grams.starts] = np.repeat(grams.firsts, np.diff(grams.bounds))
@@ -167,9 +168,8 @@ class _Text:
             else:
                 fit &= np.repeat(~self.word_goes_on[grams.firsts + length], np.diff(grams.bounds))
             grams, _ = grams.only(fit)
-            order = self.order(grams)
+            order, mark = self.order(grams), b"\1" * length
             # what is taken is at least as long: it cannot lie between the first piece and the last
-            mark = b"\1" * length
             grams, recur = grams.only(~(taken[grams.starts] | taken[grams.starts + length - 1]))
             local, bounds, firsts = self.local[grams.starts].tolist(), grams.bounds.tolist(), grams.firsts
             passage, base = self.passage[firsts].tolist(), (firsts - self.local[firsts]).tolist()
