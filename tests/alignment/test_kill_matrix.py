@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 
 import paddle
 import planted
@@ -26,42 +26,6 @@ from splinter.ports import encoder, recipe, train_paddle
 from splinter.ports.splinter import model, train
 
 BUGS = planted.every()
-
-
-_REMEMBERED = {}
-
-
-def remembering(port):
-    """The port, whose reference computes whole files, metrics and trainings once for all bugs: it has none."""
-
-    def theirs(mode):
-        side = port.theirs(mode)
-
-        def once(name):
-            def run(*arguments):
-                # a metric's columns are those of its case
-                key = (port.name, mode, name, *(a for a in arguments if not isinstance(a, dict)))
-                if key not in _REMEMBERED:
-                    _REMEMBERED[key] = getattr(side, name)(*arguments)
-                return _REMEMBERED[key]
-
-            return run
-
-        return replace(side, **{name: once(name) for name in ("data", "metric", "train")})
-
-    return replace(port, theirs=cache(theirs))
-
-
-def remember(port, mode, dtype):
-    """Let the reference compute all that is remembered of it while no bug is planted: both sides share some code."""
-    side = port.theirs(mode)
-    for step in ("dev_data", "train_data"):
-        for source in port.data_sources(step, mode) if step in port.steps else ():
-            side.data(source)
-    for case, source in port.metric_cases(mode).items() if "metric" in port.steps else ():
-        side.metric(case, side.data(source) if source else None)
-    if "training" in port.steps:
-        side.train(port.checkpoints["tiny"](), dtype)
 
 
 _UNHARMED = {}
@@ -95,8 +59,8 @@ def test_bug_is_killed_where_it_is_looked_for(bug, port, monkeypatch, kill):
     A step that calls nothing of what was patched is not run; it is not red either.
     """
     watched = planted.Watched(monkeypatch)
-    remembered = remembering(port)
-    remember(remembered, bug.mode, bug.dtype)
+    remembered = planted.remembering(port)
+    planted.remember(remembered, bug.mode, bug.dtype, STEPS)
     before = unharmed(remembered, bug.mode, bug.dtype)
     assert not [struck for _, struck in before.values() if struck.red], "red without any bug"
     bug.plant(watched)
@@ -136,7 +100,7 @@ LAST = {(bug.system, bug.mode, bug.dtype): bug for bug in BUGS}
 def test_no_bug_has_outlived_its_test(bug, port):
     """After all bugs of a group, in the same process, every step is green again: none was killed by an earlier one."""
     _UNHARMED.pop((port.name, bug.mode, bug.dtype), None)
-    assert not [struck for _, struck in unharmed(remembering(port), bug.mode, bug.dtype).values() if struck.red]
+    assert not [struck for _, struck in unharmed(planted.remembering(port), bug.mode, bug.dtype).values() if struck.red]
 
 
 def test_readme_tells_of_every_bug(figures):
@@ -275,7 +239,7 @@ CASES = [(one, dtype) for one in SLIPS for dtype in (("float64", "float32") if o
 @pytest.mark.parametrize(("bug", "dtype"), CASES, ids=lambda one: getattr(one, "what", one))
 def test_small_errors_are_noticed(bug, dtype, port, floor):
     """Halving the decades between an error and none finds the smallest that its step notices."""
-    remembered = remembering(port)
+    remembered = planted.remembering(port)
 
     def red(x: float) -> bool:
         with pytest.MonkeyPatch.context() as patch:

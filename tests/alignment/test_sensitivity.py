@@ -30,6 +30,8 @@ def red(port, step: str, bug) -> str:
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: f"{bug.system} {bug.step}: {bug.name}")
 def test_planted_bug_is_caught(bug, port, monkeypatch):
     """The named step turns red; the cheap steps that are about something else stay green."""
+    port = planted.remembering(port)
+    planted.remember(port, bug.mode, bug.dtype, [bug.step])
     bug.plant(monkeypatch)
     message = red(port, bug.step, bug)
     assert message, f"{bug.step} did not notice: {bug.name}"
