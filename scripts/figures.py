@@ -120,32 +120,25 @@ def _worst(results: list[dict], zero: re.Pattern) -> str:
     return f"{relative:.1e} relative ({absolute:.1e}, `{name.rpartition('/')[2]}`)"
 
 
-def kill_record(paths: list[Path]) -> dict:
+def kill_record(path: Path) -> dict:
     """What is kept of a kill matrix: the red steps of each bug and what its own one said; the floors.
-
-    A bug that stands in several files counts once, as the last file has it.
 
     Raises:
         ReportError: no such file, or not one of ours.
         ValueError: it holds no kill matrix.
     """
-    kept = ("bug", "system", "mode", "expected", "verdict", "red")
-    kills, floors = {}, {}
-    for path in paths:
-        document = report.read(path)
-        if not document.get("kills"):
-            raise ValueError(f"{path} holds no kill matrix; tox -e kill writes one")
-        for one in document["kills"]:
-            own = [
-                {key: strike[key] for key in ("step", "red", "margin")}
-                for strike in one["strikes"]
-                if strike["step"] == one["expected"]
-            ]
-            # without the mode: a bug may have been planted anew in the other one
-            key = one["system"], one["bug"], one["expected"]
-            kills[key] = {**{name: one[name] for name in kept}, "strikes": own}
-        floors |= {(one["what"], one["dtype"]): one for one in document.get("floors") or []}
-    return {"command": "tox -e kill", "kills": list(kills.values()), "floors": list(floors.values())}
+    document = report.read(path)
+    if not document.get("kills"):
+        raise ValueError(f"{path} holds no kill matrix; tox -e kill writes one")
+    kept, kills = ("bug", "system", "mode", "expected", "verdict", "red"), []
+    for one in document["kills"]:
+        own = [
+            {key: strike[key] for key in ("step", "red", "margin")}
+            for strike in one["strikes"]
+            if strike["step"] == one["expected"]
+        ]
+        kills.append({**{name: one[name] for name in kept}, "strikes": own})
+    return {"command": "tox -e kill", "kills": kills, "floors": document.get("floors") or []}
 
 
 def kill_table(record: dict) -> str:
@@ -397,7 +390,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--align", type=Path, nargs="+", default=[], metavar="JSON", help="from --align-json")
     parser.add_argument("--bench", type=Path, nargs="+", default=[], metavar="JSON", help="from --benchmark-json")
-    parser.add_argument("--kill", type=Path, nargs="+", metavar="JSON", help="from --kill-matrix --align-json")
+    parser.add_argument("--kill", type=Path, metavar="JSON", help="from --kill-matrix --align-json")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="few-shot.svg and pretraining.svg")
     options = parser.parse_args()
     text = README.read_text(encoding="utf-8")

@@ -237,27 +237,27 @@ def test_a_framework_may_have_fewer_seeds(toy, monkeypatch):
     ]
 
 
-def test_kill_matrices_of_several_runs_are_one_record(figures, tmp_path):
+def test_what_is_kept_of_a_kill_matrix(figures, tmp_path):
     """
-    A bug that was run again, in another mode, say, counts once; of its strikes its own step's is kept.
+    Of the strikes its own step's, and the floors.
     """
 
-    def written(name, bug, mode, red, smallest):
+    def killed(bug, *red):
         strikes = tuple(Strike(step, True, "x", 3.0) for step in red)
-        one = Kill(bug, "toy", mode, "float64", "loss", "mutant", (), strikes).record()
-        floor = {"step": "loss", "what": "loss off", "dtype": "float64", "system": "toy", "smallest": smallest}
-        document = {"schema": report.SCHEMA, "environment": {}, "results": [], "kills": [one], "floors": [floor]}
-        (tmp_path / name).write_text(json.dumps(document), encoding="utf-8")
-        return tmp_path / name
+        return Kill(bug, "toy", "hf", "float64", "loss", "mutant", (), strikes).record()
 
-    runs = [("a", "mean", "hf", [], 1.0), ("b", "mean", "paper", ["loss", "lr"], 2.0), ("c", "sum", "hf", ["lr"], 3.0)]
-    record = figures.kill_record([written(*run) for run in runs])
+    floor = {"step": "loss", "what": "loss off", "dtype": "float64", "system": "toy", "smallest": 2.0}
+    kills = [killed("mean", "loss", "lr"), killed("sum", "lr")]
+    document = {"schema": report.SCHEMA, "environment": {}, "results": [], "kills": kills, "floors": [floor]}
+    path = tmp_path / "kill.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    record = figures.kill_record(path)
     own = {"step": "loss", "red": True, "margin": 3.0}
-    assert [(one["bug"], one["mode"], one["red"], one["strikes"]) for one in record["kills"]] == [
-        ("mean", "paper", ["loss", "lr"], [own]),
-        ("sum", "hf", ["lr"], []),
+    assert [(one["bug"], one["red"], one["strikes"]) for one in record["kills"]] == [
+        ("mean", ["loss", "lr"], [own]),
+        ("sum", ["lr"], []),
     ]
-    assert [floor["smallest"] for floor in record["floors"]] == [3.0]
+    assert record["floors"] == [floor]
     assert "| loss | 1 of 2 | 1 of 2 | 1 | 3 times its limit: mean |" in figures.kill_table(record)
 
 
