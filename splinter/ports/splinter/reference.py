@@ -90,11 +90,11 @@ class Head(nn.Module):
 class PaperSplinter(nn.Module):
     """Encoder, head and the two ways of calling them; names of the authors' checkpoints."""
 
-    def __init__(self, config: SplinterConfig, attention: str = "eager"):
+    def __init__(self, config: SplinterConfig):
         super().__init__()
         self.config = config
         values = {k: v for k, v in config.to_dict().items() if hasattr(BertConfig(), k)}
-        self.bert = BertModel(BertConfig(**values, attn_implementation=attention), add_pooling_layer=False)
+        self.bert = BertModel(BertConfig(**values, attn_implementation="eager"), add_pooling_layer=False)
         if config.span_head == "plain":
             # a start and an end score of each token, as transformers' models for question answering have it
             self.qa_outputs = nn.Linear(config.hidden_size, 2)
@@ -161,7 +161,6 @@ def load(
     dropout: bool | float = False,
     fresh: bool = False,
     head: str = "pretrained",
-    attention: str = "eager",
 ):
     """A model in evaluation mode with the weights of a checkpoint in the layout of transformers.
 
@@ -169,7 +168,6 @@ def load(
         dropout: True keeps the rates of the configuration; or the rate of all.
         fresh: leave the weights as the initialiser makes them.
         head: "fresh" leaves only the head so.
-        attention: of the twin: "eager", formula by formula, or "sdpa", torch's own in one.
     """
     changes = {} if dropout is True else dict.fromkeys(NO_DROPOUT, float(dropout))
     config, tensors, _ = configs.read_checkpoint(folder, mode=mode, **changes)
@@ -183,7 +181,7 @@ def load(
         if head == "fresh":
             model.splinter_qass.apply(model._init_weights)
         return model
-    model = PaperSplinter(config.for_pretraining() if task == "pretraining" else config, attention)
+    model = PaperSplinter(config.for_pretraining() if task == "pretraining" else config)
     if not fresh:
         links = configs.weight_map("authors").links_from(dict(model.named_parameters()))
         stored = {link.ours: link for link in configs.weight_map("transformers").links(k.ours for k in links.values())}
@@ -372,8 +370,7 @@ def open_pretraining(folder: Path, device: str = "auto", dropout: float | None =
 
     On a GPU where there is one.
     """
-    rate = True if dropout is None else dropout
-    model = load(folder, "paper", "pretraining", dropout=rate, attention="sdpa")  # twice as fast on a CPU
+    model = load(folder, "paper", "pretraining", dropout=True if dropout is None else dropout)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device.replace("gpu", "cuda"))
