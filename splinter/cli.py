@@ -103,7 +103,7 @@ def parser(system: str = DEFAULT) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"splinter {__version__}")
-    top.add_argument("--no-tune", action="store_true", help="leave Paddle's CPU settings alone (as SPLINTER_TUNE=0)")
+    top.add_argument("--no-tune", action="store_true", help="leave threads and malloc alone (as SPLINTER_TUNE=0)")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
     for name in HELP:

@@ -1,4 +1,4 @@
-"""Settings that make Paddle fast on a CPU, in one place: call `tune` before the first import of paddle.
+"""Settings that make Paddle, and torch, fast on a CPU, in one place: call `tune` before the first import of paddle.
 
 All are safe for results (the alignment suite runs with them) and off with SPLINTER_TUNE=0:
 
@@ -8,7 +8,7 @@ All are safe for results (the alignment suite runs with them) and off with SPLIN
 - FLAGS_new_executor_serial_run: the static graph's worker threads spend as long waiting in the kernel as working;
   a BERT is a chain, there is nothing to run beside it.
 - malloc: freed activations stay with the process instead of going back to the system and being zeroed
-  again; glibc's `mallopt`, since its environment variables count at process start only.
+  again; glibc's `mallopt`, since its environment variables count at process start only. The one that torch needs.
 """
 
 from __future__ import annotations

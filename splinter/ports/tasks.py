@@ -165,6 +165,8 @@ def backend(system: str, framework: str) -> Any:
     try:
         if framework == "paddle":
             runtime.import_paddle()
+        else:
+            runtime.tune()  # torch, too, asks the system for every array anew
         return importlib.import_module(f"splinter.ports.{system}.{'train' if framework == 'paddle' else 'reference'}")
     except ImportError as error:
         raise UsageError(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from splinter import runtime
+from splinter.ports import tasks
 
 SETTINGS = ("MKL_DEBUG_CPU_TYPE", "OMP_NUM_THREADS", "SPLINTER_TUNE")
 
@@ -47,6 +48,17 @@ def test_the_environment_of_the_user_stays(machine):
     done = runtime.tune()
     assert (os.environ["OMP_NUM_THREADS"], os.environ["MKL_DEBUG_CPU_TYPE"]) == ("1", "5")
     assert (done["OMP_NUM_THREADS"], done["MKL_DEBUG_CPU_TYPE"]) == ("1", "5")
+
+
+@pytest.mark.parametrize("framework", ["paddle", "torch"])
+def test_both_frameworks_are_tuned(monkeypatch, framework):
+    """
+    Whoever computes, the settings are made before.
+    """
+    calls = []
+    monkeypatch.setattr(runtime, "tune", lambda: calls.append(framework))
+    tasks.backend("splinter", framework)
+    assert calls == [framework]
 
 
 def test_tune_is_off_with_splinter_tune_0(machine, monkeypatch):
