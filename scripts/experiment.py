@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from splinter import experiments
+from splinter.ports import checkpoint
 
 
 def main() -> int:
@@ -21,7 +22,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         experiments.run(options.name, options.work / options.name, options.results, options.jobs)
-    except (OSError, experiments.ExperimentError) as error:
+    except (OSError, experiments.ExperimentError, checkpoint.CheckpointError) as error:
         print(f"experiment: {error}", file=sys.stderr)
         return 2
     return 0

@@ -21,6 +21,7 @@ from typing import Any
 
 from splinter import datasets
 from splinter.align.weights import write_whole
+from splinter.ports import checkpoint
 from splinter.ports.recipe import LOG
 
 FRAMEWORKS = ("torch", "paddle")
@@ -310,7 +311,7 @@ def run(
 
     Raises:
         DataMissing: a data file is not on this machine.
-        ExperimentError: a command failed; what has ended before is recorded.
+        ExperimentError: a command failed (what has ended before is recorded), or the recorded runs began elsewhere.
     """
     experiment = EXPERIMENTS[name]
     root = find_data(experiment)
@@ -324,6 +325,7 @@ def run(
         os.replace(partial, work / "shared")
     if experiment.once:
         record["once"] = _shown_command(experiment.once, {})
+    refuse_other_start(experiment, record, work)
     done = {(one["framework"], one["seed"]) for one in record["runs"]}
     chosen = set(experiment.seeds if seeds is None else seeds)
     wanted = [one for one in experiment.runs if one[1] in chosen and one not in done]
@@ -332,7 +334,8 @@ def run(
         try:
             for ended in as_completed(running):
                 found = ended.result()
-                record["runs"] = sorted([*record["runs"], found], key=lambda one: (one["seed"], one["framework"]))
+                runs = [*read(name, results)["runs"], found]  # another process may have made some of them meanwhile
+                record["runs"] = sorted(runs, key=lambda one: (one["seed"], one["framework"]))
                 write_whole(results / f"{name}.json", lambda file: json.dump(record, file, indent=1), "w")
                 say(f"{name}: {found['framework']}, seed {found['seed']}: {_shown(experiment, found)}")
         except BaseException:
@@ -349,6 +352,24 @@ def read(name: str, results: Path = RESULTS) -> dict[str, Any]:
     return {"experiment": name, "command": f"python scripts/experiment.py {name}", "runs": []}
 
 
+def refuse_other_start(experiment: Experiment, record: Mapping[str, Any], work: Path) -> None:
+    """Runs of one experiment begin from the same weights.
+
+    Raises:
+        ExperimentError: recorded runs began from others than a run would now.
+    """
+    label, arguments = next(stage for stage in experiment.stages if stage[1][0] in ("finetune", "pretrain"))
+    model = arguments[arguments.index("--model") + 1].format(shared=work / "shared")
+    now = checkpoint.fingerprint(checkpoint.resolve(model))
+    for one in record["runs"]:
+        was = one["trainings"][label].get("start_sha256", now)  # the oldest records do not say
+        if was != now:
+            raise ExperimentError(
+                f"{record['experiment']}: {one['framework']}, seed {one['seed']} began from weights {was}, {model} has "
+                f"{now} now; remove the record and {work} to make all runs anew"
+            )
+
+
 def find_data(experiment: Experiment) -> Path:
     """The data folder that holds all that an experiment needs, under the very names that its commands have.
 
@@ -359,7 +380,8 @@ def find_data(experiment: Experiment) -> Path:
         if all((folder / name).is_file() for name in experiment.needs):
             return folder
     raise datasets.DataMissing(
-        f"no data folder holds all of {', '.join(experiment.needs)}; see the data section of README"
+        f"no data folder holds all of {', '.join(experiment.needs)}, under these very names; "
+        "see the data section of README"
     )
 
 

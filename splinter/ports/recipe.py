@@ -283,7 +283,7 @@ def fit(
     watch_every: int = 0,
     lead: bool = True,
 ) -> list[dict[str, Any]]:
-    """Train; returns the log, one entry per update.
+    """Train; returns the log, one entry per update: step, lr, loss (nats), norm, seconds.
 
     The random state is (seed, update): dropout is reseeded before each update and the order of batches is a
     function of seed and epoch, so a resumed run needs no generator state and ends bit for bit where the
@@ -320,8 +320,8 @@ def fit(
         if lead:
             write_log(folder / LOG, log)
     bar = _bar(schedule.updates, len(log), progress)
+    began = time.perf_counter()
     for update, (batch, named) in enumerate(feed.batches(len(log)), len(log)):
-        began = time.perf_counter()
         trainer.seed(recipe.seed, update)
         now = rate(schedule, recipe.learning_rate, update)
         try:
@@ -358,6 +358,7 @@ def fit(
                 save(trainer, folder, run, done)
         bar.set_postfix(loss=f"{loss:.4f}", lr=f"{now:.2e}", refresh=False)
         bar.update()
+        began = time.perf_counter()  # what an update takes: its batch and its step, no dev data and no checkpoint
     bar.close()
     return log
 

@@ -6,12 +6,12 @@ reference.py (torch).
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import platform
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -101,13 +101,14 @@ def finetune(
         CheckpointError, TrainingError: see `recipe.fit`.
     """
     asked = {"recipe": asdict(hyper), "framework": settings.framework, "model": settings.model, **asked}
+    with contextlib.suppress(checkpoint.CheckpointError):  # gone since; a run that needs it says so
+        asked["start_sha256"] = checkpoint.fingerprint(checkpoint.resolve(settings.model, settings.download))
     if resume and (output / RECORD).exists():
         return _finished(output, asked, say)
     if not (resume and (output / recipe.LOG).exists()):  # killed while it wrote its model: weights, but no record
         refuse_checkpoint(output)
     if recipe.latest(output) is None:  # starts from nothing: what an earlier run thought best is not this one's
         shutil.rmtree(output / recipe.Best.FOLDER, ignore_errors=True)
-    began = time.perf_counter()
     run = prepare()
     say(run.summary)
     log = recipe.fit(
@@ -137,7 +138,7 @@ def finetune(
         **chosen,
         "updates": len(log),
         "final_loss": log[-1]["loss"],
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(sum(one["seconds"] for one in log), 1),  # of all its updates, however often it was interrupted
         "environment": environment(),
     }
     if lead:

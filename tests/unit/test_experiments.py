@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,18 +10,33 @@ from splinter import datasets, experiments
 from splinter.align import report
 from splinter.align.kill import Kill, Strike
 from splinter.experiments import Experiment
+from splinter.ports import checkpoint
 
 TOY = Experiment(
     title="toy",
     needs=("toy/train.tsv",),
     stages=(
-        ("train", ("finetune", "--seed", "{seed}", "--train", "{data}/toy", "--output", "{work}/model")),
+        (
+            "train",
+            (
+                "finetune",
+                "--model",
+                "{shared}",
+                "--seed",
+                "{seed}",
+                "--train",
+                "{data}/toy",
+                "--output",
+                "{work}/model",
+            ),
+        ),
         ("test", ("evaluate", "--model", "{work}/model", "--framework", "{framework}")),
     ),
     scores=(("test", "accuracy", "accuracy", 100),),
     seeds=(1, 2, 3),
     published={"accuracy": 90.0},
     source="nowhere",
+    once=("convert", "nothing", "{shared}"),
 )
 
 
@@ -34,16 +50,21 @@ def toy(monkeypatch, tmp_path):
     calls = []
 
     class Done:
-        returncode, stderr = 0, "boom"
+        returncode, stdout, stderr = 0, "", "boom"
 
     def spawn(command, **rest):
-        calls.append(command[3:])
         done = Done()
+        if "convert" in command:
+            Path(command[-1]).mkdir()
+            (Path(command[-1]) / "model.safetensors").write_text("the first")
+            return done
+        calls.append(command[3:])
         done.returncode = 1 if (tmp_path / "fail").exists() and "--framework" in command else 0
         if "finetune" in command:
             output = tmp_path / "work" / command[command.index("--output") + 1]
             output.mkdir(parents=True, exist_ok=True)
             training = {"environment": {"versions": {"numpy": "2"}}, "updates": 3, "final_loss": 0.5, "seconds": 1.0}
+            training["start_sha256"] = checkpoint.fingerprint(tmp_path / "work" / "shared")
             (output / "training.json").write_text(json.dumps(training))
         done.stdout = json.dumps({"accuracy": 0.8 + 0.05 * ("paddle" in command), "model": "somewhere"})
         return done
@@ -71,7 +92,8 @@ def test_every_run_is_recorded_once(toy, tmp_path):
     assert len(calls) == 12
     assert str(tmp_path) not in stored
     assert (
-        record["runs"][0]["commands"][0] == "splinter finetune --seed 1 --train $SPLINTER_DATA/toy --output RUN/model"
+        record["runs"][0]["commands"][0]
+        == "splinter finetune --model SHARED --seed 1 --train $SPLINTER_DATA/toy --output RUN/model"
     )
     assert record["runs"][0]["scores"] == {"test": {"accuracy": pytest.approx(0.85)}}
 
@@ -87,6 +109,36 @@ def test_what_ended_before_a_failure_is_kept(toy, tmp_path):
         run()
     (tmp_path / "fail").unlink()
     assert len(run()["runs"]) == 6
+
+
+def test_runs_from_other_weights_are_not_mixed_in(toy, tmp_path):
+    """
+    A record knows what its runs began from; when that is another file now, nothing is run.
+    """
+    calls, run = toy
+    run(seeds=[1])
+    (tmp_path / "work" / "shared" / "model.safetensors").write_text("another")
+    with pytest.raises(
+        experiments.ExperimentError, match=r"toy: paddle, seed 1 began from weights \w+, .*shared has \w+ "
+    ):
+        run()
+    assert len(calls) == 4
+
+
+def test_what_another_process_recorded_meanwhile_stays(toy, tmp_path, monkeypatch):
+    """
+    Two shells at one experiment: none takes the other's runs away.
+    """
+    _, run = toy
+    one = experiments._one
+
+    def with_another(*given):
+        monkeypatch.setattr(experiments, "_one", one)
+        run(seeds=[3])
+        return one(*given)
+
+    monkeypatch.setattr(experiments, "_one", with_another)
+    assert [made["seed"] for made in run(seeds=[1])["runs"]] == [1, 1, 3, 3]
 
 
 def test_without_its_data_an_experiment_says_so(toy, monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -143,6 +144,7 @@ def test_sources_are_files_folders_and_patterns(written, tmp_path, monkeypatch):
     """
     one, two, deep = written("x", "b/2.txt"), written("x", "b/1.txt"), written("x", "b/c/3.txt")
     written("x", "b/.hidden")
+    written("x", "b/.git/index")
     other = written("x", "a.txt")
     assert passages.find([other, tmp_path / "b"]) == [other, two, one, deep]
     assert passages.find([str(tmp_path / "b" / "*.txt")]) == [two, one]
@@ -255,16 +257,30 @@ def test_a_json_line_may_be_long(written, monkeypatch):
 
 def test_the_largest_document_is_bounded(written, monkeypatch):
     """
-    Plain text is cut into several documents, none of its lines lost; a JSON line is refused.
+    Plain text and marked documents are cut into several, none of their lines lost; a JSON line is refused.
     """
     monkeypatch.setattr(passages, "LARGEST_DOCUMENT", 20)
     lines = [f"line {number:03d}" for number in range(10)]
     found = segments(written("\n".join(lines)), "text")
     assert [line for document in found for line in document] == lines
     assert len(found[0]) == 3 and len(found) > 2  # 8 characters a line: over 20 after three
+    assert segments(written("<doc>\nTitle\n" + "\n".join(lines) + "\n</doc>\n"), "doc") == found
     monkeypatch.setattr(passages, "LONGEST_LINE", 8)
     with pytest.raises(DataError, match=r"a\.txt, line 2: more than 0 MiB of JSON in one line"):
         segments(written('{"text": "a"}\n{"text": "' + "b" * 40 + '"}\n'), "jsonl")
+
+
+def test_blank_lines_at_the_head_take_no_memory(written):
+    """
+    They are passed over, one at a time, until the layout is told.
+    """
+    path = written("\n" * 2**17 + "Ann runs.\n")
+    tracemalloc.start()
+    try:
+        assert segments(path) == [["Ann runs."]]
+        assert tracemalloc.get_traced_memory()[1] < 2**20  # bytes; lines that are kept take ten times as many
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_parts_of_the_largest_document_are_alike(written, monkeypatch):

@@ -1,9 +1,18 @@
 """A corpus for pretraining: passages with their recurring spans, in shards on disk.
 
+A shard is a safetensors file of N passages with C spans that recur and Q questions:
+
+    tokens (pieces,) int32         piece ids of all passages, one after the other
+    keys (N, 3) int64              document, pass, number of the passage in the document
+    lengths (C,) int16             pieces of each span
+    starts (occurrences,) int16    where each span begins, counted in its passage, all spans one after the other
+    questions (Q, 3) int16         of epoch 0: place of the question, first and last piece of its answer
+    *_offsets int64                where each passage begins in tokens, clusters and questions, and each span in starts
+
 A shard is a function of its documents and the settings alone, whoever makes it, and is written whole or not
 at all; a manifest with the sha256 of each makes the corpus. Masks are not fixed: what is stored are the spans,
 and each epoch draws its own questions from a generator of (seed, document, pass, passage, epoch). Those of epoch 0
-are stored too. Framework-free.
+are stored for readers in other languages; training draws them again. Framework-free.
 """
 
 from __future__ import annotations
@@ -11,14 +20,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from splinter.ports.checkpoint import read_json
+from splinter.ports.checkpoint import VOCABULARY, read_json
 
 from . import spans
 from .spans import Cluster, Masked
@@ -28,6 +37,7 @@ FORMAT = 1
 LENGTHS = (8, 2**15 - 1)
 """Pieces of a passage, least and most: places in it are stored in 16 bits."""
 MODES = ("paper", "whole-word")
+WAY_OUT = "fetch it again, or mine into another folder"
 
 
 class CorpusError(ValueError):
@@ -65,7 +75,7 @@ def generator(seed: int, document: int, number: int, passage: int, epoch: int) -
 
 
 class Columns:
-    """The arrays of a shard while they grow."""
+    """The arrays of a shard while they grow; their names, types and shapes stand above."""
 
     def __init__(self) -> None:
         self.keys: list[tuple[int, int, int]] = []
@@ -76,6 +86,7 @@ class Columns:
         self.ends: dict[str, list[int]] = {name: [0] for name in ("tokens", "clusters", "starts", "questions")}
 
     def add(self, key: tuple[int, int, int], tokens: list[int], clusters: list[Cluster], masked: Masked) -> None:
+        """Append a passage with its spans, and its questions of epoch 0."""
         self.keys.append(key)
         self.tokens += tokens
         self.questions += masked.questions
@@ -88,6 +99,7 @@ class Columns:
         self.ends["questions"].append(len(self.questions))
 
     def encoded(self) -> bytes:
+        """The shard as a file's content."""
         from safetensors.numpy import save
 
         arrays: dict[str, np.ndarray] = {
@@ -117,14 +129,15 @@ class Corpus:
 
     Args:
         folder: what `splinter mine` wrote.
-        check: compare the sha256 of every shard with the manifest; else only the sizes.
+        check: compare the sha256 of every shard, and the number of its passages, with the manifest; else only the
+            sizes.
 
     Attributes:
         manifest: what manifest.json says.
         length: most pieces of a passage.
 
     Raises:
-        CorpusError: no manifest, a shard that is missing, cut off or changed.
+        CorpusError: no manifest, another vocabulary than the shards have, a shard that is missing, cut off or changed.
     """
 
     def __init__(self, folder: Path, check: bool = True):
@@ -141,6 +154,8 @@ class Corpus:
             )
         try:
             self.settings = Mining(**self.manifest["mining"])
+            if sha256(self.folder / VOCABULARY) != self.manifest["vocabulary_sha256"]:
+                raise CorpusError(f"{self.folder / VOCABULARY} is not the vocabulary that was mined with; {WAY_OUT}")
             self.paths = [self._checked(shard, check) for shard in self.manifest["shards"]]
             self.firsts = np.cumsum([0, *(shard["passages"] for shard in self.manifest["shards"])])
         except (KeyError, TypeError) as error:
@@ -149,16 +164,15 @@ class Corpus:
 
     def _checked(self, shard: Mapping[str, Any], check: bool) -> Path:
         path = self.folder / shard["name"]
-        way_out = "fetch it again, or mine into another folder"
         if not path.is_file():
-            raise CorpusError(f"{path} is missing; {way_out}")
-        found: dict[str, Any] = {"bytes": path.stat().st_size}
-        if check and found["bytes"] == shard["bytes"]:
-            found["sha256"] = sha256(path)
-        for name, value in found.items():
-            if value != shard[name]:
+            raise CorpusError(f"{path} is missing; {WAY_OUT}")
+        facts: dict[str, Callable[[], Any]] = {"bytes": lambda: path.stat().st_size}
+        if check:  # in this order: each relies on the ones before it
+            facts |= {"sha256": lambda: sha256(path), "passages": lambda: len(_mapped(path, shard["sha256"])["keys"])}
+        for name, fact in facts.items():
+            if (value := fact()) != shard[name]:
                 raise CorpusError(
-                    f"{path}: {name} {value}, the manifest says {shard[name]}; it was cut off or changed, {way_out}"
+                    f"{path}: {name} {value}, the manifest says {shard[name]}; it was cut off or changed, {WAY_OUT}"
                 )
         return path
 

@@ -151,23 +151,19 @@ def _record(job: Job) -> Path:
 
 
 def _made(job: Job, text: str) -> int | None:
-    """The tokens of a shard that an interrupted run has made already; None: it has not.
-
-    Raises:
-        CorpusError: it was made of other text.
-    """
+    """The tokens of a shard that an interrupted run has made already; None: it has not, or of other text."""
     if not _record(job).is_file():
         return None
-    record = read_json(_record(job))
-    shard = job.folder / job.name
-    if record["text_sha256"] != text:
-        raise CorpusError(f"{shard} was made of other text than is read now; start in another folder")
-    whole = shard.is_file() and sha256(shard) == record["sha256"]
+    record, shard = read_json(_record(job)), job.folder / job.name
+    whole = record["text_sha256"] == text and shard.is_file() and sha256(shard) == record["sha256"]
     return record["tokens"] if whole else None
 
 
 def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: bool) -> bool:
     """Write what all workers read: the vocabulary with its question token, and what is asked for.
+
+    The text of an unfinished corpus may have changed since (a line that stopped it was repaired, a file left out):
+    each shard knows its own text.
 
     Args:
         asked: what decides the corpus; kept in settings.json, and in the manifest in the end.
@@ -186,8 +182,13 @@ def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: b
             continue
         if not resume:
             raise CorpusError(f"{folder} holds {state} corpus; go on with --resume, or name another folder")
-        if other := differences(read_json(folder / name), asked):
+        stored = read_json(folder / name)
+        if other := differences(stored, {key: value for key, value in asked.items() if key != "sources"}):
             raise CorpusError(f"{folder / name}: {'; '.join(other)}; name another folder")
+        if name == SETTINGS:
+            write_json(folder / SETTINGS, asked)
+        elif stored.get("sources") != asked["sources"]:
+            raise CorpusError(f"{folder} is whole, and of other text than is named now; name another folder")
         return name != MANIFEST
     strangers = [path for path in folder.glob("*") if path.name not in (VOCABULARY, TOKENIZER_CONFIG) or not resume]
     if strangers:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import os
 import re
 import zlib
@@ -20,7 +21,7 @@ LAYOUTS = ("auto", "doc", "text", "jsonl")
 LONGEST_LINE = 2**20
 """Bytes of a line that are looked at as one; what is longer is taken in pieces, so that memory stays bounded."""
 LARGEST_DOCUMENT = 2**24
-"""Characters after which a document of plain text, or a JSON line, is too much: the one is cut, the other refused."""
+"""Characters after which a document is cut in two, and a line of JSON refused."""
 MANY_SEGMENTS = 10
 """A document of so many segments is cut at another place in every pass."""
 
@@ -46,7 +47,7 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
     found: dict[Path, Path] = {}
     for source in map(Path, sources):
         if source.is_dir():
-            files = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
+            files = sorted(path for path in source.rglob("*") if path.is_file() and not _hidden(path, source))
         elif source.exists():
             files = [source]
         else:
@@ -60,6 +61,11 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
         for file in files:  # once, however it is spelled
             found.setdefault(file.resolve(), file)
     return list(found.values())
+
+
+def _hidden(path: Path, source: Path) -> bool:
+    """Whether a file, or a folder on the way to it from the source, has a name that begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(source).parts)
 
 
 def documents(path: Path, layout: str = "auto") -> Iterator[Document]:
@@ -133,27 +139,21 @@ def _half_character(data: bytes) -> int:
 
 
 def _peek(lines: Iterator[_Line]) -> tuple[str, Iterator[_Line]]:
-    seen = []
+    """The first line that is not blank, and the lines from there on: no layout needs the blank ones before it."""
     for line in lines:
-        seen.append(line)
         if line.strip():
-            break
-
-    def again():
-        yield from seen
-        yield from lines
-
-    return (seen[-1].strip() if seen else ""), again()
+            return line.strip(), itertools.chain([line], lines)
+    return "", iter(())
 
 
 def _marked(path: Path, lines: Iterable[_Line]) -> Iterator[Document]:
-    document, titled = None, False
+    document, titled, size = None, False, 0
     for line in lines:
         mark = line.strip() if line.begins else ""
         if re.match(r"<doc[\s>]", mark):
             if document is not None:
                 raise DataError(f"{path}, line {line.number}: <doc> inside the document of {document.where}")
-            document, titled = Document(f"{path}, line {line.number}"), False
+            document, titled, size = Document(f"{path}, line {line.number}"), False, 0
         elif document is None:
             if line.strip():
                 raise DataError(f"{path}, line {line.number}: text outside <doc> and </doc>: {line.strip()[:40]!r}")
@@ -163,7 +163,11 @@ def _marked(path: Path, lines: Iterable[_Line]) -> Iterator[Document]:
             document = None
         elif line.strip():
             if titled:
+                if size >= LARGEST_DOCUMENT:
+                    yield document
+                    document, size = Document(document.where), 0
                 document.segments.append(str(line))
+                document.consumed, size = line.consumed, size + len(line)
             titled = titled or not line.goes_on
     if document is not None:
         raise DataError(f"{document.where}: the document has no </doc>; the file seems cut off")

@@ -184,7 +184,12 @@ def pretrain(
             save,
             summary + (f", {team.size} processes" if team.size > 1 else ""),
             about={"processes": team.size},
-            details={"processes": team.size, "passages": len(corpora[0])},
+            details={
+                "processes": team.size,
+                "passages": len(corpora[0]),
+                **feed.about(),
+                **{key: corpora[0].manifest[key] for key in ("mining", "sources")},
+            },
             watch=watch if dev_folder is not None else None,
             watch_every=evaluate_every,
         )

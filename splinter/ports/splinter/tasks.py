@@ -6,7 +6,6 @@ Imports no framework; `backend` picks train.py (Paddle) or reference.py (torch),
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -138,8 +137,6 @@ def finetune(
 
     asked = {"mode": settings.mode or "paper", "train_file": str(train_file), "sizes": asdict(settings.sizes)}
     asked |= {"asked_head": head, "precision": precision}
-    with contextlib.suppress(CheckpointError):  # gone since; a run that needs it says so
-        asked["start_sha256"] = checkpoint.fingerprint(checkpoint.resolve(settings.model, settings.download))
     return tasks.finetune(settings, output, hyper, prepare, asked, resume, save_every, say)
 
 
