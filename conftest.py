@@ -44,6 +44,6 @@ def figures():
 
 @pytest.fixture(autouse=True)
 def _seeds():
-    """No test inherits another one's random state."""
+    """No test inherits another one's random state; the frameworks' own are seeded where numbers are drawn."""
     random.seed(0)
     np.random.seed(0)

@@ -8,10 +8,10 @@ Between `<!-- NAME -->` and `<!-- /NAME -->` in README.md:
   kill      the kill matrix by step, and the smallest errors noticed, from the file of tox -e kill
   few-shot  splinter-mini beside starts without recurring span selection, likewise
 and with --plots docs, docs/few-shot.svg (F1 over examples) and docs/pretraining.svg (losses of both frameworks); that
-needs matplotlib: pip install '.[figures]'.
+needs matplotlib: pip install -e '.[align,figures]'.
 
 example:
-  tox -e align -- --checkpoint base && tox -e bench -- --benchmark-json=bench.json
+  tox -e align -- --checkpoint base && tox -e bench -- --checkpoint base --benchmark-json=bench.json
   python scripts/figures.py --align report/alignment.json --bench bench.json
   tox -e kill && python scripts/figures.py --kill report/kill.json
 """

@@ -75,7 +75,7 @@ def _system_command(commands: Any, name: str, system: str) -> None:
     command = _command(commands, name, HELP[name], text, example)
     command.add_argument("--system", choices=list(ports.SYSTEMS), default=DEFAULT, help=f"which model ({DEFAULT})")
     if name == "convert":
-        command.add_argument("source", type=options.model_name, help="checkpoint folder or hub name")
+        command.add_argument("source", type=options.model_name, help="checkpoint folder, hub name or minilm")
         command.add_argument("output", type=options.path, help="folder to write; must hold no checkpoint yet")
         options.add_download(command)
     else:
@@ -99,7 +99,7 @@ def parser(system: str = DEFAULT) -> argparse.ArgumentParser:
         description="Splinter (few-shot question answering by span selection) and its sibling systems in\n"
         "PaddlePaddle: convert, fine-tune, evaluate and use them, and prove them equal to PyTorch.",
         epilog="splinter COMMAND --help explains each command and ends in an example.\n"
-        "First steps: convert a checkpoint, finetune it on a few questions, predict or evaluate with the result.",
+        "First steps: splinter finetune --model splinter-mini --train sample --output my-qa, then predict with my-qa.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"splinter {__version__}")

@@ -86,7 +86,11 @@ def add_download(parser: argparse.ArgumentParser) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Options of every command that runs a model."""
     parser.add_argument(
-        "--model", type=model_name, required=True, metavar="NAME_OR_FOLDER", help="checkpoint folder or hub name"
+        "--model",
+        type=model_name,
+        required=True,
+        metavar="NAME_OR_FOLDER",
+        help="checkpoint folder, hub name, splinter-mini or minilm",
     )
     parser.add_argument("--framework", choices=("paddle", "torch"), default="paddle", help="who computes (paddle)")
     parser.add_argument("--device", type=device, default="auto", help="cpu, gpu or gpu:N (a GPU where there is one)")

@@ -6,7 +6,7 @@ follows the size of its terms, not of its result (Higham: |fl(AB) - AB| <= g_n |
 error against the float64 referee must also be of the size of the reference's own.
 
 What fails by itself: nothing compared, NaN or infinity, a tensor compared with itself, names, shapes or
-dtypes that differ. Nothing is broadcast, nothing transposed.
+kinds of number that differ (integers of another width do not, floats do). Nothing is broadcast, nothing transposed.
 """
 
 from __future__ import annotations
@@ -234,8 +234,11 @@ class Alignment:
         """Pair two dicts by name, in the order of theirs; a name on one side only is a failure, and so is none."""
         if not theirs and not ours:
             self.problems.append(f"{prefix}nothing on either side")
-        for name in self.common(prefix, theirs, ours):
+        before, paired = self.values, self.common(prefix, theirs, ours)
+        for name in paired:
             self.add(prefix + name, theirs[name], ours[name], None if referee is None else referee[name], exact)
+        if paired and self.values == before:
+            self.problems.append(f"{prefix or 'it '}holds no value on either side")
 
     def common(self, prefix: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
         """The names of both, in the order of theirs; one that only one side has is a failure."""

@@ -23,6 +23,7 @@ import numpy as np
 
 from .compare import Tolerance, finite
 from .port import Pair, Side
+from .steps import renamed
 
 GAUGE = 16.0
 """Limit of e / (eps |A||B|): what the BLAS tests allow a product."""
@@ -148,7 +149,7 @@ def explain(pair: Pair, tolerance: Tolerance, batch: str = "") -> Explanation:
     batches = pair.port.batches(pair.folder, pair.mode)
     chosen = batches.get(batch, next(iter(batches.values())))
     modules = pair.port.weights(pair.mode).modules(pair.our_names)  # our path -> their path
-    renamed = {their: our for our, their in modules.items()}
+    to_ours = {their: our for our, their in modules.items()}
     theirs, ours = pair.model(pair.theirs), pair.model(pair.ours)
 
     def run(side: Side, model, paths, put=None):
@@ -156,7 +157,7 @@ def explain(pair: Pair, tolerance: Tolerance, batch: str = "") -> Explanation:
         return inputs, *side.driver.trace(model, side.forward, chosen, pair.dtype, paths, inputs, put)
 
     their_inputs, their_outputs, their_end = run(pair.theirs, theirs, list(modules.values()))
-    their_inputs, their_outputs = (_renamed(arrays, renamed) for arrays in (their_inputs, their_outputs))
+    their_inputs, their_outputs = (renamed(arrays, to_ours) for arrays in (their_inputs, their_outputs))
     _, propagated, end = run(pair.ours, ours, list(modules))
     inputs, alone, forced_end = run(pair.ours, ours, list(modules), their_outputs)
     raw = their_end, end
@@ -213,14 +214,6 @@ def explain(pair: Pair, tolerance: Tolerance, batch: str = "") -> Explanation:
     rows = np.concatenate([one.ravel() for one in sure]) if sure else np.empty(0, bool)
     certain = f"; {int(rows.sum())} of {rows.size} predictions cannot have changed" if rows.size else ""
     return Explanation(kind, place, f"{kind}: {what}; {grown:.1e} in the end{certain}", tuple(layers))
-
-
-def _renamed(arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, np.ndarray]:
-    found = {}
-    for path, array in arrays.items():
-        base, _, again = path.partition("#")
-        found[names[base] + (f"#{again}" if again else "")] = array
-    return found
 
 
 def _kind(pair: Pair, theirs: np.ndarray, ours: np.ndarray) -> tuple[str, str]:

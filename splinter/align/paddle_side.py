@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,10 @@ def _tf32() -> bool:
 
 
 def settle() -> None:
-    """Switches for comparing: deterministic kernels where there is a choice. TF32 is off by environment."""
+    """Switches for comparing: deterministic kernels where there is a choice.
+
+    TF32 is off where NVIDIA_TF32_OVERRIDE is 0, as tox sets it; the record says whether it is.
+    """
     if paddle.device.get_device() != "cpu":
         paddle.set_flags({"FLAGS_cudnn_deterministic": True})
 
@@ -69,6 +73,15 @@ def state(model: paddle.nn.Layer) -> dict[str, np.ndarray]:
     return {name: to_numpy(p) for name, p in model.named_parameters()}
 
 
+def _tensors(output: Any) -> Iterator[paddle.Tensor]:
+    """The tensors in what a layer returned, a tuple of tuples, say."""
+    if isinstance(output, paddle.Tensor):
+        yield output
+    elif isinstance(output, tuple | list):
+        for one in output:
+            yield from _tensors(one)
+
+
 def trace(
     model: paddle.nn.Layer,
     forward: Callable,
@@ -80,22 +93,25 @@ def trace(
 ) -> tuple[dict, dict]:
     """Outputs of the layers at `paths` in the order they ran, then the outputs of `forward`.
 
-    A layer that runs more than once gives `path`, `path#1`, `path#2`, ...
+    A layer that runs more than once gives `path`, `path#1`, `path#2`, ...; one that returns several tensors (a
+    recurrent layer, say) `path#0.0`, `path#0.1`, ...
 
     Args:
         inputs: filled with the first input of each of them, under the same names.
         put: what the layers hand on instead of their outputs, where it has their shape.
     """
     own: dict[str, np.ndarray] = {}
+    runs: Counter[str] = Counter()
     hooks = []
-    layers = dict(model.named_sublayers())
+    layers = dict(model.named_sublayers(include_self=True))
 
     def keep(path):
         def hook(layer, given, output):
+            key = f"{path}#{runs[path]}" if runs[path] else path
+            runs[path] += 1
             if not isinstance(output, paddle.Tensor):
+                own.update({f"{path}#{runs[path] - 1}.{k}": to_numpy(one) for k, one in enumerate(_tensors(output))})
                 return None
-            again = sum(name == path or name.startswith(f"{path}#") for name in own)
-            key = f"{path}#{again}" if again else path
             own[key] = to_numpy(output)
             if inputs is not None and given and isinstance(given[0], paddle.Tensor):
                 inputs[key] = to_numpy(given[0])
@@ -172,9 +188,24 @@ def set_gradients(named: Mapping[str, paddle.Tensor], arrays: Mapping[str, np.nd
         parameter.grad = paddle.to_tensor(arrays[name], dtype=dtype)
 
 
-def dropout_rates(model: paddle.nn.Layer) -> list[float]:
-    """The rate of every dropout layer, sorted."""
-    return sorted(float(m.p) for m in model.sublayers() if isinstance(m, paddle.nn.Dropout))
+def dropouts(model: paddle.nn.Layer, forward: Callable, batch: Mapping[str, np.ndarray], dtype: str):
+    """(rate, input) of each dropout of a forward pass in training mode, in the order they run; nothing is dropped."""
+    plain, found = paddle.nn.functional.dropout, []
+
+    def keep(x, p=0.5, axis=None, training=True, *rest, **more):
+        if training:
+            found.append((float(p), to_numpy(x)))
+        return x
+
+    paddle.nn.functional.dropout = keep
+    try:
+        model.train()
+        with paddle.no_grad():
+            forward(model, from_numpy(batch, dtype))
+    finally:
+        paddle.nn.functional.dropout = plain
+        model.eval()
+    return found
 
 
 def dropout_of_ones(rate: float, count: int) -> np.ndarray:

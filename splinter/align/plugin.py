@@ -31,7 +31,7 @@ from .steps import ROUNDED, STEPS
 from .weights import write_whole
 
 Row = Tolerance | Mapping[str, Tolerance]
-CHECKPOINT_FREE = ("dev_data", "metric", "loss", "lr", "optimizer", "train_data")
+CHECKPOINT_FREE = ("dev_data", "metric", "lr", "optimizer", "train_data")
 """Steps that never look at the weights: running them again for another checkpoint would prove nothing."""
 
 COLORS = {"FAIL": {"red": True}, "xfail": {"yellow": True}, "ok": {"green": True}, "skip": {"light": True}}
@@ -67,7 +67,7 @@ def cases(ports: Iterable[Port], tolerances: Mapping[str, Mapping[str, Row]], st
             raise MissingTolerance(
                 f"no tolerance for step {step!r} of {port.name!r}: add TOLERANCES[{step!r}][{port.name!r}]"
             )
-    return pytest.mark.align_step(step=step, ports=chosen, rows=tolerances[step])
+    return pytest.mark.align_step(step=step, ports=chosen, rows=tolerances.get(step, {}))
 
 
 def checklist(ports: Iterable[Port], tolerances: Mapping[str, Mapping[str, Row]]) -> dict[str, Callable[..., None]]:
@@ -154,14 +154,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
 
 
+def _case(item: pytest.Item) -> tuple | None:
+    """(port, mode, checkpoint, dtype, step) of a test that aligns; None where no port has its step."""
+    if not item.get_closest_marker("align_step") or not isinstance(item, pytest.Function):
+        return None
+    case = item.callspec.params["pair"] if hasattr(item, "callspec") else None
+    return case if isinstance(case, tuple) else None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Every case that is about to run: one that ends without a word must not be missing from the record."""
     for item in session.items:
-        if item.get_closest_marker("align_step") and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-            case: Any = item.callspec.params["pair"]
-            if not isinstance(case, tuple):  # no port has this step
-                continue
+        if case := _case(item):
             port, mode, checkpoint, dtype, step = case
             session.config.stash[_CASES][item.nodeid] = [port.name, mode, step, checkpoint, dtype]
 
@@ -169,8 +174,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Whatever becomes of a step, a skip by a mark included, leaves a record; no verdict but a skip is there yet."""
-    if item.get_closest_marker("align_step") and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-        case: Any = item.callspec.params["pair"]
+    if case := _case(item):
         port, mode, checkpoint, dtype, step = case
         record = Alignment(port.name, mode, step, checkpoint, dtype).record(EXACT, "skipped")
         item.stash[_RECORD] = {**record, "tolerance": None}
@@ -318,7 +322,7 @@ class Recorder:
             hashes = {**self.environment.get("reference_sha256", {}), **sent["reference_sha256"]}
             self.environment.update({**sent, "reference_sha256": dict(sorted(hashes.items()))})
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
         if not self.path:
             return
         order = {step: i for i, step in enumerate(STEPS)}
@@ -330,6 +334,8 @@ class Recorder:
         self.results.sort(key=lambda r: (r["system"], r["mode"], r["checkpoint"], order[r["step"]], r["dtype"]))
         environment = {**common_environment(), **(self.environment or loaded_environment(self.config))}
         document = {"schema": 1, "environment": environment, "results": self.results}
+        if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
+            document["interrupted"] = True  # under xdist nobody knows any more what was still to run
         if self.kills or self.floors:
             self.kills.sort(key=lambda k: (k["system"], order[k["expected"]], k["bug"]))
             self.floors.sort(key=lambda f: (order[f["step"]], f["what"], f["system"], f["dtype"]))

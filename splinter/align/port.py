@@ -177,6 +177,12 @@ class Pair:
     dtype: str
 
     def __post_init__(self) -> None:
+        for side in (self.theirs, self.ours):
+            if not side.sources:
+                raise SelfComparison(f"{self.port.name}: the {side.kind} side names no sources; name its modules")
+            side.source_hash()  # they are there
+        if self.theirs.forward is self.ours.forward:
+            raise SelfComparison(f"{self.port.name}: both sides have one forward function")
         if set(self.theirs.sources) & set(self.ours.sources):
             raise SelfComparison(f"{self.port.name}: both sides come from {', '.join(self.theirs.sources)}")
         if self.theirs.kind == self.ours.kind:  # steps tell the two apart by it
@@ -200,15 +206,20 @@ class Pair:
         side.driver.settle()
         return side.driver.cast(side.load(self.folder), dtype or self.dtype)
 
-    def translate(self, theirs: Arrays) -> dict[str, np.ndarray]:
-        """Arrays under their parameter names (weights, gradients, moments) under our names and layout."""
-        links = self.port.weights(self.mode).links_from(theirs)
+    def translate(self, theirs: Arrays, gradients: bool = False) -> dict[str, np.ndarray]:
+        """Arrays under their parameter names (weights, moments) under our names and layout.
+
+        Args:
+            gradients: that is what they are: one of a tensor that the map drops stays, for it has an effect after all.
+        """
+        weights = self.port.weights(self.mode)
+        links = weights.links_from(theirs)
         translated = {}
         for name, array in theirs.items():
             if name in links:
                 link = links[name]
                 translated[link.ours] = np.ascontiguousarray(array.T) if link.transpose else array
-            else:
+            elif gradients or weights.reason_dropped(name) is None:
                 translated[f"theirs:{name}"] = array  # shows up as a name on one side only
         order = {name: i for i, name in enumerate(self.our_names)}
         return dict(sorted(translated.items(), key=lambda kv: order.get(kv[0], -1)))

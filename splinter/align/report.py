@@ -86,7 +86,8 @@ def badge(alignment, step):
     The shields.io endpoint object of one step.
 
     red: any failed. yellow: any expected failure, or a planted bug that survived. brightgreen: every system and mode
-    that has this step passed it at least once. lightgrey: all else, since a skip is no proof.
+    that has this step passed it at least once. lightgrey: all else, since a skip is no proof, and a run that was
+    interrupted none of what it did not come to.
 
     Raises:
         ValueError: `step` is none of STEPS.
@@ -102,8 +103,10 @@ def badge(alignment, step):
     elif verdicts["xfailed"]:
         color = "yellow"
     else:
-        color = "brightgreen" if results and proven == systems else "lightgrey"
+        whole = results and proven == systems and not alignment.get("interrupted")
+        color = "brightgreen" if whole else "lightgrey"
     message = "skipped" if set(verdicts) == {"skipped"} else counted(verdicts) or "not run"
+    message += ", interrupted" if alignment.get("interrupted") else ""
     for row in killed_by_step(alignment.get("kills") or []):
         if row["step"] == step:
             message += f", kills {row['killed']}/{row['planted']}"
@@ -522,6 +525,7 @@ def check(alignment):
     expect(found == SCHEMA, f"schema is {found!r}, this report reads schema {SCHEMA}", ("schema",))
     expect(isinstance(alignment.get("environment"), dict), "environment must be an object", ("environment",))
     expect(isinstance(alignment.get("results"), list), "results must be a list", ("results",))
+    expect(alignment.get("interrupted") in (None, False, True), "interrupted must be true or false", ("interrupted",))
     for place, result in enumerate(alignment["results"]):
         where = ("results", place)
         expect(isinstance(result, dict), f"results[{place}] must be an object", where)

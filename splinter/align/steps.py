@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import wraps
 
@@ -54,11 +54,16 @@ def timed(step: Callable[[Pair], Alignment]) -> Callable[[Pair], Alignment]:
 def _trace(pair: Pair, side: Side, model, batch, paths, names, dtype):
     """Activations under our names, and the read-out outputs."""
     seen, outputs = side.driver.trace(model, side.forward, batch, dtype, paths)
-    renamed = {}
-    for path, array in seen.items():
-        base, _, again = path.partition("#")
-        renamed[names[base] + (f"#{again}" if again else "")] = array
-    return renamed, pair.port.readout(outputs, batch)
+    return renamed(seen, names), pair.port.readout(outputs, batch)
+
+
+def renamed(arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """What a driver traced, each layer's path replaced; what follows "#" (which run, which tensor) stays."""
+    found = {}
+    for key, array in arrays.items():
+        path, mark, rest = key.partition("#")
+        found[names[path] + mark + rest] = array
+    return found
 
 
 @timed
@@ -126,10 +131,11 @@ def metric(pair: Pair) -> Alignment:
 def loss(pair: Pair) -> Alignment:
     """Injected logits and labels give the same loss and the same gradient of the logits."""
     alignment = pair.alignment("loss")
-    models = {side.kind: side.load(pair.folder) for side in (pair.theirs, pair.ours)}
+    kinds = [(pair.theirs, pair.dtype), (pair.ours, pair.dtype)] + [(pair.theirs, "float64")] * pair.refereed
+    models = {(side.kind, dtype): pair.model(side, dtype) for side, dtype in kinds}
 
     def run(side: Side, outputs, batch, dtype: str):
-        value, gradients = side.driver.loss_and_gradient(models[side.kind], side.loss, outputs, batch, dtype)
+        value, gradients = side.driver.loss_and_gradient(models[side.kind, dtype], side.loss, outputs, batch, dtype)
         return value, {f"grad/{name}": gradient for name, gradient in gradients.items()}
 
     for name, (outputs, batch) in pair.port.loss_cases(pair.mode).items():
@@ -150,6 +156,8 @@ def lr(pair: Pair) -> Alignment:
     """Every update uses the same learning rate, from the warm-up to beyond the end."""
     alignment = pair.alignment("lr", "exact")
     _add_hyperparameters(alignment, pair, ("learning_rate", "warmup", "epochs", "min_steps", "batch_size"))
+    if not pair.port.features:
+        alignment.problems.append("the port names no features: no rate was compared")
     for features in pair.port.features:
         theirs, ours = (np.array(s.rates(features, pair.port.recipe())) for s in (pair.theirs, pair.ours))
         alignment.add(f"{features} features", theirs, ours)
@@ -201,7 +209,7 @@ def optimizer(pair: Pair) -> Alignment:
 
 @timed
 def regularization(pair: Pair) -> Alignment:
-    """The same parameters decay, by the same factor; dropout stands in the same places at the same rates."""
+    """The same parameters decay, by the same factor; dropout falls on the same numbers at the same rates."""
     alignment = pair.alignment("regularization", "exact")
     theirs, ours = pair.model(pair.theirs, "float64"), pair.model(pair.ours, "float64")
     their_names = list(pair.theirs.driver.parameters(theirs))
@@ -227,10 +235,7 @@ def regularization(pair: Pair) -> Alignment:
         # rounding of w - 0.001 w, in units of w
         alignment.add(f"factor of {name}", factors[0][name], factors[1][name], bound=1e-14)
 
-    built = {side.kind: side.build(pair.folder) for side in (pair.theirs, pair.ours)}
-    rates = {side.kind: side.driver.dropout_rates(built[side.kind]) for side in (pair.theirs, pair.ours)}
-    alignment.add("dropout rates", rates[pair.theirs.kind], rates[pair.ours.kind], exact=True)
-    for rate in sorted(set(rates[pair.theirs.kind])):
+    for rate in sorted(_add_dropouts(alignment, pair)):
         if 0 < rate < 1:
             count, kept = 200_000, []
             for side in (pair.theirs, pair.ours):
@@ -245,25 +250,75 @@ def regularization(pair: Pair) -> Alignment:
     return alignment
 
 
+def _add_dropouts(alignment: Alignment, pair: Pair) -> set[float]:
+    """Every dropout of a pass in training mode, in the order they run: its rate, and what it falls on.
+
+    Rates are those of built models, whose weights are random; what dropout falls on is seen with the weights of the
+    checkpoint, loaded without dropout, so that nothing is drawn. Where the passes differ anyway, that is the forward
+    step's to say, and what follows from it is not held against the places.
+
+    Returns:
+        The reference's rates.
+    """
+    sides, seen = (pair.theirs, pair.ours), set[float]()
+    loaded = [pair.model(side, "float64") for side in sides]
+    built = [side.driver.cast(side.build(pair.folder), "float64") for side in sides]
+    modules = pair.port.weights(pair.mode).modules(pair.our_names)  # our path -> their path
+    names = {theirs: ours for ours, theirs in modules.items()}, {ours: ours for ours in modules}
+    for name, batch in pair.port.batches(pair.folder, pair.mode).items():
+
+        def run(models, batch=batch):
+            pairs = zip(sides, models, strict=True)
+            return [side.driver.dropouts(model, side.forward, batch, "float64") for side, model in pairs]
+
+        theirs, ours = ([rate for rate, _ in found] for found in run(built))
+        alignment.add(f"{name}/dropout rates", theirs, ours, exact=True)
+        seen |= set(theirs)
+        traced = zip(sides, loaded, names, strict=True)
+        seen_on_the_way = [_trace(pair, *one[:2], batch, list(one[2]), one[2], "float64") for one in traced]
+        if not _alike(*(layers | outputs for layers, outputs in seen_on_the_way)):
+            continue
+        for number, ((_, theirs), (_, ours)) in enumerate(zip(*run(loaded), strict=False)):
+            # rounding is 1e-11 of it; before the sum or behind it, say, is another number altogether
+            alignment.add(f"{name}/dropout {number}", theirs, ours, bound=1e-6 * float(np.abs(theirs).max(initial=0)))
+    return seen
+
+
+def _alike(theirs: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray]) -> bool:
+    """Whether two passes in float64 differ by no more than rounding."""
+
+    def close(a, b) -> bool:
+        return a.shape == b.shape and float(np.abs(a - b).max(initial=0)) <= 1e-8 * float(np.abs(a).max(initial=0))
+
+    return theirs.keys() == ours.keys() and all(close(array, ours[name]) for name, array in theirs.items())
+
+
 @timed
 def backward(pair: Pair) -> Alignment:
     """Every parameter gets the same gradient, and 20 updates leave the same weights."""
     alignment = pair.alignment("backward")
     batches = pair.port.batches(pair.folder, pair.mode)
-    zero = re.compile(pair.port.zero_gradient)
+    zero = re.compile(pair.port.zero_gradient or r"(?!)")  # an empty pattern would fit every name
     runs = [(pair.theirs, pair.dtype), (pair.ours, pair.dtype)] + [(pair.theirs, "float64")] * pair.refereed
     models = [pair.model(side, dtype) for side, dtype in runs]
+    gradients: list[dict] = []
     for name, batch in batches.items():
         values, gradients = [], []
         for (side, dtype), model in zip(runs, models, strict=True):
             value, found = side.driver.gradients(model, side.forward, side.loss, batch, dtype)
             values.append(np.asarray(value, dtype))
-            gradients.append(pair.translate(found) if side is pair.theirs else found)
+            gradients.append(pair.translate(found, gradients=True) if side is pair.theirs else found)
         alignment.add(f"{name}/loss", values[0], values[1], values[2] if pair.refereed else None)
         _add_gradients(alignment, f"{name}/grad/", gradients, zero)
-    del models, gradients, found, model  # at base size they are gigabytes
+    if not batches:
+        alignment.problems.append("the port has no batches: no gradient was compared")
+    del models, gradients  # at base size they are gigabytes
     _add_updates(alignment, pair, runs, zero)
     return alignment
+
+
+NOISE = {"float64": 1e-13, "float32": 1e-4}
+"""What may be left of a gradient that is zero by algebra, over the norm of all: seen 2.6e-17 and 1.6e-8."""
 
 
 def _global_norm(arrays) -> float:
@@ -275,16 +330,23 @@ def _add_gradients(alignment: Alignment, prefix: str, gradients: list[dict], zer
     names = sorted(theirs), sorted(ours)
     alignment.add(f"{prefix}names", np.array(names[0]), np.array(names[1]), exact=True)
     norm = _global_norm(theirs)
-    for name in theirs.keys() & ours.keys() if names[0] != names[1] else theirs:
+    for name in (name for name in theirs if name in ours):
         referee = gradients[2][name] if len(gradients) > 2 else None
         # zero by algebra: what is left is rounding of the whole, and a ratio of noise to noise says nothing
         scale = norm if zero.search(name) else None
         alignment.add(prefix + name, theirs[name], ours[name], None if scale else referee, scale=scale)
+        if scale and (left := float(np.abs(theirs[name]).max()) / scale) > NOISE[alignment.dtype]:
+            alignment.problems.append(
+                f"{prefix}{name}: {left:.1e} of the global norm in the reference is no zero; correct zero_gradient"
+            )
 
 
 def _add_updates(alignment: Alignment, pair: Pair, runs: list[tuple[Side, str]], zero: re.Pattern) -> None:
     """Twenty updates with the recipe's optimizer; parameters after 1, 2 and 20 (the first has rate 0)."""
     batches = pair.port.train_batches(pair.folder, pair.mode)
+    if not batches:
+        alignment.problems.append("the port has no train_batches: no update was compared")
+        return
     recipe = pair.port.recipe()
     results: list[tuple] = []
     for side, dtype in runs:
@@ -312,6 +374,24 @@ def _add_updates(alignment: Alignment, pair: Pair, runs: list[tuple[Side, str]],
             # Adam turns the noise of a zero gradient into steps of the size of the learning rate
             bound = 2 * drift if zero.search(name) else None
             alignment.add(f"after {count} updates/{name}", theirs[name], ours[name], bound=bound)
+    _add_ways(alignment, pair, results, zero)
+
+
+WAY = 1e-2
+"""How much longer or shorter, as a share, the way of a tensor through the updates may be: seen 5.5e-5 in float32.
+
+Where the gradient is noise Adam's steps are of any sign, but never those of a whole tensor; one that stands still, or
+moves at another rate, is 1 or a factor off. At base size some updates move weights by less than float32's tolerance."""
+
+
+def _add_ways(alignment: Alignment, pair: Pair, results: list[tuple], zero: re.Pattern) -> None:
+    """How far the updates have moved each tensor, from after the first to after the last."""
+    ways = []
+    for side, (_, _, kept) in zip((pair.theirs, pair.ours), results[:2], strict=True):
+        first, last = (pair.translate(kept[n]) if side is pair.theirs else kept[n] for n in (min(kept), max(kept)))
+        ways.append({name: float(np.linalg.norm((last[name] - first[name]).astype("float64"))) for name in last})
+    for name in (name for name in ways[0] if name in ways[1] and not zero.search(name)):
+        alignment.add(f"way of {name}", ways[0][name], ways[1][name], bound=WAY * ways[0][name])
 
 
 @timed
@@ -333,9 +413,9 @@ def init(pair: Pair) -> Alignment:
         drawn[side.kind] = values
     theirs, ours = drawn[pair.theirs.kind], drawn[pair.ours.kind]
     alignment.add("names", np.array(sorted(theirs)), np.array(sorted(ours)), exact=True)
-    random = [name for name in theirs if np.std(theirs[name]) > 0]
+    random = [name for name in theirs if np.ptp(theirs[name]) > 0]
     alpha = 1e-3 / max(1, len(random))  # Bonferroni: one false alarm in a thousand runs of the whole step
-    for name in theirs.keys() & ours.keys() if theirs.keys() != ours.keys() else theirs:
+    for name in (name for name in theirs if name in ours):
         a, b = np.stack(theirs[name]), np.stack(ours[name])
         if name not in random:
             alignment.add(f"{name} constant", a, b, exact=True)
@@ -348,7 +428,8 @@ def init(pair: Pair) -> Alignment:
             distance, critical = kolmogorov_smirnov(*free, alpha)
             alignment.add(f"{name} law", 0.0, distance, bound=critical)
         if len(b) > 1:
-            alignment.add(f"{name} new numbers for a new seed", True, not np.array_equal(b[0], b[1]), exact=True)
+            renewed = [not np.array_equal(one[0], one[1]) for one in (a, b)]
+            alignment.add(f"{name} new numbers for a new seed", renewed[0], renewed[1], exact=True)
     return alignment
 
 

@@ -10,6 +10,7 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,18 +52,18 @@ def read_bin(path: Path) -> dict[str, np.ndarray]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and switches that decide what the numbers mean."""
-    cuda = torch.cuda.is_available()
+    """Versions and switches that decide what the numbers mean; models stay where torch makes them."""
+    device = torch.get_default_device().type
     return {
         "version": torch.__version__,
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "threads": torch.get_num_threads(),
-        "tf32": bool(torch.backends.cuda.matmul.allow_tf32) if cuda else False,
+        "tf32": bool(torch.backends.cuda.matmul.allow_tf32) if device == "cuda" else False,
     }
 
 
 def settle() -> None:
-    """Switches for comparing: no TF32, deterministic kernels where there is a choice."""
+    """Switches for comparing: no TF32."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
 
@@ -123,6 +124,15 @@ def float64_softmax() -> Iterator[None]:
         torch.nn.functional.softmax = plain
 
 
+def _tensors(output: Any) -> Iterator[torch.Tensor]:
+    """The tensors in what a layer returned, a tuple of tuples, say."""
+    if isinstance(output, torch.Tensor):
+        yield output
+    elif isinstance(output, tuple | list):
+        for one in output:
+            yield from _tensors(one)
+
+
 def trace(
     model: torch.nn.Module,
     forward: Callable,
@@ -134,21 +144,24 @@ def trace(
 ) -> tuple[dict, dict]:
     """Outputs of the layers at `paths` in the order they ran, then the outputs of `forward`.
 
-    A layer that runs more than once gives `path`, `path#1`, `path#2`, ...
+    A layer that runs more than once gives `path`, `path#1`, `path#2`, ...; one that returns several tensors (a
+    recurrent layer, say) `path#0.0`, `path#0.1`, ...
 
     Args:
         inputs: filled with the first input of each of them, under the same names.
         put: what the layers hand on instead of their outputs, where it has their shape.
     """
     own: dict[str, np.ndarray] = {}
+    runs: Counter[str] = Counter()
     hooks = []
 
     def keep(path):
         def hook(layer, given, output):
+            key = f"{path}#{runs[path]}" if runs[path] else path
+            runs[path] += 1
             if not isinstance(output, torch.Tensor):
+                own.update({f"{path}#{runs[path] - 1}.{k}": to_numpy(one) for k, one in enumerate(_tensors(output))})
                 return None
-            again = sum(name == path or name.startswith(f"{path}#") for name in own)
-            key = f"{path}#{again}" if again else path
             own[key] = to_numpy(output)
             if inputs is not None and given and isinstance(given[0], torch.Tensor):
                 inputs[key] = to_numpy(given[0])
@@ -222,9 +235,24 @@ def set_gradients(named: Mapping[str, torch.nn.Parameter], arrays: Mapping[str, 
         parameter.grad = torch.tensor(arrays[name], dtype=getattr(torch, dtype))
 
 
-def dropout_rates(model: torch.nn.Module) -> list[float]:
-    """The rate of every dropout module, sorted."""
-    return sorted(m.p for m in model.modules() if isinstance(m, torch.nn.Dropout))
+def dropouts(model: torch.nn.Module, forward: Callable, batch: Mapping[str, np.ndarray], dtype: str):
+    """(rate, input) of each dropout of a forward pass in training mode, in the order they run; nothing is dropped."""
+    plain, found = torch.nn.functional.dropout, []
+
+    def keep(given, p=0.5, training=True, *rest, **more):
+        if training:
+            found.append((float(p), to_numpy(given)))
+        return given
+
+    torch.nn.functional.dropout = keep
+    try:
+        model.train()
+        with torch.no_grad(), float64_softmax():
+            forward(model, from_numpy(batch, dtype))
+    finally:
+        torch.nn.functional.dropout = plain
+        model.eval()
+    return found
 
 
 def dropout_of_ones(rate: float, count: int) -> np.ndarray:

@@ -60,7 +60,7 @@ class AdamW:
 
     Plain tensor operations rather than Paddle's fused Adam kernel (handing it eps / sqrt(c2) gives the same
     formula): in float32 the kernel forms 1 - beta2 from a rounded beta2, so its second moments are 1.3e-5
-    too small (paddle 3.3.1; tests/alignment/test_witnesses.py tells when that changes).
+    too small (paddle 3.3.1; tests/alignment/test_frameworks.py tells when that changes).
 
     Args:
         named: name -> parameter; those without gradient are left alone.

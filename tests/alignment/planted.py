@@ -34,7 +34,6 @@ class Bug:
         plant: applies it through pytest's monkeypatch.
         also: steps before that one in the checklist, or cheap ones, that cannot help turning red with it.
         dtype: the precision in which the step is run.
-        crashes: it shows as an exception, of shapes that do not fit, say.
     """
 
     name: str
@@ -44,7 +43,6 @@ class Bug:
     plant: Callable
     also: tuple[str, ...] = ()
     dtype: str = "float64"
-    crashes: bool = False
 
     @property
     def source(self) -> str:

@@ -590,6 +590,15 @@ def _(patch):
     wrap(patch, model.Positions, "__init__", init)
 
 
+@bug("dropout before the activation, not behind it", "regularization", mode="classification")
+def _(patch):
+    def forward(self, x):
+        inner = self.activation(self.activation_dropout(self.linear_1(x)))
+        return self.layer_norm(x + self.dropout(self.linear_2(inner)))
+
+    patch.setattr(model.FeedForward, "forward", forward)
+
+
 @bug("attention dropout at the rate of the states", "regularization", mode="classification", also=())
 def _(patch):
     _config(patch, model.RelativeAttention, attention_dropout=0.2)

@@ -439,6 +439,11 @@ def _(patch):
     wrap(patch, model.Head, "__init__", lambda init: lambda self, w, n, rate: init(self, w, n, 0.0))
 
 
+@bug("dropout of the heads behind their Linear", "regularization")
+def _(patch):
+    patch.setattr(model.Head, "forward", lambda self, x: self.dropout(self.linear(x)))
+
+
 @bug("LayerNorm weights decay (seed)", "regularization")
 def _(patch):
     patch.setattr(train, "decayed", lambda names: [name for name in names if not name.endswith(".bias")])

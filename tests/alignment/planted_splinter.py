@@ -559,6 +559,15 @@ def _(patch):
     wrap(patch, encoder.BertAttention, "__init__", init)
 
 
+@bug("dropout on the sum with the residual, not before it", "regularization")
+def _(patch):
+    def forward(self, x, mask):
+        x = self.attention(x, mask)
+        return self.norm(self.dropout(self.outer(self.activation(self.inner(x))) + x))
+
+    patch.setattr(encoder.BertLayer, "forward", forward)
+
+
 @bug("dropout without upscaling", "regularization", also=("forward",))
 def _(patch):
     wrap(patch, F, "dropout", lambda plain: lambda *a, **k: plain(*a, **{**k, "mode": "downscale_in_infer"}))

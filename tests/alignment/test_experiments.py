@@ -26,10 +26,14 @@ MARGINS = {
     "multitask": 5.0,
     # dropout on, Paddle in float32 beside torch in bfloat16: two single fine-tunings on one sample
     "few-shot-mini-16": 8.0,
-    # the same; what three training seeds of one sample show
-    **dict.fromkeys(("few-shot-mini-128", "few-shot-control-128"), experiments.noise()["margin"]),
 }
 """How far two single runs may be apart, in points."""
+
+
+def margin(name):
+    """How far two single runs may be apart, in points; few-shot runs of 128 as far as chance was seen to take them."""
+    noise = experiments.noise() if name == "few-shot-mini-128" else None
+    return noise["margin"] if noise else MARGINS.get(name, 2.0)
 
 
 CURVES = 1e-3
@@ -83,10 +87,15 @@ def test_training_agrees_in_both_frameworks(name):
     """No difference between the frameworks that the 95 % interval of the seeds excludes; of a single seed, none
     beyond the margin."""
     recorded(name)
-    for heading, one in experiments.compared(name).items():
+    found = experiments.compared(name)
+    if not any(framework == "paddle" for framework, _ in EXPERIMENTS[name].runs):
+        pytest.skip(f"{name} is run in torch alone")
+    if not found and EXPERIMENTS[name].scores:
+        pytest.skip(f"no seed of {name} is recorded in both frameworks yet")
+    for heading, one in found.items():
         assert experiments.verdict(one) != "different", f"{name}, {heading}: {one}"
         if one["runs"] < 3:  # the interval of two differences is 13 times their deviation: it would hold anything
-            assert abs(one["difference"]) <= MARGINS[name], f"{name}, {heading}: {one}"
+            assert abs(one["difference"]) <= margin(name), f"{name}, {heading}: {one}"
 
 
 @pytest.mark.parametrize("name", [name for name, experiment in EXPERIMENTS.items() if experiment.curves])
@@ -136,7 +145,7 @@ def test_training_again_gives_what_is_recorded(name, tmp_path, capsys):
         before = stored[one["framework"], seed]
         for heading, value in experiments.points(experiment, one).items():
             deviation = (spread[heading]["deviation"][one["framework"]] if heading in spread else None) or 0.0
-            allowed = max(4 * deviation, MARGINS.get(name, 2.0))
+            allowed = max(4 * deviation, margin(name))
             was = experiments.points(experiment, before)[heading]
             assert abs(value - was) <= allowed, f"{one['framework']}: {heading} {value}, was {was}"
         for label, training in one["trainings"].items() if experiment.curves else ():

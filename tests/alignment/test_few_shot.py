@@ -49,12 +49,16 @@ def run(settings, train_files, dev_file, folder, hyper=None, limit=None, sample=
     return {"runs": runs, **{name: summary([one[name] for one in runs]) for name in ("f1", "exact")}}
 
 
+WIDEST = 3.0
+"""Points of F1 that the interval of five runs may excuse: what scatters more shows nothing."""
+
+
 @pytest.mark.slow
 @pytest.mark.gpu
 @pytest.mark.parametrize("size", list(PUBLISHED_F1))
 @pytest.mark.parametrize("name", ["tau/splinter-base", "tau/splinter-base-qass"])
 def test_training_reaches_the_published_f1(name, size, tmp_path, capsys):
-    """The mean of five runs is the paper's F1 or more, up to the 95 % interval of that mean.
+    """The mean of five runs is the paper's F1 or more, up to the 95 % interval of that mean, and to WIDEST at most.
 
     The base checkpoint has no head and gets a fresh one. One difference from the paper stays: its SQuAD dev is
     MRQA's (10,507 questions, golds joined from tokens), this is the official file (10,570, golds as they are).
@@ -68,18 +72,19 @@ def test_training_reaches_the_published_f1(name, size, tmp_path, capsys):
     found = run(settings, files, dev, tmp_path)
     with capsys.disabled():
         print(json.dumps({"model": name, "examples": size, **found}, indent=1))
-    assert found["f1"]["mean"] + found["f1"]["interval"] >= PUBLISHED_F1[size]
+    assert found["f1"]["mean"] + min(found["f1"]["interval"], WIDEST) >= PUBLISHED_F1[size]
 
 
 @pytest.mark.slow
 @pytest.mark.gpu
-@pytest.mark.parametrize("size", [16, 128])
-def test_training_of_splinter_mini_repeats_the_recorded_f1(size, tmp_path, capsys):
+@pytest.mark.parametrize(("size", "margin"), [(16, 8.0), (128, None)])
+def test_training_of_splinter_mini_repeats_the_recorded_f1(size, margin, tmp_path, capsys):
     """Needs no published weights: five runs from the shipped checkpoint agree with the recorded ones of torch.
 
-    Dropout draws other units on another device: the mean of the paired differences lies within its 95 % interval and
-    two points.
+    Dropout draws other units on another device: the mean of the paired differences, and its whole 95 % interval, lie
+    within what two single runs may be apart (of 128 examples as measured, of 16 the 8 points of test_experiments.py).
     """
+    margin = margin or (experiments.noise() or {"margin": 2.0})["margin"]
     recorded = experiments.few_shot("mini", size)
     if set(recorded) != set(SAMPLING_SEEDS):
         pytest.skip(f"results/few-shot-mini-{size}.json holds {len(recorded)} of {len(SAMPLING_SEEDS)} runs")
@@ -89,7 +94,7 @@ def test_training_of_splinter_mini_repeats_the_recorded_f1(size, tmp_path, capsy
     with capsys.disabled():
         print(json.dumps({"model": "splinter-mini", "examples": size, **found}, indent=1))
     paired = summary([one["f1"] - recorded[one["seed"]] for one in found["runs"]])
-    assert abs(paired["mean"]) <= paired["interval"] + 2  # points; sample by sample, where dropout alone differs
+    assert abs(paired["mean"]) + paired["interval"] <= margin, "different, or too scattered to tell"
 
 
 @pytest.fixture

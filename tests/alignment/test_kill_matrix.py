@@ -79,7 +79,6 @@ def test_bug_is_killed_where_it_is_looked_for(bug, port, monkeypatch, kill):
         bug.source,
         tuple(watched.changes),
         tuple(strikes),
-        bug.crashes,
     )
     kill(found)
     assert bug.step in found.red, f"{bug.step} did not notice; {', '.join(found.red) or 'nobody'} did"

@@ -288,12 +288,12 @@ TOLERANCES = {
         "multitask": MULTITASK_TRAINING,
         "multitask-frozen": MULTITASK_TRAINING,
         "funnel": {
-            "float64": Tolerance(atol=0.0, rtol=1e-11, why="20 updates, differences of backward grow: seen 7.7e-15"),
+            "float64": Tolerance(atol=0.0, rtol=1e-11, why="20 updates, differences of backward grow: seen 8.6e-15"),
             "float32": Tolerance(atol=0.0, rtol=5e-5, why="20 updates, differences of backward grow: seen 4.2e-6"),
         },
         "jointbert": {
-            "float64": Tolerance(atol=0.0, rtol=1e-11, why="24 updates, differences of backward grow: seen 3.5e-15"),
-            "float32": Tolerance(atol=0.0, rtol=2e-5, why="24 updates, differences of backward grow: seen 1.7e-6"),
+            "float64": Tolerance(atol=0.0, rtol=1e-11, why="24 updates, differences of backward grow: seen 4.0e-15"),
+            "float32": Tolerance(atol=0.0, rtol=2e-5, why="24 updates, differences of backward grow: seen 1.8e-6"),
         },
         "splinter": {
             "float64": Tolerance(atol=0.0, rtol=1e-10, why="12 updates, differences of backward grow: seen 6.1e-13"),

@@ -18,7 +18,7 @@ TEXT = ["When was the lamp lit?", "The lamp was lit in 1874, and the lamp went o
 
 def test_it_is_the_checkpoint_that_was_scored():
     """
-    The record of its pretraining names the file, and the model card has the record's figures.
+    The record of its pretraining names the file, and the model card has the figures of each run and of the score.
     """
     record = json.loads((experiments.RESULTS / "splinter-mini.json").read_text(encoding="utf-8"))
     assert checkpoint.fingerprint(FOLDER) == record["sha256"]
@@ -26,7 +26,21 @@ def test_it_is_the_checkpoint_that_was_scored():
     for name in ("start", "end", "both", "span"):
         assert f"{record['held out'][name]:.1%}".replace("%", " %") in card
     assert f"{record['held out']['questions']:,} questions" in card
-    assert f"{record['passages']:,} passages" in card and f"{record['updates']:,} updates" in card
+    for run in record["runs"]:
+        assert f"| {run['passages']:,} | {run['updates']:,} | {run['recipe']['learning_rate']:g} |" in card
+    assert f"{sum(run['updates'] for run in record['runs']):,} updates" in card
+
+
+def test_few_shot_runs_began_from_it():
+    """
+    Scores that are told of splinter-mini are those of the file that is shipped.
+    """
+    shipped, seen = checkpoint.fingerprint(FOLDER), 0
+    for name in ("few-shot-noise-128", *(f"few-shot-mini-{size}" for size in experiments.SIZES)):
+        for run in experiments.read(name)["runs"]:
+            assert run["trainings"]["train"]["start_sha256"] == shipped, f"{name}: {run['framework']} {run['seed']}"
+            seen += 1
+    assert seen > 10
 
 
 def test_paddle_and_transformers_answer_alike():

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-import splinter.align.report  # noqa: F401  # pytester forgets what a run inside imports: jinja2, each time
+from splinter.align.report import badge  # and so here: pytester forgets what a run inside imports, jinja2 each time
 
 pytest_plugins = "pytester"
 
@@ -89,11 +89,12 @@ def test_dev_data(pair, tolerance, align):
 def toys(pytester):
     """Run tests of the invented port; gives pytest's result and the document it wrote."""
 
-    def run(tests, *options, bug="0"):
+    def run(tests, *options, bug="0", apart=False):
         side = SIDE.replace("BUG = 0", f"BUG = {bug}")
         modules = {"toys/__init__": "", "toys/driver": DRIVER, "toys/theirs": side, "toys/ours": side + "# ours"}
         pytester.makepyfile(**modules, test_toy=PORT + tests)
-        result = pytester.runpytest("--align-json=out.json", *QUIET, *options)
+        start = pytester.runpytest_subprocess if apart else pytester.runpytest
+        result = start("--align-json=out.json", *QUIET, *options)
         return result, json.loads((pytester.path / "out.json").read_text())
 
     return run
@@ -291,8 +292,22 @@ def test_a_step_that_a_port_has_not_needs_no_row(toys):
     tests = (
         "import dataclasses\nPORT = dataclasses.replace(PORT, steps=('dev_data',))\ndel TOLERANCES['forward']['toy']\n"
     )
-    _, document = toys(tests + FORWARD + DEV_DATA)
+    result, document = toys(tests + FORWARD + DEV_DATA)
+    result.assert_outcomes(passed=1, skipped=1)
     assert [r["step"] for r in document["results"] if r["system"] == "toy"] == ["dev_data"]
+
+
+@pytest.mark.parametrize("processes", [(), ("-n1",)], ids=["one process", "xdist"])
+def test_a_run_that_was_interrupted_says_so(toys, processes):
+    """
+    Ctrl-C in the middle: what did not run proves nothing, even where nobody knows any more what it was.
+    """
+    stop = "def test_stop():\n    raise KeyboardInterrupt\n"
+    _, document = toys(DEV_DATA + stop + FORWARD, *processes, apart=True)
+    assert document["interrupted"] is True
+    assert badge(document, "dev_data")["color"] == "lightgrey"
+    _, document = toys(DEV_DATA, *processes)
+    assert "interrupted" not in document and badge(document, "dev_data")["color"] == "brightgreen"
 
 
 def test_ids_read_as_a_sentence(toys):

@@ -15,12 +15,14 @@ from splinter.align.port import MissingFunction, SelfComparison, edited
 
 def side(sources, kind="port", load=lambda folder: {"b.weight": 0, "a.weight": 0}, framework="tests.driver"):
     """A side of dicts."""
-    return Side(framework, sources, kind, load, None, None, None)
+    return Side(framework, sources, kind, load, None, lambda model, batch: batch, None)
 
 
-def toy_pair(theirs=("theirs",), ours=("ours",)):
+def toy_pair(theirs=("json",), ours=("csv",), drop=None):
     """A pair whose model has the parameters b.weight and a.weight, in this order."""
-    names = WeightMap([Rule("*.dense", "b.weight"), Rule("one", "b.weight", transpose=True), Rule("two", "a.weight")])
+    names = WeightMap(
+        [Rule("*.dense", "b.weight"), Rule("one", "b.weight", transpose=True), Rule("two", "a.weight")], drop
+    )
     sides = {"theirs": lambda mode: side(theirs, "toy"), "ours": lambda mode: side(ours)}
     port = SimpleNamespace(name="toy", weights=lambda mode: names, **sides)
     pair = Pair(port, "hf", "tiny", Path("tiny"), "float32")
@@ -45,7 +47,45 @@ def test_a_name_without_a_rule_is_not_lost():
     assert list(toy_pair().translate({"two": np.zeros(1), "pooler": np.zeros(1)})) == ["theirs:pooler", "a.weight"]
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [(("x",), ("x",)), (("x", "shared"), ("y", "shared"))])
+def test_a_dropped_tensor_has_no_place_but_for_its_gradient():
+    """
+    An unused pooler is no name on one side only; one that gets a gradient is used after all.
+    """
+    pair = toy_pair(drop={"pooler": "no output reads it"})
+    assert list(pair.translate({"two": np.zeros(1), "pooler": np.zeros(1)})) == ["a.weight"]
+    assert "theirs:pooler" in pair.translate({"pooler": np.ones(1)}, gradients=True)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [((), ("csv",)), (("json",), ())])
+def test_a_side_without_sources_is_refused(theirs, ours):
+    """
+    Nothing else tells whether the two are one.
+    """
+    with pytest.raises(SelfComparison, match=r"toy: the \w+ side names no sources; name its modules"):
+        toy_pair(theirs, ours)
+
+
+def test_a_source_of_the_port_must_be_there():
+    """
+    A misspelt one has nothing in common with anything.
+    """
+    with pytest.raises(ModuleNotFoundError, match="no_such_module, a source of the port side, is not installed"):
+        toy_pair(ours=("no_such_module",))
+
+
+def test_sides_of_one_forward_function_are_no_pair():
+    """
+    Under whatever name and sources.
+    """
+    one = side(("json",), "toy")
+    sides = {"theirs": lambda mode: one, "ours": lambda mode: dataclasses.replace(one, sources=("csv",), kind="port")}
+    with pytest.raises(SelfComparison, match="toy: both sides have one forward function"):
+        Pair(SimpleNamespace(name="toy", **sides), "hf", "tiny", Path("tiny"), "float32")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [(("json",), ("json",)), (("json", "splinter"), ("csv", "splinter"))], ids=["one", "among two"]
+)
 def test_sides_of_the_same_source_are_no_pair(theirs, ours):
     """
     One module in common is enough: what is compared with itself always agrees.

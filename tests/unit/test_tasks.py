@@ -237,8 +237,8 @@ def test_the_shipped_sample_goes_by_name(finetune, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     record = finetune(file=Path("sample"), hyper=replace(SHORT, max_steps=1))
     assert record["examples"] == 47  # those of the few-shot file but for questions that are cut by default
-    found = tasks.evaluate(settings(mode="paper"), Path("sample"), limit=2)
-    assert (found["total"], Path(found["file"]).name) == (2, "fewshot-dev.jsonl")
+    found = tasks.evaluate(settings(mode="paper"), Path("sample"))
+    assert (found["total"], Path(found["file"]).name) == (120, "fewshot-dev.jsonl")
     Path("sample").write_text("no JSON", encoding="utf-8")
     with pytest.raises(data.DataError, match="sample"):
         tasks.evaluate(settings(mode="paper"), Path("sample"))

@@ -19,9 +19,7 @@ NAMES = {"qnli": "classification", "squad": "answering"}
 FILES = """files, plain or .gz; --task is told by their names unless given:
   .tsv   QNLI: a heading, then index, question, sentence, label with tabs between, no quoting
   .json  SQuAD 1.1 or 2.0; where some questions have no answer, the model may say so"""
-PADDING = (
-    """Every row is padded to --max-length: Funnel pools padding along with the text, so its answers depend on it."""
-)
+PADDING = "Rows count as padded to --max-length: Funnel pools padding along with the text, so answers may depend on it."
 
 TEXTS = {
     "convert": Text(

@@ -127,13 +127,15 @@ class Positions(nn.Layer):
     def __init__(self, config: FunnelConfig):
         super().__init__()
         self.width, self.factorized = config.d_model, config.attention_type == "factorized"
-        self.separate_cls, self.blocks = config.separate_cls, len(config.block_sizes)
+        self.separate_cls = config.separate_cls
+        # the reference's 2T is one too few for some lengths without truncation
+        self.beyond = 0 if config.truncate_seq else 2 ** len(config.block_sizes)
         self.sin_dropout = nn.Dropout(config.hidden_dropout)
         self.cos_dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, length: int, dtype):
         """A function (query sequence, key sequence) -> `Relation`, for sequences made of `length` tokens."""
-        reach = 2 * length + 2**self.blocks  # the reference's 2T is one too few for some lengths without truncation
+        reach = 2 * length + self.beyond
         span = (0, length) if self.factorized else (-reach, reach)
         sin, cos = (paddle.to_tensor(table, dtype=dtype) for table in sinusoids(*span, self.width))
         dropped = self.sin_dropout(sin), self.cos_dropout(cos)

@@ -7,7 +7,6 @@ description, the CRF is pytorch-crf's own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -73,9 +72,7 @@ class JointBERT(nn.Module):
         """Cross entropy of the intents plus the weighted slot loss."""
         intent_loss = nn.functional.cross_entropy(intent_logits, intent_labels)
         if self.config.use_crf:
-            # pytorch-crf adds the emissions in place to its own float32: injected float64 logits would be rounded
-            crf = self.crf if self.crf.transitions.dtype == slot_logits.dtype else deepcopy(self.crf).to(slot_logits)
-            slot_loss = -crf(slot_logits, slot_labels, mask=attention_mask.bool(), reduction="mean")
+            slot_loss = -self.crf(slot_logits, slot_labels, mask=attention_mask.bool(), reduction="mean")
         else:
             active = attention_mask.flatten() == 1
             rule = nn.CrossEntropyLoss(ignore_index=0)

@@ -39,7 +39,7 @@ data_sources = shared.DataSources(SAMPLES, REAL, VOCABULARY)
 LONGEST = 2000
 """Characters of a line of real text: where a line is longer than a passage, the two sides differ on purpose."""
 ARTICLES = 60
-"""Of a real file: the restatement looks at every pair of places."""
+"""Of a real file: the restatement looks at every pair of equal pieces."""
 
 
 def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Mining restated plainly, to hold ours against: every pair of places is looked at, in quadratic time.
+"""Mining restated plainly, to hold ours against: every pair of equal pieces is looked at, in quadratic time.
 
 Written from the description of oriram/splinter pretraining/ at 1df4c13; word pieces by the
 Python tokenizers of transformers. Shares nothing with ours but the key of the random numbers.

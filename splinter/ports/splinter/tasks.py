@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -94,9 +94,15 @@ def refuse_lost_questions(examples: list[data.Example], rows: data.Features, siz
         )
 
 
-def shipped(file: Path, name: str) -> Path:
-    """The file, or what the project ships where it is called `sample` and no file is."""
-    return SAMPLE / name if str(file) == "sample" and not file.exists() else file
+LONGEST_SHIPPED = 40
+"""Words of a question of the sample; the tests have longer ones in it, which the default limit of pieces would cut."""
+
+
+def shipped(file: Path, name: str) -> tuple[Path, Callable[[data.Example], bool]]:
+    """The file, or that of the sample where it is called `sample` and no file is; and which of its examples count."""
+    if str(file) != "sample" or file.exists():
+        return file, lambda example: True
+    return SAMPLE / name, lambda example: len(example.question.split()) <= LONGEST_SHIPPED
 
 
 # -- tasks ------------------------------------------------------------------------------------------------
@@ -130,24 +136,31 @@ def finetune(
         DataError, CheckpointError, WeightError, UsageError, TrainingError.
     """
 
-    train_file = shipped(train_file, "examples.jsonl")
+    train_file, counts = shipped(train_file, "fewshot-train.jsonl")
 
     def prepare() -> tasks.Run:
-        return _prepare(settings, train_file, hyper, head, precision)
+        return _prepare(settings, train_file, counts, hyper, head, precision)
 
     asked = {"mode": settings.mode or "paper", "train_file": str(train_file), "sizes": asdict(settings.sizes)}
     asked |= {"asked_head": head, "precision": precision}
     return tasks.finetune(settings, output, hyper, prepare, asked, resume, save_every, say)
 
 
-def _prepare(settings: Settings, train_file: Path, hyper: recipe.Recipe, head: str, precision: str) -> tasks.Run:
+def _prepare(
+    settings: Settings,
+    train_file: Path,
+    counts: Callable[[data.Example], bool],
+    hyper: recipe.Recipe,
+    head: str,
+    precision: str,
+) -> tasks.Run:
     folder = checkpoint.resolve(settings.model, settings.download)
     config = replace(read_checkpoint(folder)[0], mode=settings.mode or "paper")
     if hyper.micro_batch and config.mode != "paper":
         raise UsageError("--micro-batch goes with --mode paper: in mode hf a window may count for nothing in its batch")
     tokenizer, sizes = open_tokenizer(folder, config), check_sizes(settings.sizes, config)
     blocks = data.features(
-        data.read_examples(train_file, config.mode, training=True),
+        filter(counts, data.read_examples(train_file, config.mode, training=True)),
         tokenizer,
         config.mode,
         training=True,
@@ -296,12 +309,12 @@ def evaluate(
     Returns:
         Scores in points 0-100, `seconds`, and what was evaluated.
     """
-    file = shipped(file, "fewshot-dev.jsonl")
+    file, counts = shipped(file, "fewshot-dev.jsonl")
     data.existing(file, "an MRQA .jsonl or a SQuAD .json file")  # said before a model loads and answers for hours
     if predictions is not None:
         tasks.refuse_target(predictions, file)
     answerer = open_answerer(settings, max_answer, repeated=True)
-    examples: Iterator[data.Example] = islice(data.read_examples(file, answerer.config.mode), limit)
+    examples: Iterator[data.Example] = islice(filter(counts, data.read_examples(file, answerer.config.mode)), limit)
     if sample is not None:
         examples = drawn(list(examples), sample)
     golds, predicted, began = {}, {}, time.perf_counter()
