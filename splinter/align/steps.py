@@ -254,8 +254,8 @@ def _add_dropouts(alignment: Alignment, pair: Pair) -> set[float]:
     """Every dropout of a pass in training mode, in the order they run: its rate, and what it falls on.
 
     Rates are those of built models, whose weights are random; what dropout falls on is seen with the weights of the
-    checkpoint, loaded without dropout, so that nothing is drawn. Where the passes differ anyway, that is the forward
-    step's to say, and what follows from it is not held against the places.
+    checkpoint, loaded without dropout, so that nothing is drawn. Where the passes differ anyway (in their layers, say), that
+    is for the forward step to tell, and only which rates occur is compared.
 
     Returns:
         The reference's rates.
@@ -272,12 +272,13 @@ def _add_dropouts(alignment: Alignment, pair: Pair) -> set[float]:
             return [side.driver.dropouts(model, side.forward, batch, "float64") for side, model in pairs]
 
         theirs, ours = ([rate for rate, _ in found] for found in run(built))
-        alignment.add(f"{name}/dropout rates", theirs, ours, exact=True)
         seen |= set(theirs)
         traced = zip(sides, loaded, names, strict=True)
         seen_on_the_way = [_trace(pair, *one[:2], batch, list(one[2]), one[2], "float64") for one in traced]
         if not _alike(*(layers | outputs for layers, outputs in seen_on_the_way)):
+            alignment.add(f"{name}/dropout rates", sorted(set(theirs)), sorted(set(ours)), exact=True)
             continue
+        alignment.add(f"{name}/dropout rates", theirs, ours, exact=True)
         for number, ((_, theirs), (_, ours)) in enumerate(zip(*run(loaded), strict=False)):
             # rounding is 1e-11 of it; before the sum or behind it, say, is another number altogether
             alignment.add(f"{name}/dropout {number}", theirs, ours, bound=1e-6 * float(np.abs(theirs).max(initial=0)))
