@@ -254,8 +254,8 @@ def _add_dropouts(alignment: Alignment, pair: Pair) -> set[float]:
     """Every dropout of a pass in training mode, in the order they run: its rate, and what it falls on.
 
     Rates are those of built models, whose weights are random; what dropout falls on is seen with the weights of the
-    checkpoint, loaded without dropout, so that nothing is drawn. Where the passes differ anyway, the forward step tells,
-    and only which rates occur is compared.
+    checkpoint, loaded without dropout, so that nothing is drawn. Where the passes differ anyway, the forward step
+    tells, and only which rates occur is compared.
 
     Returns:
         The reference's rates.
