@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from splinter import __version__, options, ports
+from splinter import __version__, options, ports, runtime
 
 
 class _Parser(argparse.ArgumentParser):
@@ -278,6 +278,9 @@ def run_judge(chosen: argparse.Namespace) -> int:
     return 0 if all(one.passed for one in found) else 1
 
 
+COMPUTING = ("finetune", "evaluate", "predict", "pretrain")
+"""Commands that run a model, at the speed of numbers that are not subnormal; `judge` may be shown some."""
+
 COMMANDS = {
     "judge": run_judge,
     "explain": run_explain,
@@ -311,8 +314,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not in tests
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # a Windows code page lacks most of it
+    fast = runtime.subnormals_are_zero() if chosen.command in COMPUTING else contextlib.nullcontext()
     try:
-        code = COMMANDS[chosen.command](chosen) or 0
+        with fast:
+            code = COMMANDS[chosen.command](chosen) or 0
         sys.stdout.flush()  # here, where a full disk or a reader that left can still be told from success
         return code
     except KeyboardInterrupt:

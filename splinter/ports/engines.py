@@ -79,7 +79,7 @@ def ray(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # jobs use no GPU: ray 2.60 warns about that
     try:
-        import ray as cluster  # type: ignore[import-not-found]  # an extra of its own
+        import ray as cluster  # an extra of its own
     except ImportError:
         raise EngineError("--engine ray needs ray, which is not installed; pip install '.[ray]'") from None
     started = not cluster.is_initialized()

@@ -3,12 +3,15 @@
 import ctypes
 import functools
 import os
+import platform
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from splinter import runtime
+from splinter import cli, runtime
 from splinter.ports import tasks
 
 SETTINGS = ("MKL_DEBUG_CPU_TYPE", "OMP_NUM_THREADS", "SPLINTER_TUNE")
@@ -145,3 +148,93 @@ def test_another_c_library_is_left_alone(monkeypatch):
     """
     monkeypatch.setattr(ctypes, "CDLL", unreadable)
     assert runtime._keep_freed_memory() is False
+
+
+SUBNORMAL = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64") or not sys.platform.startswith("linux"),
+    reason="the register that decides is that of x86-64, and it is reached by way of glibc",
+)
+
+
+def smallest_half() -> float:
+    """Half the smallest normal float64: 0.0 where subnormal numbers count as zero."""
+    return sys.float_info.min / 2
+
+
+@SUBNORMAL
+def test_subnormals_are_zero_here_and_in_threads_that_start_here():
+    """
+    As long as it lasts; then all is as before, whatever happened.
+    """
+    seen = []
+    with pytest.raises(ZeroDivisionError), runtime.subnormals_are_zero() as done:  # noqa: PT012 - the end is the point
+        thread = threading.Thread(target=lambda: seen.append(smallest_half()))
+        thread.start()
+        thread.join()
+        seen.append(smallest_half())
+        assert done and runtime.applied()["subnormals"] == "zero"
+        seen.append(1 / smallest_half())
+    assert seen == [0.0, 0.0]
+    assert smallest_half() > 0 and "subnormals" not in runtime.applied()
+
+
+@SUBNORMAL
+@pytest.mark.parametrize("framework", ["paddle", "torch"])
+def test_subnormals_are_zero_in_the_products_of_a_framework(framework):
+    """
+    In a new process with two threads, as the command line runs: 1e-20 * 1e-20, a million times.
+    """
+    ones = {"paddle": "paddle.full([1000, 1000], 1e-20)", "torch": "torch.full([1000, 1000], 1e-20)"}[framework]
+    text = f"""
+from splinter import runtime
+from splinter.ports import tasks
+with runtime.subnormals_are_zero():
+    tasks.backend("splinter", "{framework}")
+    import {framework}
+    small = {ones}
+    print((small * small).max().item(), (small @ small).max().item())
+print((small * small)[0, 0].item() > 0)
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "SPLINTER_TUNE": "1"}
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, encoding="utf-8", env=environment)
+    assert done.stdout.splitlines() == ["0.0 0.0", "True"], done.stderr
+
+
+def test_subnormals_are_left_alone_where_asked_or_unknown(monkeypatch):
+    """
+    With SPLINTER_TUNE=0, on another processor and with another C library nothing is set and nothing fails.
+    """
+
+    def untouched():
+        with runtime.subnormals_are_zero() as done:
+            return not done and smallest_half() > 0
+
+    with monkeypatch.context() as patch:
+        patch.setenv("SPLINTER_TUNE", "0")
+        assert untouched()
+    monkeypatch.delenv("SPLINTER_TUNE", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(platform, "machine", lambda: "aarch64")
+        assert untouched()
+    monkeypatch.setattr(ctypes, "CDLL", unreadable)
+    assert untouched()
+
+
+@SUBNORMAL
+@pytest.mark.parametrize(
+    ("command", "zero"),
+    [
+        (["predict", "--model", "none", "--question", "q", "--context", "c"], True),
+        (["judge", "a.npy", "b.npy"], False),
+    ],
+)
+def test_the_command_line_computes_without_subnormals(monkeypatch, command, zero):
+    """
+    Commands that run a model; not the one that judges saved arrays, to the last bit.
+    """
+    monkeypatch.delenv("SPLINTER_TUNE", raising=False)
+    seen = []
+    monkeypatch.setitem(cli.COMMANDS, command[0], lambda chosen: seen.append(smallest_half() == 0.0))
+    assert cli.main(command) == 0
+    assert seen == [zero]
+    assert smallest_half() > 0
