@@ -1,8 +1,8 @@
 """The verdict of 2021, "paddle.matmul loses precision", taken apart: layout, rounding, TF32, a transposed weight.
 
 A port of Splinter blamed `paddle.matmul` for logits that were 1e-3 off. Its head transposes the token states:
-`paddle.transpose` copies, `torch.permute` makes a view, and a matrix product adds up in another order for either. See
-docs/matmul.md.
+`paddle.transpose` copies, `torch.permute` makes a view, and a matrix product may add up in another order for either.
+See docs/matmul.md.
 """
 
 import numpy as np
@@ -17,12 +17,17 @@ SHAPES = [(1, 384, 768), (3, 128, 768), (2, 50, 256), (4, 17, 96)]
 QUESTIONS = 5
 
 
-@pytest.fixture(params=SHAPES, ids=str)
-def factors(request):
+def drawn(shape):
     """Questions times the bilinear matrix (B, Q, D), and token states (B, T, D), in float32."""
-    b, t, d = request.param
+    b, t, d = shape
     rng = np.random.default_rng(1)
     return rng.normal(size=(b, QUESTIONS, d)).astype("float32"), rng.normal(size=(b, t, d)).astype("float32")
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def factors(request):
+    """See `drawn`."""
+    return drawn(request.param)
 
 
 def products(questions, tokens):
@@ -37,30 +42,28 @@ def products(questions, tokens):
     }
 
 
+def gauges(questions, tokens):
+    """Way -> largest error of any element, in units of eps |A||B|."""
+    return {
+        way: max(gauge(questions[row], tokens[row].T, logits[row]) for row in range(len(tokens)))
+        for way, logits in products(questions, tokens).items()
+    }
+
+
 def test_each_product_is_within_the_bound_of_its_terms(factors):
     """Whatever the framework and the layout, the error is below 16 eps |A||B| at every element: nothing is lost."""
-    questions, tokens = factors
-    for (framework, layout), logits in products(questions, tokens).items():
-        for row in range(len(tokens)):
-            found = gauge(questions[row], tokens[row].T, logits[row])
-            assert found <= GAUGE, f"{framework}, {layout}: {found:.1f}"
+    found = gauges(*factors)
+    assert max(found.values()) <= GAUGE, found
 
 
-def test_layouts_differ_as_much_inside_one_framework(factors):
-    """Between the frameworks lies what lies between a view and a copy in one of them; short rows are bit-equal."""
-    made = products(*factors)
-
-    def apart(*ways):
-        one, other = (made[way] for way in ways)
-        return float(np.abs(one - other).max())
-
-    inside = max(apart((name, "view"), (name, "copy")) for name in ("torch", "paddle"))
-    across = max(apart(("torch", one), ("paddle", other)) for one in ("view", "copy") for other in ("view", "copy"))
-    if factors[0].shape[-1] < 128:  # added up in one go, whatever the layout
-        assert across == inside == 0
-    else:
-        assert inside > 0
-        assert across <= 3 * inside  # seen 0.75 to 1.33
+def test_neither_framework_is_nearer_the_truth():
+    """Who adds up in which order is a matter of processor, threads, BLAS and layout; the errors are of one size."""
+    worst = {"torch": 0.0, "paddle": 0.0}
+    for shape in SHAPES:
+        for (framework, _), found in gauges(*drawn(shape)).items():
+            worst[framework] = max(worst[framework], found)
+    # seen 1.5 and 1.5 with AVX-512, 1.3 and 1.5 with AVX2; factors that lost bits exceed it by far, see below
+    assert max(worst.values()) <= 3 * min(worst.values()), worst
 
 
 def test_tf32_is_told_from_rounding(factors):
