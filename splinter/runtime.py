@@ -121,6 +121,12 @@ def _processor() -> tuple[frozenset[str], str]:
     return frozenset(fields.get("flags", "").split()), fields.get("vendor_id", "")
 
 
+def computes_bfloat16() -> bool:
+    """Whether the processor has products in bfloat16; True where its instructions are not known."""
+    flags, _ = _processor()
+    return not flags or not flags.isdisjoint(("avx512_bf16", "amx_bf16"))
+
+
 def cores() -> int:
     """Physical cores that this process may use."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

@@ -213,6 +213,17 @@ def check_device(side: Any, device: str) -> str:
     return device
 
 
+def told_precision(side: Any, device: str, precision: str) -> str:
+    """The precision for a summary, with a warning where it costs time instead of saving it.
+
+    One update of splinter-mini in bf16 took 50 s on an AMD EPYC with AVX2 alone, in float32 5 s (torch 2.13).
+    """
+    on_gpu = side.gpus() > 0 and not device.startswith("cpu")
+    if precision == "bf16" and not on_gpu and not runtime.computes_bfloat16():
+        return f"{precision} (this processor has no products in bfloat16: float32 is many times faster)"
+    return precision
+
+
 def refuse_checkpoint(folder: Path) -> None:
     """Never write over a model.
 

@@ -142,6 +142,17 @@ def test_cores_are_physical_and_allowed(monkeypatch):
     assert runtime.cores() == 4
 
 
+@pytest.mark.parametrize(
+    ("flags", "has"), [(("avx2", "amx_bf16"), True), (("avx512_bf16",), True), (("avx2", "avx512f"), False), ((), True)]
+)
+def test_who_computes_bfloat16(machine, flags, has):
+    """
+    Whose flags say so; where there are none to read, nobody is warned.
+    """
+    machine(flags)
+    assert runtime.computes_bfloat16() is has
+
+
 def test_another_c_library_is_left_alone(monkeypatch):
     """
     Where there is no mallopt, nothing is set and nothing fails.

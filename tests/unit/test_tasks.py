@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
+from splinter import runtime
 from splinter.align.weights import WeightError
 from splinter.ports import recipe
 from splinter.ports import tasks as common
@@ -228,6 +230,25 @@ def test_products_in_bfloat16_round_and_no_more(finetune, tmp_path, mode):
     assert first[0] != first[1] == pytest.approx(first[0], rel=2e-2)  # eps of bfloat16 is 8e-3
     with pytest.raises(UsageError, match="--precision bf16 needs a GPU in Paddle"):
         finetune(precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("has", "gpus", "device", "warned"),
+    [
+        (False, 0, "auto", True),
+        (False, 1, "cpu", True),
+        (False, 1, "auto", False),
+        (True, 0, "auto", False),
+    ],
+)
+def test_bfloat16_without_its_instructions_is_warned_of(monkeypatch, has, gpus, device, warned):
+    """
+    Where it makes an update ten times slower; not on a GPU, and not for float32.
+    """
+    monkeypatch.setattr(runtime, "computes_bfloat16", lambda: has)
+    side = SimpleNamespace(gpus=lambda: gpus)
+    assert ("float32 is many times faster" in common.told_precision(side, device, "bf16")) is warned
+    assert common.told_precision(side, device, "float32") == "float32"
 
 
 def test_the_shipped_sample_goes_by_name(finetune, tmp_path, monkeypatch):

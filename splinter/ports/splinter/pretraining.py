@@ -177,7 +177,8 @@ def pretrain(
         def watch(updates: int) -> dict[str, float]:
             return span_accuracy(side, model, corpora[1], config.question_token_id, dev_passages)
 
-        summary = f"{len(corpora[0]):,} passages, {feed.plan.updates:,} updates; {settings.framework}, {precision}"
+        told = tasks.told_precision(side, settings.device, precision)
+        summary = f"{len(corpora[0]):,} passages, {feed.plan.updates:,} updates; {settings.framework}, {told}"
         return tasks.Run(
             side.pretrainer(model, hyper, precision, team),
             feed,

@@ -180,7 +180,8 @@ def _prepare(
         prepare=recipe.trim,
     )
     summary = f"{len(examples)} examples, {len(rows)} windows, {feed.plan.updates} updates; mode {config.mode}, "
-    summary += f"{model.head} head, {settings.framework}" + f", {precision}" * (precision != "float32")
+    told = f", {tasks.told_precision(side, settings.device, precision)}" * (precision != "float32")
+    summary += f"{model.head} head, {settings.framework}{told}"
     return tasks.Run(
         side.trainer(model, hyper, precision),
         feed,
