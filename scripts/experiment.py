@@ -11,6 +11,7 @@ from pathlib import Path
 
 from splinter import experiments
 from splinter.ports import checkpoint
+from splinter.ports.recipe import PRECISIONS
 
 
 def main() -> int:
@@ -19,9 +20,15 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("runs"), metavar="FOLDER", help="models (runs)")
     parser.add_argument("--results", type=Path, default=experiments.RESULTS, metavar="FOLDER", help="records (results)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (1)")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of the experiments that name one (theirs); float32 for a processor without products in bfloat16",
+    )
     options = parser.parse_args()
     try:
-        experiments.run(options.name, options.work / options.name, options.results, options.jobs)
+        work = options.work / options.name
+        experiments.run(options.name, work, options.results, options.jobs, precision=options.precision)
     except (OSError, experiments.ExperimentError, checkpoint.CheckpointError) as error:
         print(f"experiment: {error}", file=sys.stderr)
         return 2

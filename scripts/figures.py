@@ -265,9 +265,12 @@ def few_shot_table(folder: Path) -> str:
         for start in experiments.STARTS:
             for framework in experiments.FRAMEWORKS:
                 if scores := experiments.few_shot(start, size, framework, folder):
-                    each = [f"{scores[seed]:.2f}" if seed in scores else "" for seed in experiments.SAMPLING_SEEDS]
+                    wider = experiments.in_float32(start, size, folder) if framework == "torch" else set()
+                    told = {seed: f"{score:.2f}" + "\\*" * (seed in wider) for seed, score in scores.items()}
+                    each = [told.get(seed, "") for seed in experiments.SAMPLING_SEEDS]
                     runs.append(f"| {start} | {size} | {framework} | {' | '.join(each)} |")
-    return "\n".join([*rows, "", *runs, "", *_starts(folder), *_frameworks(folder)])
+    note = ["", "\\* in float32, on a processor without products in bfloat16"] if any("\\*" in r for r in runs) else []
+    return "\n".join([*rows, "", *runs, *note, "", *_starts(folder), *_frameworks(folder)])
 
 
 def _starts(folder: Path) -> list[str]:

@@ -295,6 +295,7 @@ def run(
     results: Path = RESULTS,
     jobs: int = 1,
     seeds: Iterable[int] | None = None,
+    precision: str | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Run what of an experiment is not recorded yet.
@@ -305,6 +306,7 @@ def run(
         results: folder of the record, `NAME.json`.
         jobs: runs at a time, one thread each.
         seeds: fewer seeds than the experiment's.
+        precision: another --precision than the experiment's, where its commands ask for one.
 
     Returns:
         The record.
@@ -330,7 +332,7 @@ def run(
     chosen = set(experiment.seeds if seeds is None else seeds)
     wanted = [one for one in experiment.runs if one[1] in chosen and one not in done]
     with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(_one, experiment, root, work, framework, seed) for framework, seed in wanted]
+        running = [pool.submit(_one, experiment, root, work, framework, seed, precision) for framework, seed in wanted]
         try:
             for ended in as_completed(running):
                 found = ended.result()
@@ -385,11 +387,13 @@ def find_data(experiment: Experiment) -> Path:
     )
 
 
-def _one(experiment: Experiment, root: Path, work: Path, framework: str, seed: int) -> dict[str, Any]:
+def _one(
+    experiment: Experiment, root: Path, work: Path, framework: str, seed: int, precision: str | None
+) -> dict[str, Any]:
     folder = work / f"{framework}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     values = {"framework": framework, "seed": str(seed), "shared": str(work / "shared")}
-    values["precision"] = experiment.precision.get(framework, "float32")
+    values["precision"] = precision or experiment.precision.get(framework, "float32")
     found: dict[str, Any] = {"framework": framework, "seed": seed, "commands": [], "scores": {}, "trainings": {}}
     for label, arguments in experiment.stages:
         shown, printed = _command(arguments, root, folder, values)
@@ -523,6 +527,12 @@ def few_shot(start: str, size: int, framework: str = "torch", results: Path = RE
     name = f"few-shot-{start}-{size}"
     runs = read(name, results)["runs"]
     return {r["seed"]: points(EXPERIMENTS[name], r)["F1"] for r in runs if r["framework"] == framework}
+
+
+def in_float32(start: str, size: int, results: Path = RESULTS) -> set[int]:
+    """Sampling seeds of torch's few-shot runs that were made in float32, where the experiment says bfloat16."""
+    runs = [one for one in read(f"few-shot-{start}-{size}", results)["runs"] if one["framework"] == "torch"]
+    return {one["seed"] for one in runs if "--precision float32" in one["commands"][0]}
 
 
 def noise(results: Path = RESULTS) -> dict[str, float] | None:

@@ -239,8 +239,9 @@ def claimed(tmp_path):
     }
     for name, found in scores.items():
         runs = [
-            {"framework": "torch", "seed": seed, "scores": {"dev": {"f1": f1, "exact": 0.0}}}
+            {"framework": "torch", "seed": seed, "scores": {"dev": {"f1": f1, "exact": 0.0}}, "commands": [precision]}
             for seed, f1 in found.items()
+            for precision in ["--precision " + ("float32" if seed == 43 else "bf16")]
         ]
         if name == "few-shot-mini-16":
             runs.append({"framework": "paddle", "seed": 42, "scores": {"dev": {"f1": 30.5, "exact": 0.0}}})
@@ -289,6 +290,19 @@ def test_a_framework_may_have_fewer_seeds(toy, monkeypatch):
     ]
 
 
+def test_another_precision_where_an_experiment_names_one(toy, monkeypatch):
+    """
+    What is asked for goes into the command and so into the record; otherwise the experiment's own.
+    """
+    label, train = TOY.stages[0]
+    stages = ((label, (*train, "--precision", "{precision}")), *TOY.stages[1:])
+    changed = dataclasses.replace(TOY, stages=stages, seeds_of={"paddle": ()}, precision={"torch": "bf16"})
+    monkeypatch.setitem(experiments.EXPERIMENTS, "toy", changed)
+    toy[1](seeds=[1])
+    runs = toy[1](seeds=[2], precision="float32")["runs"]
+    assert [one["commands"][0].split("--precision ")[1] for one in runs] == ["bf16", "float32"]
+
+
 def test_what_is_kept_of_a_kill_matrix(figures, tmp_path):
     """
     Of the strikes its own step's, and the floors.
@@ -327,6 +341,8 @@ def test_tables_and_plot_of_the_claim(figures, claimed, tmp_path):
     assert "- `plain`: `splinter convert minilm SHARED --mode paper --head plain`" in table
     assert "Not run: control 1024, plain 16, plain 1024, random 16, random 128, random 1024." in table
     assert "| mini | 16 | paddle | 30.50 |  |  |  |  |" in table
+    assert "| mini | 16 | torch | 30.00 | 32.00\\* | 34.00 | 99.00 |  |" in table
+    assert "\\* in float32" in table
     # 50, 51 and 52: deviation 1 of three runs: their difference by chance is within 4.303 * sqrt(2)
     assert "16 examples, sample 42: +0.50. " in table
     assert "deviation of 1.00; two such runs may well differ by 6.09 points (95 %)" in table
