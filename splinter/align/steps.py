@@ -211,29 +211,15 @@ def optimizer(pair: Pair) -> Alignment:
 def regularization(pair: Pair) -> Alignment:
     """The same parameters decay, by the same factor; dropout falls on the same numbers at the same rates."""
     alignment = pair.alignment("regularization", "exact")
-    theirs, ours = pair.model(pair.theirs, "float64"), pair.model(pair.ours, "float64")
-    their_names = list(pair.theirs.driver.parameters(theirs))
-    decayed = pair.theirs.decayed(their_names)
-    translated = sorted(pair.translate({name: np.zeros((1, 1)) for name in decayed}))
-    ours_decayed = pair.ours.decayed(pair.our_names)
-    alignment.add("decayed names", np.array(translated), np.array(sorted(ours_decayed)), exact=True)
+    (their_names, theirs), (our_names, ours) = (_decayed(pair, side) for side in (pair.theirs, pair.ours))
+    translated = sorted(pair.translate({name: np.zeros((1, 1)) for name in their_names}))
+    alignment.add("decayed names", np.array(translated), np.array(sorted(our_names)), exact=True)
     _add_hyperparameters(alignment, pair, ("weight_decay", "max_norm"))
-
-    # one update with zero gradients: only decay moves a weight, by the factor 1 - rate * decay
-    recipe = replace(pair.port.recipe(), weight_decay=0.01)
-    moved = {}
-    for side, model, names in ((pair.theirs, theirs, decayed), (pair.ours, ours, ours_decayed)):
-        named = side.driver.parameters(model)
-        zeros = {name: np.zeros(tuple(p.shape)) for name, p in named.items()}
-        before = side.driver.state(model)
-        side.driver.set_gradients(named, zeros, "float64")
-        side.optimizer(named, recipe, names).step(0.1)
-        after = side.driver.state(model)
-        moved[side.kind] = {n: np.divide(after[n], w, out=np.ones_like(w), where=w != 0) for n, w in before.items()}
-    factors = pair.translate(moved[pair.theirs.kind]), moved[pair.ours.kind]
-    for name in alignment.common("", *factors):
+    theirs = pair.translate(theirs)
+    for name in alignment.common("", theirs, ours):
         # rounding of w - 0.001 w, in units of w
-        alignment.add(f"factor of {name}", factors[0][name], factors[1][name], bound=1e-14)
+        alignment.add(f"factor of {name}", theirs[name], ours[name], bound=1e-14)
+    del theirs, ours  # at base size they are gigabytes
 
     for rate in sorted(_add_dropouts(alignment, pair)):
         if 0 < rate < 1:
@@ -250,6 +236,21 @@ def regularization(pair: Pair) -> Alignment:
     return alignment
 
 
+def _decayed(pair: Pair, side: Side) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Names that decay, and by which factor each weight goes in one update with zero gradients: decay alone moves it.
+
+    That is 1 - rate * decay; 1 for a weight that is 0.
+    """
+    model = pair.model(side, "float64")
+    named = side.driver.parameters(model)
+    names = list(side.decayed(list(named)))
+    before = side.driver.state(model)
+    side.driver.set_gradients(named, {name: np.zeros(tuple(p.shape)) for name, p in named.items()}, "float64")
+    side.optimizer(named, replace(pair.port.recipe(), weight_decay=0.01), names).step(0.1)
+    after = side.driver.state(model)
+    return names, {n: np.divide(after.pop(n), w, out=np.ones_like(w), where=w != 0) for n, w in before.items()}
+
+
 def _add_dropouts(alignment: Alignment, pair: Pair) -> set[float]:
     """Every dropout of a pass in training mode, in the order they run: its rate, and what it falls on.
 
@@ -261,25 +262,33 @@ def _add_dropouts(alignment: Alignment, pair: Pair) -> set[float]:
         The reference's rates.
     """
     sides, seen = (pair.theirs, pair.ours), set[float]()
+    batches = pair.port.batches(pair.folder, pair.mode)
+
+    def run(side, model, batch):
+        return side.driver.dropouts(model, side.forward, batch, "float64")
+
+    def rates(side):
+        built = side.driver.cast(side.build(pair.folder), "float64")  # let go before the other side's
+        return {name: [rate for rate, _ in run(side, built, batch)] for name, batch in batches.items()}
+
+    of_built = [rates(side) for side in sides]
     loaded = [pair.model(side, "float64") for side in sides]
-    built = [side.driver.cast(side.build(pair.folder), "float64") for side in sides]
     modules = pair.port.weights(pair.mode).modules(pair.our_names)  # our path -> their path
     names = {theirs: ours for ours, theirs in modules.items()}, {ours: ours for ours in modules}
-    for name, batch in pair.port.batches(pair.folder, pair.mode).items():
-
-        def run(models, batch=batch):
-            pairs = zip(sides, models, strict=True)
-            return [side.driver.dropouts(model, side.forward, batch, "float64") for side, model in pairs]
-
-        theirs, ours = ([rate for rate, _ in found] for found in run(built))
+    for name, batch in batches.items():
+        theirs, ours = (found[name] for found in of_built)
         seen |= set(theirs)
-        traced = zip(sides, loaded, names, strict=True)
-        seen_on_the_way = [_trace(pair, *one[:2], batch, list(one[2]), one[2], "float64") for one in traced]
-        if not _alike(*(layers | outputs for layers, outputs in seen_on_the_way)):
+        # nothing that a pass has left is kept longer than it is looked at: at base size it is gigabytes
+        traced = (
+            _trace(pair, side, model, batch, list(paths), paths, "float64")
+            for side, model, paths in zip(sides, loaded, names, strict=True)
+        )
+        if not _alike(*(layers | outputs for layers, outputs in traced)):
             alignment.add(f"{name}/dropout rates", sorted(set(theirs)), sorted(set(ours)), exact=True)
             continue
         alignment.add(f"{name}/dropout rates", theirs, ours, exact=True)
-        for number, ((_, theirs), (_, ours)) in enumerate(zip(*run(loaded), strict=False)):
+        fell_on = (run(side, model, batch) for side, model in zip(sides, loaded, strict=True))
+        for number, ((_, theirs), (_, ours)) in enumerate(zip(*fell_on, strict=False)):
             # rounding is 1e-11 of it; before the sum or behind it, say, is another number altogether
             alignment.add(f"{name}/dropout {number}", theirs, ours, bound=1e-6 * float(np.abs(theirs).max(initial=0)))
     return seen
