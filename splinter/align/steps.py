@@ -307,13 +307,20 @@ def _alike(theirs: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray]) -> 
 def backward(pair: Pair) -> Alignment:
     """Every parameter gets the same gradient, and 20 updates leave the same weights."""
     alignment = pair.alignment("backward")
-    batches = pair.port.batches(pair.folder, pair.mode)
     zero = re.compile(pair.port.zero_gradient or r"(?!)")  # an empty pattern would fit every name
     runs = [(pair.theirs, pair.dtype), (pair.ours, pair.dtype)] + [(pair.theirs, "float64")] * pair.refereed
+    _add_losses_and_gradients(alignment, pair, runs, zero)
+    _add_updates(alignment, pair, runs, zero)
+    return alignment
+
+
+def _add_losses_and_gradients(alignment: Alignment, pair: Pair, runs: list[tuple[Side, str]], zero: re.Pattern) -> None:
+    """Of every batch, all sides from the checkpoint's weights."""
+    batches = pair.port.batches(pair.folder, pair.mode)
     models = [pair.model(side, dtype) for side, dtype in runs]
-    gradients: list[dict] = []
     for name, batch in batches.items():
-        values, gradients = [], []
+        values: list[np.ndarray] = []
+        gradients: list[dict] = []
         for (side, dtype), model in zip(runs, models, strict=True):
             value, found = side.driver.gradients(model, side.forward, side.loss, batch, dtype)
             values.append(np.asarray(value, dtype))
@@ -322,9 +329,6 @@ def backward(pair: Pair) -> Alignment:
         _add_gradients(alignment, f"{name}/grad/", gradients, zero)
     if not batches:
         alignment.problems.append("the port has no batches: no gradient was compared")
-    del models, gradients  # at base size they are gigabytes
-    _add_updates(alignment, pair, runs, zero)
-    return alignment
 
 
 NOISE = {"float64": 1e-13, "float32": 1e-4}
