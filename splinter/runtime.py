@@ -41,7 +41,10 @@ def tune() -> dict[str, str]:
 
 
 def applied() -> dict[str, str]:
-    """What `tune` did in this process; empty when it was never called or is switched off."""
+    """What `tune` did in this process; empty when it was never called or is switched off.
+
+    Besides, whether subnormal numbers count as zero just now.
+    """
     done = _tune() if _tune.cache_info().currsize else {}
     return {**done, "subnormals": "zero"} if sys.float_info.min / 2 == 0.0 else done
 
