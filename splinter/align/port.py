@@ -127,7 +127,7 @@ class Port:
         weights: (mode) -> WeightMap from their names to ours.
         batches: (folder, mode) -> named input batches for forward and backward, hostile ones included.
         train_batches: (folder, mode) -> the batches of the backward step's updates, in order.
-        loss_cases: (mode) -> named (outputs, batch) pairs for the loss step.
+        loss_cases: (folder, mode) -> named (outputs, batch) pairs for the loss step.
         readout: (outputs, batch) -> what of the outputs is compared (masked positions apart, say).
         recipe: () -> a dataclass with at least weight_decay, max_norm (0: no clipping) and learning_rate, for optimizer
             and rates; the steps replace the first two.
@@ -149,7 +149,7 @@ class Port:
     weights: Callable[[str], WeightMap]
     batches: Callable[[Path, str], Mapping[str, Arrays]]
     train_batches: Callable[[Path, str], Sequence[Arrays]]
-    loss_cases: Callable[[str], Mapping[str, tuple[Arrays, Arrays]]]
+    loss_cases: Callable[[Path, str], Mapping[str, tuple[Arrays, Arrays]]]
     readout: Callable[[Arrays, Arrays], Arrays]
     recipe: Callable[..., Any]
     features: tuple[int, ...]

@@ -138,7 +138,7 @@ def loss(pair: Pair) -> Alignment:
         value, gradients = side.driver.loss_and_gradient(models[side.kind, dtype], side.loss, outputs, batch, dtype)
         return value, {f"grad/{name}": gradient for name, gradient in gradients.items()}
 
-    for name, (outputs, batch) in pair.port.loss_cases(pair.mode).items():
+    for name, (outputs, batch) in pair.port.loss_cases(pair.folder, pair.mode).items():
         outputs = {n: a.astype("float32").astype("float64") for n, a in outputs.items()}  # the same number in both
         value, gradients = run(pair.theirs, outputs, batch, pair.dtype)
         our_value, our_gradients = run(pair.ours, outputs, batch, pair.dtype)

@@ -120,7 +120,7 @@ def pair(nlp, dtype="float64", **changes):
     ]  # fmt: skip
     port = Port(
         name="paddlenlp-bert", modes=("bert",), theirs=lambda mode: sides[0], ours=lambda mode: sides[1],
-        weights=weights, batches=batches, train_batches=lambda folder, mode: [], loss_cases=lambda mode: {},
+        weights=weights, batches=batches, train_batches=lambda folder, mode: [], loss_cases=lambda folder, mode: {},
         readout=lambda outputs, batch: outputs, recipe=lambda: None, features=(), data_sources=lambda step, mode: [],
         metric_cases=lambda mode: {}, zero_gradient=r"k_proj\.bias$", steps=("forward",), checkpoints={},
         fetch=lambda name: name,

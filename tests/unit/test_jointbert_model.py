@@ -258,3 +258,14 @@ def test_labels_may_be_few():
         JointConfig(intents=("UNK",), slots=("PAD", "UNK"))
     with pytest.raises(CheckpointError, match="only one of intents and slots"):
         JointConfig(intents=("UNK", "a"))
+
+
+def test_injected_logits_are_as_wide_as_the_checkpoint_has_labels(tmp_path):
+    """
+    A CRF holds weights for its own labels alone: logits of another width end in an error, as at base size once.
+    """
+    fewer = replace(cases.tiny_config(), slots=cases.tiny_config().slots[:7], intents=cases.tiny_config().intents[:3])
+    folder = cases.write_random(tmp_path / "fewer", fewer, 0, None)
+    for outputs, batch in cases.loss_cases(folder, "crf").values():
+        assert (outputs["intent_logits"].shape[-1], outputs["slot_logits"].shape[-1]) == (3, 7)
+        assert batch["slot_labels"].max() < 7 and batch["intent_labels"].max() < 3

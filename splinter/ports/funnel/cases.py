@@ -167,7 +167,7 @@ def readout(outputs: Arrays, batch: Arrays) -> dict[str, np.ndarray]:
 # -- losses -----------------------------------------------------------------------------------------------
 
 
-def loss_cases(mode: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+def loss_cases(folder: Path, mode: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Injected logits and labels: small and large, beyond -64, clamped, ignored, all ignored, batch of one."""
     rng = np.random.default_rng(3)
     return _class_cases(rng) if mode == "classification" else _span_cases(rng)

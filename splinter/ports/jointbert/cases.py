@@ -166,10 +166,10 @@ def readout(outputs: Arrays, batch: Arrays) -> dict[str, np.ndarray]:
 # -- losses -----------------------------------------------------------------------------------------------
 
 
-def loss_cases(mode: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+def loss_cases(folder: Path, mode: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Injected logits and labels: small and beyond 64, full and ragged masks, one row, labels where none should be
     (on [CLS], [SEP] and padding), no slot label that counts."""
-    config, rng = tiny_config(), np.random.default_rng(3)
+    config, rng = read_checkpoint(folder)[0], np.random.default_rng(3)  # a CRF holds as many labels as its logits
 
     def case(scale: float, lengths: Sequence[int], tokens: int = 14, slots: int | None = None):
         batch = _rows(rng, lengths, tokens, config)

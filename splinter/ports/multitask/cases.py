@@ -155,7 +155,7 @@ def readout(outputs: Arrays, batch: Arrays) -> dict[str, np.ndarray]:
 # -- losses -----------------------------------------------------------------------------------------------
 
 
-def loss_cases(mode: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+def loss_cases(folder: Path, mode: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Injected outputs and labels: small, large (beyond -64), ties, one row, a smaller last batch, each task alone."""
     rng = np.random.default_rng(3)
 

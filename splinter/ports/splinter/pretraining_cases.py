@@ -73,7 +73,7 @@ def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
     return {"questions": batch}
 
 
-def loss_cases(mode: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+def loss_cases(folder: Path, mode: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Those of answering, with a question axis and unused slots; and a batch without any question."""
     rng = np.random.default_rng(5)
     rows, questions, tokens = 3, 6, 40

@@ -52,7 +52,7 @@ def batches(folder, mode):
     return {"padded": padded, "one row": {name: rows[:1] for name, rows in padded.items()}}
 
 
-def loss_cases(mode):
+def loss_cases(folder, mode):
     """Small logits, and some beyond the 64 at which Paddle's softmax stops."""
     logits, labels = np.random.default_rng(2).normal(size=(5, 2)), {"labels": np.array([0, 1, 1, 0, 1])}
     return {"small": ({"logits": logits}, labels), "large": ({"logits": 100 * logits}, labels)}
