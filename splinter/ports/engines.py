@@ -28,13 +28,22 @@ class EngineError(RuntimeError):
 
 
 def local(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
-    """Results in the order in which they come; one worker means this very process.
+    """Results in the order in which they come; one worker means this very process, and one core all the same.
 
     Raises:
         EngineError: a worker was killed. What jobs raise comes through.
     """
     if workers == 1:
-        yield from map(function, jobs)
+        before = {name: os.environ.get(name) for name in ONE_THREAD}
+        os.environ.update(ONE_THREAD)  # the tokenizer would take every core that it finds
+        try:
+            yield from map(function, jobs)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
         return
     # spawn: a fork of a process with threads (tokenizers, a framework) may hang
     context = multiprocessing.get_context("spawn")

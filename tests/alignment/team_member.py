@@ -1,12 +1,14 @@
 """One process of a team that pretrains: started by the launchers of both frameworks in test_pretraining_team.py.
 
-arguments: torch or paddle, and the folder where the first process writes shared.npz, and unshared.npz from a
-second run in which every process keeps its gradients to itself.
+arguments: torch or paddle, and the folder where the first process writes an .npz file of each run: shared in float64
+and in float32, and in float64 one of each fault.
 """
 
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -14,12 +16,12 @@ from splinter.ports import recipe, tasks
 from splinter.ports.splinter import cases, pretraining, pretraining_cases
 
 
-def run(framework: str, target: Path) -> None:
-    """Five updates in float64, without dropout."""
+def run(framework: str, target: Path, dtype: str) -> None:
+    """Five updates, without dropout."""
     side = tasks.backend("splinter", framework)
     driver = __import__(f"splinter.align.{framework}_side", fromlist=["cast"])
     folder, team = cases.tiny(), side.Team()
-    model = driver.cast(side.load(folder, "paper", "pretraining"), "float64")
+    model = driver.cast(side.load(folder, "paper", "pretraining"), dtype)
     # 34 passages in batches of 11: the shares of two processes differ, the last micro-batch is smaller, and of the
     # last batch, of one row, one process has nothing
     hyper = replace(pretraining_cases.training_recipe(folder), batch_size=11, micro_batch=4, max_steps=5)
@@ -27,14 +29,56 @@ def run(framework: str, target: Path) -> None:
     trainer = side.pretrainer(model, hyper, team=team)
     log = recipe.fit(trainer, feed, hyper, lead=team.rank == 0)
     if team.rank == 0:
-        curves = {f"curve/{name}": np.array([entry[name] for entry in log]) for name in ("loss", "norm")}
+        curves = {f"curve/{name}": np.array([entry[name] for entry in log], dtype) for name in ("loss", "norm")}
         np.savez(target, size=team.size, **trainer.state(), **curves)
 
 
+@contextmanager
+def nothing_is_exchanged(side):
+    """Each process goes its own way."""
+    with patch.object(side.Team, "add_up", lambda self, loss, parameters, updates: loss):
+        yield
+
+
+@contextmanager
+def the_mean_of_the_processes(side):
+    """What data parallel wrappers do by default; here losses are sums."""
+    plain = side.Team.add_up
+
+    def mean(self, loss, parameters, updates):
+        parameters = list(parameters)
+        loss = plain(self, loss, parameters, updates)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad / self.size
+        return loss / self.size
+
+    with patch.object(side.Team, "add_up", mean):
+        yield
+
+
+@contextmanager
+def each_weighs_its_own_rows(side):
+    """Weights that add up to one over the rows of a process, not of the batch."""
+    plain = recipe.parts
+
+    def reweighed(batch, rows):
+        weights = batch["weights"]
+        return plain({**batch, "weights": weights / max(weights.sum(), 1e-5) / 2}, rows)
+
+    with patch.object(recipe, "parts", reweighed):
+        yield
+
+
+FAULTS = (nothing_is_exchanged, the_mean_of_the_processes, each_weighs_its_own_rows)
+
+
 def main(framework: str, folder: str) -> None:
-    run(framework, Path(folder) / "shared.npz")
-    tasks.backend("splinter", framework).Team.add_up = lambda self, loss, parameters, updates: loss
-    run(framework, Path(folder) / "unshared.npz")
+    for dtype in ("float64", "float32"):
+        run(framework, Path(folder) / f"{dtype}.npz", dtype)
+    for fault in FAULTS:
+        with fault(tasks.backend("splinter", framework)):
+            run(framework, Path(folder) / f"{fault.__name__}.npz", "float64")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Two processes that share each batch end where one process with the whole batch ends, in either framework."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +12,11 @@ import pytest
 import team_member
 from tolerances import TEAM
 
+from splinter.align.compare import Alignment
+from splinter.align.weights import SafetensorsFile
+from splinter.ports import checkpoint
+from splinter.ports.splinter import cases, commands, pretraining_cases
+
 MEMBER = Path(team_member.__file__)
 LAUNCHERS = {
     "torch": ("torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
@@ -18,15 +24,15 @@ LAUNCHERS = {
 }
 
 
-def run(framework, folder):
-    """What the first process of a team has at the end of both runs."""
-    launcher = ["-m", *LAUNCHERS[framework]]
-    if framework == "paddle":
-        launcher += ["--log_dir", str(folder / "log")]
+def launch(command, folder):
+    """Run a command to its end, in a folder; what it says is shown where it fails."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PADDLE_", "PYTEST_"))}
+    scripts = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     process = subprocess.Popen(
-        [sys.executable, *launcher, str(MEMBER), framework, str(folder)],
-        env={**kept, "OMP_NUM_THREADS": "1"},
+        command,
+        cwd=folder,
+        env={**kept, "OMP_NUM_THREADS": "1", "PATH": scripts},
+        shell=isinstance(command, str),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -38,31 +44,76 @@ def run(framework, folder):
         os.killpg(process.pid, signal.SIGKILL)  # the launcher's children too
         raise
     assert process.returncode == 0, said
-    return [dict(np.load(folder / f"{name}.npz")) for name in ("shared", "unshared")]
 
 
-def differences(team, alone):
-    """Largest difference of each array, relative to the largest number of its kind (weights, moment1, moment2, curve).
+@pytest.fixture(scope="module", params=LAUNCHERS)
+def runs(request, tmp_path_factory):
+    """(framework, name of a run -> weights, moments and curves that its first process ends with), once per framework;
+    alone/float64 and alone/float32 are those of one process."""
+    framework, folder = request.param, tmp_path_factory.mktemp(request.param)
+    (folder / "alone").mkdir()
+    for dtype in ("float64", "float32"):
+        team_member.run(framework, folder / "alone" / f"{dtype}.npz", dtype)
+    launch([sys.executable, "-m", *LAUNCHERS[framework], str(MEMBER), framework, str(folder)], folder)
+    return framework, {
+        str(path.relative_to(folder).with_suffix("")): dict(np.load(path)) for path in folder.rglob("*.npz")
+    }
+
+
+def aligned(framework, alone, team, dtype):
+    """Weights, moments and curves; each relative to the largest number of its kind.
 
     Some gradients are zero by algebra: their own moments are nothing but rounding.
     """
-    assert set(team) == set(alone)
-    names = sorted(set(team) - {"size"})
-    kinds = {name: name.partition("/")[0] if "/" in name else "weights" for name in names}
-    largest = {kind: max(np.abs(alone[n]).max() for n in names if kinds[n] == kind) for kind in kinds.values()}
-    return {name: np.abs(team[name] - alone[name]).max() / largest[kinds[name]] for name in names}
+    alignment = Alignment("splinter-pretraining", "paper", "training", f"two processes, {framework}", dtype)
+    alignment.reference = "one process"
+    kinds = {name: name.partition("/")[0] if "/" in name else "weights" for name in alone if name != "size"}
+    largest = {kind: max(np.abs(alone[n]).max() for n in kinds if kinds[n] == kind) for kind in kinds.values()}
+    for name in alignment.common("", alone, team):
+        if name != "size":
+            alignment.add(name, alone[name], team[name], scale=float(largest[kinds[name]]))
+    return alignment
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_pretraining_of_a_team_of_two_is_that_of_one_process(runs, dtype, align):
+    """
+    Five updates leave the same weights, moments, losses and norms.
+    """
+    framework, found = runs
+    alone, team = found[f"alone/{dtype}"], found[dtype]
+    assert (alone["size"], team["size"]) == (1, 2)
+    align(aligned(framework, alone, team, dtype), TEAM[dtype])
+
+
+@pytest.mark.parametrize("fault", [fault.__name__ for fault in team_member.FAULTS])
+def test_a_team_that_adds_up_wrongly_is_caught(runs, fault):
+    """
+    Not by a hair: by a million times what is allowed.
+    """
+    framework, found = runs
+    judged = aligned(framework, found["alone/float64"], found[fault], "float64").judge(TEAM["float64"])
+    assert max(one.max_abs / one.allowed for one in judged.comparisons) > 1e6
 
 
 @pytest.mark.parametrize("framework", LAUNCHERS)
-def test_pretraining_of_a_team_of_two_is_that_of_one_process(framework, tmp_path):
+def test_pretraining_starts_as_the_help_says(framework, tmp_path):
     """
-    Five updates in float64 leave the same weights, moments, losses and norms; not so when nothing is exchanged.
+    The commands of `splinter pretrain --help`, with two processes, save the weights that one process saves.
     """
-    team_member.run(framework, tmp_path / "alone.npz")
-    alone = dict(np.load(tmp_path / "alone.npz"))
-    shared, unshared = run(framework, tmp_path)
-    assert (shared["size"], alone["size"]) == (2, 1)
-    found = differences(shared, alone)
-    worst = max(found, key=found.__getitem__)
-    assert found[worst] <= TEAM.rtol, f"{worst}: {found[worst]:.1e}; {TEAM.why}"
-    assert max(differences(unshared, alone).values()) > 1e6 * TEAM.rtol
+    start = {"torch": "torchrun ", "paddle": "python -m paddle.distributed.launch "}[framework]
+    lines = commands.TEXTS["pretrain"].text.splitlines()
+    shown = next(line.strip() for line in lines if line.strip().startswith(start))
+    arguments = (
+        f"--framework {framework} --model {shlex.quote(str(cases.tiny()))} --corpus "
+        f"{shlex.quote(str(pretraining_cases.corpus('sample/train').folder))} --optimizer hf --dropout 0 --max-steps 3 "
+        "--batch-size 8 --device cpu --quiet --output "
+    )
+    team = shown.replace("--nproc_per_node 8", "--nproc_per_node 2").replace("--framework torch ...", "...")
+    assert team.endswith(" ...") and "_node 2" in team
+    launch(team.removesuffix("...") + arguments + "team", tmp_path)
+    launch(f"splinter pretrain {arguments} alone", tmp_path)
+    alone, team = (SafetensorsFile(tmp_path / name / checkpoint.WEIGHTS) for name in ("alone", "team"))
+    assert set(alone) == set(team)
+    for name in alone:
+        np.testing.assert_allclose(team[name], alone[name], rtol=0, atol=1e-6, err_msg=name)

@@ -307,7 +307,10 @@ TOLERANCES = {
 BELOW_AN_EPSILON = Tolerance(
     atol=0.0, rtol=1e-6, why="a LayerNorm epsilon of 1e-5 for 1e-12 shows in float32: 4.0e-6 of a state"
 )
-TEAM = Tolerance(atol=0.0, rtol=1e-12, why="sums over rows in another order, four updates in float64: seen 3.3e-15")
+TEAM = {
+    "float64": Tolerance(atol=0.0, rtol=1e-12, why="sums over rows in another order, five updates: seen 3.3e-15"),
+    "float32": Tolerance(atol=0.0, rtol=1e-5, why="sums over rows in another order, five updates: seen 2.2e-6"),
+}
 """Two processes against one; see test_pretraining_team.py."""
 
 

@@ -53,7 +53,7 @@ def holes(one):
 
 
 def plainly(tokens, whole_words=False, maximal=False, by_name=False):
-    """Steps A, B and C of the spec, pair by pair.
+    """Steps A, B and C of the spec, by comparing every place with every other: quadratic, and plain.
 
     Args:
         tokens: (T,) pieces as strings.
@@ -62,22 +62,23 @@ def plainly(tokens, whole_words=False, maximal=False, by_name=False):
         by_name: the trap of taking equally long clusters in another order than that of their creation.
     """
     whole = [not follower.startswith("##") for follower in [*tokens[1:], ""]]
+    first_place = {piece: place for place, piece in reversed(list(enumerate(tokens)))}
+    alike = [(a, b) for a, b in combinations(range(len(tokens)), 2) if tokens[a] == tokens[b]]
     cluster_of, clusters = {}, []
-    for piece in dict.fromkeys(tokens):
-        for a, b in combinations([place for place, other in enumerate(tokens) if other == piece], 2):
-            run = 0
-            while run < 10 and b + run < len(tokens) and tokens[a + run] == tokens[b + run]:
-                run += 1
-            for length in range(run if maximal else 1, run + 1):
-                if whole_words and not (whole[a + length - 1] and whole[b + length - 1]):
-                    continue
-                first, second = (a, length), (b, length)
-                if first not in cluster_of:
-                    cluster_of[first] = cluster_of[second] = [first, second]
-                    clusters.append(cluster_of[first])
-                elif second not in cluster_of:
-                    cluster_of[first].append(second)
-                    cluster_of[second] = cluster_of[first]
+    for a, b in sorted(alike, key=lambda pair: (first_place[tokens[pair[0]]], pair)):
+        run = 0
+        while run < 10 and b + run < len(tokens) and tokens[a + run] == tokens[b + run]:
+            run += 1
+        for length in range(run if maximal else 1, run + 1):
+            if whole_words and not (whole[a + length - 1] and whole[b + length - 1]):
+                continue
+            first, second = (a, length), (b, length)
+            if first not in cluster_of:
+                cluster_of[first] = cluster_of[second] = [first, second]
+                clusters.append(cluster_of[first])
+            elif second not in cluster_of:
+                cluster_of[first].append(second)
+                cluster_of[second] = cluster_of[first]
 
     def valid(start, length):
         span = tokens[start : start + length]

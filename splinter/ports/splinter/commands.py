@@ -45,8 +45,8 @@ TEXTS = {
         "  cat questions.jsonl | splinter predict --model run16 --input - --json",
     ),
     "mine": Text(
-        "Cuts text into passages, finds the spans that recur in each (whole words, not all of\n"
-        "them stop words), and writes them in shards, with a manifest, statistics and a list of the spans.\n"
+        "Cuts text into passages, finds the spans that recur in each (from the beginning of a word on, not all of it\n"
+        "stop words), and writes them in shards, with a manifest, statistics and a list of the spans.\n"
         "Interrupted, the same command with --resume goes on with the next shard; the result is the same, with any\n"
         "number of workers and either engine.\n\n"
         "files, plain or .gz; the layout is told by what is in them:\n"
@@ -63,7 +63,8 @@ TEXTS = {
         "corpus that `splinter mine` wrote with its vocabulary. Questions are drawn anew in every epoch.\n"
         "Several processes share each batch when started by torchrun, or by python -m paddle.distributed.launch:\n"
         "  torchrun --nproc_per_node 8 -m splinter.cli pretrain --framework torch ...\n"
-        "  python -m paddle.distributed.launch --nproc_per_node 8 -m splinter.cli pretrain ...",
+        # the launcher of paddle 3.3.1 takes a file, and no -m: one that starts with $(which splinter)
+        "  python -m paddle.distributed.launch --nproc_per_node 8 $(which splinter) pretrain ...",
         "splinter pretrain --model bert-with-head --corpus corpus --dev dev-corpus --output pretrained",
     ),
 }
