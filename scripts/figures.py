@@ -18,6 +18,7 @@ example:
 
 import argparse
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -274,19 +275,21 @@ def few_shot_table(folder: Path) -> str:
 
 
 def _starts(folder: Path) -> list[str]:
-    """How each start is made, and which have no run of a size."""
+    """How each start is made, and which runs there are none of."""
     made = [
         f"- `{start}`: `{' '.join(('splinter', *once)).format(shared='SHARED')}`"
         for start, (_, once) in experiments.STARTS.items()
         if once
     ]
-    none = [
-        f"{start} {size}"
-        for start in experiments.STARTS
-        for size in experiments.SIZES
-        if not experiments.few_shot(start, size, results=folder)
-    ]
-    return ["The other starts:", "", *made, *(["", f"Not run: {', '.join(none)}."] if none else [])]
+    missing = []
+    for framework in experiments.FRAMEWORKS:
+        for start in experiments.STARTS if framework == "torch" else ["mini"]:
+            for size in experiments.SIZES:
+                there = experiments.few_shot(start, size, framework, folder)
+                if lacking := [str(seed) for seed in experiments.SAMPLING_SEEDS if seed not in there]:
+                    samples = f" (of sample{'s' * (len(lacking) > 1)} {', '.join(lacking)})" if there else ""
+                    missing.append(f"{start} {size}{samples}{' in Paddle' * (framework == 'paddle')}")
+    return ["The other starts:", "", *made, *(["", f"Not run: {'; '.join(missing)}."] if missing else [])]
 
 
 def _frameworks(folder: Path) -> list[str]:
@@ -358,11 +361,11 @@ def plot(folder: Path, target: Path) -> None:
     for number, (start, label) in enumerate({"mini": "splinter-mini", **RIVALS}.items()):
         shift = 1.03 ** (number - 1.5)  # beside each other, not over each other
         runs = {size: list(experiments.few_shot(start, size, results=folder).values()) for size in experiments.SIZES}
-        found = {size: experiments.told(scores) for size, scores in runs.items() if scores}
+        found = {size: experiments.summary(scores) for size, scores in runs.items() if scores}
         if not found:
             continue
         means = [one["mean"] for one in found.values()]
-        intervals = [one["interval"] or 0 for one in found.values()]
+        intervals = [math.nan if one["interval"] is None else one["interval"] for one in found.values()]  # nan: no bar
         places = [size * shift for size in found]
         axes.errorbar(places, means, yerr=intervals, marker="o", capsize=3, color=f"C{number}", label=label)
         for size in found:

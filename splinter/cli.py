@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import importlib.util
 import io
@@ -338,6 +339,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = str(error)
         if isinstance(error, OSError) and error.strerror:
             text = f"{error.filename or 'output'}: {error.strerror}"
+            if error.errno == errno.ENOSPC and hasattr(chosen, "resume"):
+                text += "; free some space and go on with --resume"
             if error.filename is None:  # standard output: what is left in its buffer would fail once more at the end
                 with contextlib.suppress(OSError, ValueError):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -306,7 +306,7 @@ def run(
         results: folder of the record, `NAME.json`.
         jobs: runs at a time, one thread each.
         seeds: fewer seeds than the experiment's.
-        precision: another --precision than the experiment's, where its commands ask for one.
+        precision: another --precision than the experiment's, for the frameworks of which it names one.
 
     Returns:
         The record.
@@ -393,7 +393,9 @@ def _one(
     folder = work / f"{framework}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     values = {"framework": framework, "seed": str(seed), "shared": str(work / "shared")}
-    values["precision"] = precision or experiment.precision.get(framework, "float32")
+    values["precision"] = experiment.precision.get(framework, "float32")
+    if precision is not None and framework in experiment.precision:
+        values["precision"] = precision
     found: dict[str, Any] = {"framework": framework, "seed": seed, "commands": [], "scores": {}, "trainings": {}}
     for label, arguments in experiment.stages:
         shown, printed = _command(arguments, root, folder, values)
@@ -478,14 +480,18 @@ def apart(name: str, results: Path = RESULTS) -> tuple[int, float] | None:
     return (len(pairs), max(abs(theirs - ours) / theirs for theirs, ours in pairs)) if pairs else None
 
 
-def summary(scores: Sequence[float]) -> dict[str, float]:
+def summary(scores: Sequence[float]) -> dict[str, Any]:
     """Mean, sample deviation and half width of the 95 % interval, in the unit of the scores.
 
+    Of one run the latter two cannot be told: None.
+
     Raises:
-        ValueError: fewer than 2 or more than 10 runs.
+        ValueError: no run, or more than 10.
     """
+    if len(scores) == 1:
+        return {"mean": scores[0], "deviation": None, "interval": None}
     if len(scores) not in T95:
-        raise ValueError(f"{len(scores)} runs: an interval needs 2 to 10")
+        raise ValueError(f"{len(scores)} runs: an interval is known for 2 to 10")
     deviation = statistics.stdev(scores)
     return {
         "mean": statistics.mean(scores),
@@ -510,12 +516,12 @@ def compared(name: str, results: Path = RESULTS) -> dict[str, dict[str, Any]]:
         if not seeds:
             continue
         paired = [ours - theirs for theirs, ours in zip(*columns.values(), strict=True)]
-        several = len(seeds) > 1
+        each, difference = {f: summary(column) for f, column in columns.items()}, summary(paired)
         found[heading] = {
-            **{f: statistics.mean(column) for f, column in columns.items()},
-            "deviation": {f: statistics.stdev(column) if several else None for f, column in columns.items()},
-            "difference": statistics.mean(paired),
-            "interval": summary(paired)["interval"] if several else None,
+            **{f: one["mean"] for f, one in each.items()},
+            "deviation": {f: one["deviation"] for f, one in each.items()},
+            "difference": difference["mean"],
+            "interval": difference["interval"],
             "runs": len(seeds),
             "published": experiment.published.get(heading),
         }
@@ -552,16 +558,11 @@ def noise(results: Path = RESULTS) -> dict[str, float] | None:
     return {**spread, "runs": len(found), "margin": T95[len(found)] * 2**0.5 * spread["deviation"]}
 
 
-def told(scores: Sequence[float]) -> dict[str, float | None]:
-    """`summary`; deviation and interval are None for one run."""
-    return dict(summary(scores)) if len(scores) > 1 else {"mean": scores[0], "deviation": None, "interval": None}
-
-
 def claim(size: int, rival: str = "control", results: Path = RESULTS) -> dict[str, Any] | None:
     """What recurring span selection does for F1: splinter-mini against another start, sample by sample.
 
     Returns:
-        "mini" and "rival": `told` of their F1, "difference": that of the paired differences, "runs": how many; None
+        "mini" and "rival": `summary` of their F1, "difference": that of the paired differences, "runs": how many; None
         where nothing is recorded of both.
     """
     mini, other = (few_shot(start, size, results=results) for start in ("mini", rival))
@@ -570,7 +571,7 @@ def claim(size: int, rival: str = "control", results: Path = RESULTS) -> dict[st
         return None
     columns = {"mini": [mini[seed] for seed in seeds], "rival": [other[seed] for seed in seeds]}
     columns["difference"] = [mini[seed] - other[seed] for seed in seeds]
-    return {**{name: told(column) for name, column in columns.items()}, "runs": len(seeds)}
+    return {**{name: summary(column) for name, column in columns.items()}, "runs": len(seeds)}
 
 
 def claimed(found: Mapping[str, Any]) -> str:

@@ -37,6 +37,11 @@ def positive(text: str) -> int:
     return _number(text, int, 1, LARGEST, f"a whole number from 1 to {LARGEST}")
 
 
+def processes(text: str) -> int:
+    """A number of processes that a machine may bear."""
+    return _number(text, int, 1, 4096, "a whole number from 1 to 4096")
+
+
 def count(text: str) -> int:
     """A whole number from 0."""
     return _number(text, int, 0, LARGEST, f"a whole number from 0 to {LARGEST}")

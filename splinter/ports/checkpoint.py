@@ -124,7 +124,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; is {path.parent} a checkpoint folder?") from None
     except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}, line {error.lineno}: {error.msg}") from None
+        raise CheckpointError(f"{path}, line {error.lineno}: {error.msg}; the file is cut off or damaged") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
     if not isinstance(value, dict):
@@ -253,6 +253,7 @@ def open_weights(folder: Path) -> Mapping[str, np.ndarray]:
 def write_json(path: Path, value: Any) -> None:
     """Write pretty JSON, whole or not at all."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    text = text.encode("utf-8", "backslashreplace").decode()  # \udcXX: a byte of a file name that is not UTF-8
     write_whole(path, lambda file: file.write(text), "w")
 
 

@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -34,16 +35,8 @@ def local(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) 
         EngineError: a worker was killed. What jobs raise comes through.
     """
     if workers == 1:
-        before = {name: os.environ.get(name) for name in ONE_THREAD}
-        os.environ.update(ONE_THREAD)  # the tokenizer would take every core that it finds
-        try:
+        with _one_core():
             yield from map(function, jobs)
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
         return
     # spawn: a fork of a process with threads (tokenizers, a framework) may hang
     context = multiprocessing.get_context("spawn")
@@ -67,10 +60,32 @@ def local(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) 
                 one.cancel()
 
 
+@contextlib.contextmanager
+def _one_core() -> Iterator[None]:
+    """In this process, too, a tokenizer takes no core that was not given to it."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
 def _one_thread() -> None:
     """Workers share the cores already. An interruption is the business of the process that gave them their jobs."""
     os.environ.update(ONE_THREAD)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker waits for jobs for ever, also where nobody is left to give it one."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def ray(

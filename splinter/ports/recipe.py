@@ -318,6 +318,8 @@ def fit(
         elif lead and latest(folder) is not None:
             raise CheckpointError(f"{folder} holds an unfinished run; add --resume to go on, or name another folder")
         if lead:
+            for partial in folder.glob(".step-*.partial"):  # as large as a checkpoint; a kill while one was written
+                shutil.rmtree(partial, ignore_errors=True)
             write_log(folder / LOG, log)
     bar = _bar(schedule.updates, len(log), progress)
     began = time.perf_counter()
@@ -331,7 +333,7 @@ def fit(
         except FloatingPointError as error:
             raise TrainingError(
                 f"update {update + 1} of {schedule.updates}: {error}; the batch was {', '.join(named())}. "
-                "Lower the learning rate, or look at these examples; the last checkpoint is whole"
+                "Look at these examples, or start in another folder with a lower learning rate"
             ) from None
         done = update + 1
         looks = done == schedule.updates or (watch is not None and done % (watch_every or schedule.per_epoch) == 0)
@@ -349,11 +351,7 @@ def fit(
             entry["dev"] = {k: None if v != v else v for k, v in watch(done).items()}
         log.append(entry)
         if folder is not None and lead:
-            with open(folder / LOG, "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-                if done % save_every == 0:  # on the disk before the checkpoint is, which counts on so many lines
-                    file.flush()
-                    os.fsync(file.fileno())
+            _append(folder / LOG, entry, sync=done % save_every == 0)  # the checkpoint counts on so many lines
             if done % save_every == 0 and done < schedule.updates:
                 save(trainer, folder, run, done)
         bar.set_postfix(loss=f"{loss:.4f}", lr=f"{now:.2e}", refresh=False)
@@ -443,6 +441,23 @@ def write_log(path: Path, log: list[dict[str, Any]]) -> None:
     write_whole(path, lambda file: file.writelines(json.dumps(entry) + "\n" for entry in log), "w")
 
 
+def _append(path: Path, entry: Mapping[str, Any], sync: bool) -> None:
+    """Add a line to a log, on the disk when it returns if asked for.
+
+    Raises:
+        OSError: names the file, also where the disk is full.
+    """
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
 def checkpoint_folder(folder: Path, updates: int) -> Path:
     """Where the training state after `updates` updates lies."""
     return folder / f"step-{updates:06d}"
@@ -466,8 +481,10 @@ def save(trainer: Trainer, folder: Path, run: Mapping[str, Any], updates: int) -
         save_safetensors(partial / "state.safetensors", shapes, lambda: iter(state.items()))
         write_json(partial / STATE, {**run, "updates": updates})
         os.replace(partial, target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            error.filename = str(target)  # the name that the user knows
         raise
     if older is not None and older != target:
         shutil.rmtree(older)
@@ -504,19 +521,50 @@ def _resume(trainer: Trainer, folder: Path, run: Mapping[str, Any]) -> list[dict
     newest = latest(folder)
     if newest is None:
         return []  # killed before the first checkpoint: the run starts again, from the same seed
-    stored = read_json(newest / STATE)
+    try:
+        stored = read_json(newest / STATE)
+        weights = SafetensorsFile(newest / "state.safetensors")
+    except ValueError as error:
+        raise CheckpointError(f"{_damaged(newest)} ({error})") from None
     if other := differences(stored, {**run, "updates": int(newest.name.removeprefix("step-"))}):
         raise CheckpointError(
             f"{newest / STATE}: {'; '.join(other)}; resume with the same data and options, or start in another folder"
         )
-    trainer.load(SafetensorsFile(newest / "state.safetensors"), stored["updates"])
-    lines = (folder / LOG).read_text(encoding="utf-8").splitlines() if (folder / LOG).is_file() else []
-    if len(lines) < stored["updates"]:
+    for name, array in trainer.state().items():
+        # a parameter that had no gradient yet has no moments
+        there = weights.headers.get(name, (None,) if not name.startswith("moment") else (array.shape,))[0]
+        if there != array.shape:
+            raise CheckpointError(f"{_damaged(newest)}: {name} should be {array.shape}, is {there}")
+    trainer.load(weights, stored["updates"])
+    log = _read_log(folder / LOG)
+    if len(log) < stored["updates"]:
         raise CheckpointError(
-            f"{folder / LOG} has {len(lines)} entries, {newest.name} comes after {stored['updates']}; "
+            f"{folder / LOG} has {len(log)} entries, {newest.name} comes after {stored['updates']}; "
             "start in another folder"
         )
-    try:
-        return [json.loads(line) for line in lines[: stored["updates"]]]
-    except ValueError as error:
-        raise CheckpointError(f"{folder / LOG} is damaged ({error}); start in another folder") from None
+    return log[: stored["updates"]]
+
+
+def _damaged(state: Path) -> str:
+    return f"{state} is damaged; remove it to train from the beginning"
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole entries of a log, from the first update on; a last line that was cut off is none.
+
+    Raises:
+        CheckpointError: a line that is no entry of its update.
+    """
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    log: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            if entry["step"] != number or not all(math.isfinite(entry[key]) for key in ("loss", "seconds")):
+                raise ValueError("not the entry of this update")
+        except (ValueError, TypeError, KeyError) as error:
+            if number == len(lines):
+                break
+            raise CheckpointError(f"{path}, line {number} is damaged ({error}); start in another folder") from None
+        log.append(entry)
+    return log

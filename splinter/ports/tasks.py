@@ -72,16 +72,17 @@ class Run:
     watch_every: int = 0
 
 
-def finetune(
+def train(
     settings: Settings,
     output: Path,
     hyper: recipe.Recipe,
     prepare: Callable[[], Run],
     asked: Mapping[str, Any],
+    *,
+    task: str,
     resume: bool = False,
     save_every: int = 50,
     say: Callable[[str], None] = print,
-    task: str = "finetune",
     lead: bool = True,
 ) -> dict[str, Any]:
     """Train and save, with a record; goes on after an interruption.
@@ -90,7 +91,7 @@ def finetune(
         output: folder for the model, the log and the checkpoints.
         prepare: builds the run; not called when there is nothing left to do.
         asked: further options that a finished run must agree with (JSON values).
-        task: for the record.
+        task: "finetune" or "pretrain", for the record.
         lead: whether this process writes; see `recipe.fit`.
 
     Returns:
@@ -150,6 +151,9 @@ def finetune(
 def _finished(output: Path, asked: Mapping[str, Any], say) -> dict[str, Any]:
     """The record of a run that has nothing left to do."""
     record = checkpoint.read_json(output / RECORD)
+    was, now = (one.get("train_file") for one in (record, asked))
+    if was and now and Path(was).resolve() == Path(now).resolve():  # spelled otherwise
+        asked = {**asked, "train_file": was}
     if other := recipe.differences(record, asked):
         raise UsageError(f"{output} is finished, with other options ({'; '.join(other)}); name another folder")
     say(f"{output} is finished already, trained on {record.get('train_file')}; nothing to resume")

@@ -244,8 +244,8 @@ def test_mining_by_length(benchmark, pieces, length):
 
 @pytest.mark.parametrize("how", ["here", "pairs of equal pieces", "all pairs of places"])
 def test_mining_by_form(benchmark, pieces, how):
-    """The clusters of 58 passages of 512 pieces: here, as the authors enumerate them, and by the quadratic rule that the
-    tests hold them equal to."""
+    """The clusters of 58 passages of 512 pieces: here, as the authors enumerate them, and by the quadratic rule of the
+    tests."""
     from test_spans import plainly  # not at the top: pytest would collect its tests, too
 
     tokenizer, ids = pieces

@@ -194,15 +194,16 @@ def test_verdicts(difference, interval, word):
 
 def test_summary_by_hand():
     """
-    Mean 2, deviation 1, interval t * s / sqrt(n) for the runs 1, 2, 3.
+    Mean 2, deviation 1, interval t * s / sqrt(n) for the runs 1, 2, 3; of one run the mean alone.
     """
     assert experiments.summary([1.0, 2.0, 3.0]) == {
         "mean": 2.0,
         "deviation": 1.0,
         "interval": pytest.approx(4.303 / 3**0.5),
     }
-    with pytest.raises(ValueError, match="1 runs: an interval needs 2 to 10"):
-        experiments.summary([1.0])
+    assert experiments.summary([1.0]) == {"mean": 1.0, "deviation": None, "interval": None}
+    with pytest.raises(ValueError, match="0 runs: an interval is known for 2 to 10"):
+        experiments.summary([])
 
 
 def test_losses_are_compared_update_by_update(tmp_path):
@@ -339,7 +340,9 @@ def test_tables_and_plot_of_the_claim(figures, claimed, tmp_path):
     assert "(`plain`) | 1 | 50.00 | 12.00 | +38.00 | one run each | 72.7 |" in table
     assert "(`random`)" not in table
     assert "- `plain`: `splinter convert minilm SHARED --mode paper --head plain`" in table
-    assert "Not run: control 1024, plain 16, plain 1024, random 16, random 128, random 1024." in table
+    assert "Not run: mini 16 (of sample 46); mini 128 (of samples 43, 44, 45, 46); mini 1024 (of samples" in table
+    assert "; control 1024; plain 16; plain 128 (of samples 43, 44, 45, 46); plain 1024; random 16;" in table
+    assert "; mini 16 (of samples 43, 44, 45, 46) in Paddle; mini 128 in Paddle; mini 1024 in Paddle." in table
     assert "| mini | 16 | paddle | 30.50 |  |  |  |  |" in table
     assert "| mini | 16 | torch | 30.00 | 32.00\\* | 34.00 | 99.00 |  |" in table
     assert "\\* in float32" in table

@@ -134,7 +134,9 @@ def finetune(
 
     sizes = asdict(settings.sizes(TASKS[task]))
     asked = {"task_name": task, "train_file": str(train_file), "asked_head": head, "sizes": sizes}
-    return tasks.finetune(settings, output, hyper, prepare, asked, resume, save_every, say)
+    return tasks.train(
+        settings, output, hyper, prepare, asked, task="finetune", resume=resume, save_every=save_every, say=say
+    )
 
 
 def _prepare(settings: Settings, task: str, train_file: Path, hyper: recipe.Recipe, head: str) -> tasks.Run:

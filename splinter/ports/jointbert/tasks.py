@@ -151,7 +151,9 @@ def finetune(
         "max_length": settings.max_length,
         "evaluate_every": evaluate_every,
     }
-    return tasks.finetune(settings, output, hyper, prepare, asked, resume, save_every, say)
+    return tasks.train(
+        settings, output, hyper, prepare, asked, task="finetune", resume=resume, save_every=save_every, say=say
+    )
 
 
 def _prepare(

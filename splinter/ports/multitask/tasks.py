@@ -247,7 +247,9 @@ def finetune(
     def prepare() -> tasks.Run:
         return _prepare(settings, files, output, hyper, choices, say)
 
-    return tasks.finetune(settings, output, hyper, prepare, asked, resume, save_every, say)
+    return tasks.train(
+        settings, output, hyper, prepare, asked, task="finetune", resume=resume, save_every=save_every, say=say
+    )
 
 
 def _prepare(

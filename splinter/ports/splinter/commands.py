@@ -197,7 +197,7 @@ def _mine(parser: argparse.ArgumentParser) -> None:
         help="drop what of a line goes beyond a passage, as the authors' code; else it goes on in the next one",
     )
     group = parser.add_argument_group("who mines")
-    group.add_argument("--workers", type=shared.positive, metavar="N", help="processes (all cores)")
+    group.add_argument("--workers", type=shared.processes, metavar="N", help="processes (all cores)")
     group.add_argument("--engine", choices=ENGINES, default="local", help="this machine, or a Ray cluster (local)")
     group.add_argument(
         "--ray-address",
@@ -324,18 +324,21 @@ def mine(options: argparse.Namespace) -> str:
         options.text,
         options.output,
         data.Tokenizer(source, "hf", literal=True, lower_case=options.lower_case),
-        Mining(options.mode, options.length, options.passes, options.seed, not options.cut_long_lines),
-        options.layout,
-        options.shard_size * 2**20,
-        options.engine,
-        options.workers,
-        options.ray_address,
-        options.resume,
-        not options.quiet and sys.stderr.isatty(),
+        Mining(options.mode, options.length, options.passes, options.seed, lossless=not options.cut_long_lines),
+        layout=options.layout,
+        size=options.shard_size * 2**20,
+        engine=options.engine,
+        workers=options.workers,
+        address=options.ray_address,
+        resume=options.resume,
+        progress=not options.quiet and sys.stderr.isatty(),
     )
     passages = f"{found['passages']:,} passages of {found['documents']:,} documents, {found['tokens']:,} tokens"
     speed = f"{found['new_tokens'] / found['seconds']:,.0f} tokens/s" if found["seconds"] else "at once"
-    return f"{options.output}: {passages}, {found['questions']:,} questions; {found['seconds']} s, {speed}"
+    asked = (
+        f"{found['questions']:,} questions" if found["questions"] else "no question, for nothing recurs in a passage"
+    )
+    return f"{options.output}: {passages}, {asked}; {found['seconds']} s, {speed}"
 
 
 def pretrain(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -347,14 +350,14 @@ def pretrain(options: argparse.Namespace, say: Callable[[str], None]) -> dict[st
         options.train,
         options.output,
         shared.recipe_of(options, pretraining.RECIPE),
-        options.dev,
-        options.dev_passages,
-        options.evaluate_every,
-        options.precision,
-        options.dropout,
-        options.resume,
-        options.save_every,
-        say,
+        dev_folder=options.dev,
+        dev_passages=options.dev_passages,
+        evaluate_every=options.evaluate_every,
+        precision=options.precision,
+        dropout=options.dropout,
+        resume=options.resume,
+        save_every=options.save_every,
+        say=say,
     )
 
 

@@ -67,6 +67,8 @@ class Mining:
             raise CorpusError(f"mode {self.mode!r} is not known; one of {', '.join(MODES)} is")
         if not LENGTHS[0] <= self.length <= LENGTHS[1]:
             raise CorpusError(f"--length {self.length}: a passage has {LENGTHS[0]} to {LENGTHS[1]} pieces")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise CorpusError(f"seed {self.seed!r}: expected a whole number from 0 on")
 
 
 def generator(seed: int, document: int, number: int, passage: int, epoch: int) -> spans.Random:
@@ -135,6 +137,8 @@ class Corpus:
     Attributes:
         manifest: what manifest.json says.
         length: most pieces of a passage.
+        questions: of epoch 0, of all passages.
+        sources: the files that were mined, name and bytes of each.
 
     Raises:
         CorpusError: no manifest, another vocabulary than the shards have, a shard that is missing, cut off or changed.
@@ -158,6 +162,8 @@ class Corpus:
                 raise CorpusError(f"{self.folder / VOCABULARY} is not the vocabulary that was mined with; {WAY_OUT}")
             self.paths = [self._checked(shard, check) for shard in self.manifest["shards"]]
             self.firsts = np.cumsum([0, *(shard["passages"] for shard in self.manifest["shards"])])
+            self.questions = sum(shard["questions"] for shard in self.manifest["shards"])
+            self.sources = self.manifest["sources"]
         except (KeyError, TypeError) as error:
             raise CorpusError(f"{self.folder / MANIFEST} is damaged ({error}); mine again") from None
         self.length = self.settings.length

@@ -19,11 +19,23 @@ from typing import Any
 from splinter import __version__, runtime
 from splinter.align.weights import write_whole
 from splinter.ports import engines
-from splinter.ports.checkpoint import TOKENIZER_CONFIG, VOCABULARY, read_json, write_json
+from splinter.ports.checkpoint import TOKENIZER_CONFIG, VOCABULARY, CheckpointError, read_json, write_json
 from splinter.ports.recipe import differences
 
 from . import passages, spans
-from .corpus import FORMAT, MANIFEST, NGRAMS, SETTINGS, STATISTICS, Columns, CorpusError, Mining, generator, sha256
+from .corpus import (
+    FORMAT,
+    MANIFEST,
+    NGRAMS,
+    SETTINGS,
+    STATISTICS,
+    Columns,
+    Corpus,
+    CorpusError,
+    Mining,
+    generator,
+    sha256,
+)
 from .data import Tokenizer
 from .passages import Document
 
@@ -31,8 +43,12 @@ MOST_NGRAMS = 2_000_000
 """Different n-grams that are counted at a time; beyond that the rarest are forgotten, and counts are lower bounds."""
 
 
-OWN = re.compile(r"\.?shard-\d{6}\.safetensors(\.json)?(\.\d+\.partial)?|settings\.json")
-"""Files that may go when a corpus is whole."""
+MOST_DOCUMENTS = 2**16
+"""Of one shard: so that very many tiny ones need little memory."""
+
+OWN = re.compile(r"shard-\d{6}\.safetensors(\.json)?|settings\.json|\.[\w.-]+\.\d+\.partial")
+"""Files that may go when a corpus is whole; a partial one is what a kill before a rename left."""
+TOTALS = ("documents", "passages", "tokens", "questions")
 
 
 @dataclass(frozen=True)
@@ -66,7 +82,8 @@ class Job:
 
 
 def jobs(folder: Path, files: Sequence[Path], layout: str, size: int) -> Iterator[Job]:
-    """Documents in portions of about `size` characters; which ones go together is a matter of the text alone.
+    """Documents in portions of about `size` characters, and MOST_DOCUMENTS at most; which ones go together is a matter of
+    the text alone.
 
     Raises:
         DataError: a file that cannot be used.
@@ -80,7 +97,7 @@ def jobs(folder: Path, files: Sequence[Path], layout: str, size: int) -> Iterato
             before = document.consumed
             documents.append(document)
             characters += sum(map(len, document.segments))
-            if characters >= size:
+            if characters >= size or len(documents) == MOST_DOCUMENTS:
                 yield Job(folder, number, first, documents, consumed)
                 number, first, documents, characters, consumed = number + 1, first + len(documents), [], 0, 0
         consumed += path.stat().st_size - before
@@ -152,10 +169,13 @@ def _record(job: Job) -> Path:
 
 def _made(job: Job, text: str) -> int | None:
     """The tokens of a shard that an interrupted run has made already; None: it has not, or of other text."""
-    if not _record(job).is_file():
+    shard = job.folder / job.name
+    try:
+        record = read_json(_record(job))
+    except CheckpointError:  # missing or damaged
         return None
-    record, shard = read_json(_record(job)), job.folder / job.name
-    whole = record["text_sha256"] == text and shard.is_file() and sha256(shard) == record["sha256"]
+    known = record.keys() >= {"text_sha256", "sha256", "ngrams", "passages_by_questions", *TOTALS}
+    whole = known and record["text_sha256"] == text and shard.is_file() and sha256(shard) == record["sha256"]
     return record["tokens"] if whole else None
 
 
@@ -172,8 +192,10 @@ def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: b
         Whether anything is left to do.
 
     Raises:
-        CorpusError: the folder holds a corpus, or one of other settings.
+        CorpusError: the folder holds a corpus, or one of other settings, or is none.
     """
+    if folder.exists() and not folder.is_dir():
+        raise CorpusError(f"{folder} is a file; name a folder to write to")
     lines = _lines(tokenizer)
     digest = hashlib.sha256(lines.encode()).hexdigest()
     asked = {"format": FORMAT, "splinter": __version__, "vocabulary_sha256": digest, **asked}
@@ -185,14 +207,21 @@ def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: b
         stored = read_json(folder / name)
         if other := differences(stored, {key: value for key, value in asked.items() if key != "sources"}):
             raise CorpusError(f"{folder / name}: {'; '.join(other)}; name another folder")
-        if name == SETTINGS:
-            write_json(folder / SETTINGS, asked)
-        elif stored.get("sources") != asked["sources"]:
-            raise CorpusError(f"{folder} is whole, and of other text than is named now; name another folder")
-        return name != MANIFEST
-    strangers = [path for path in folder.glob("*") if path.name not in (VOCABULARY, TOKENIZER_CONFIG) or not resume]
-    if strangers:
-        raise CorpusError(f"{strangers[0]} is no part of a corpus; name a new or an empty folder")
+        if name == MANIFEST:
+            if stored.get("sources") != asked["sources"]:
+                raise CorpusError(f"{folder} is whole, and of other text than is named now; name another folder")
+            Corpus(folder)  # every shard is as it was made
+            return False
+        break
+    else:
+        if resume and any(folder.glob("shard-*")):
+            raise CorpusError(
+                f"{folder} holds shards, but no {SETTINGS} that says how they were made; name another one"
+            )
+        known = (VOCABULARY, TOKENIZER_CONFIG) if resume else ()
+        strangers = [path for path in folder.glob("*") if path.name not in known and not OWN.fullmatch(path.name)]
+        if strangers:
+            raise CorpusError(f"{strangers[0]} is no part of a corpus; name a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / VOCABULARY, lambda file: file.write(lines), "w")
     write_json(
@@ -234,8 +263,13 @@ def finish(folder: Path, names: Iterable[str]) -> dict[str, Any]:
                 forgotten, ngrams = True, Counter(kept)
         questions.update({int(k): v for k, v in record.pop("passages_by_questions").items()})
         shards.append(record)
-    totals = {name: sum(shard[name] for shard in shards) for name in ("documents", "passages", "tokens", "questions")}
+    totals = {name: sum(shard[name] for shard in shards) for name in TOTALS}
     if not totals["passages"]:
+        if others := {path.name for path in folder.glob("shard-*.safetensors")} - {shard["name"] for shard in shards}:
+            raise CorpusError(
+                f"{folder}: the text that is named now is empty; the {len(others)} shards that were made of another "
+                "stay, name that text again"
+            )
         for path in folder.iterdir():
             if path.name in (SETTINGS, VOCABULARY, TOKENIZER_CONFIG) or OWN.fullmatch(path.name):
                 path.unlink()
@@ -266,6 +300,7 @@ def mine(
     output: Path,
     tokenizer: Tokenizer,
     settings: Mining,
+    *,
     layout: str = "auto",
     size: int = 4 * 2**20,
     engine: str = "local",
@@ -317,5 +352,7 @@ def mine(
                 bar.update(record["consumed"])
         finish(output, names)
     tidy(output)
+    if not (output / STATISTICS).is_file():
+        raise CorpusError(f"{output / STATISTICS} is missing from a whole corpus; mine into another folder")
     statistics = read_json(output / STATISTICS)
     return {**statistics, "seconds": round(time.perf_counter() - began, 1), "new_tokens": tokens}

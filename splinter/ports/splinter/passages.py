@@ -48,8 +48,12 @@ def find(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
     for source in map(Path, sources):
         if source.is_dir():
             files = sorted(path for path in source.rglob("*") if path.is_file() and not _hidden(path, source))
-        elif source.exists():
+            if not files:
+                raise DataError(f"{source}: the folder holds no file of text")
+        elif source.is_file():
             files = [source]
+        elif source.exists():
+            raise DataError(f"{source}: a pipe or a device, which cannot be read twice; save its text to a file first")
         else:
             anchor = Path(source.anchor) if source.is_absolute() else Path()
             try:
@@ -108,7 +112,8 @@ class _Line(str):
 def _lines(path: Path) -> Iterator[_Line]:
     try:
         with open(path, "rb") as raw:
-            file = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
+            zipped = path.suffix == ".gz" or raw.peek(2)[:2] == b"\x1f\x8b"
+            file = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if zipped else raw
             number, kept, began = 1, b"", True
             while line := file.readline(LONGEST_LINE):
                 line, kept = kept + line, b""
@@ -152,11 +157,17 @@ def _marked(path: Path, lines: Iterable[_Line]) -> Iterator[Document]:
         mark = line.strip() if line.begins else ""
         if re.match(r"<doc[\s>]", mark):
             if document is not None:
-                raise DataError(f"{path}, line {line.number}: <doc> inside the document of {document.where}")
+                raise DataError(
+                    f"{path}, line {line.number}: <doc> inside the document of {document.where}, which has no </doc>; "
+                    "add it, or leave the file out"
+                )
             document, titled, size = Document(f"{path}, line {line.number}"), False, 0
         elif document is None:
             if line.strip():
-                raise DataError(f"{path}, line {line.number}: text outside <doc> and </doc>: {line.strip()[:40]!r}")
+                raise DataError(
+                    f"{path}, line {line.number}: text outside <doc> and </doc>: {line.strip()[:40]!r}; "
+                    "remove it, or read the file with --layout text"
+                )
         elif mark == "</doc>":
             document.consumed = line.consumed
             yield document
@@ -195,7 +206,8 @@ def _records(path: Path, lines: Iterable[_Line]) -> Iterator[Document]:
         if line.goes_on:
             if len(parts) * LONGEST_LINE > LARGEST_DOCUMENT:
                 raise DataError(
-                    f"{path}, line {line.number}: more than {LARGEST_DOCUMENT >> 20} MiB of JSON in one line"
+                    f"{path}, line {line.number}: more than {LARGEST_DOCUMENT >> 20} MiB of JSON in one line; "
+                    "cut the document in several"
                 )
             continue
         text, parts = "".join(parts), []

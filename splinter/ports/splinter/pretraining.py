@@ -129,6 +129,7 @@ def pretrain(
     corpus_folder: Path,
     output: Path,
     hyper: Recipe,
+    *,
     dev_folder: Path | None = None,
     dev_passages: int = 200,
     evaluate_every: int = 0,
@@ -189,23 +190,24 @@ def pretrain(
                 "processes": team.size,
                 "passages": len(corpora[0]),
                 **feed.about(),
-                **{key: corpora[0].manifest[key] for key in ("mining", "sources")},
+                "mining": corpora[0].manifest["mining"],
+                "sources": corpora[0].sources,
             },
             watch=watch if dev_folder is not None else None,
             watch_every=evaluate_every,
         )
 
     asked = {"train_file": str(corpus_folder), "precision": precision, "dropout": dropout}
-    record = tasks.finetune(
+    record = tasks.train(
         settings,
         output,
         hyper,
         prepare,
         asked,
-        resume,
-        save_every,
-        say if lead else lambda text: None,
         task="pretrain",
+        resume=resume,
+        save_every=save_every,
+        say=say if lead else lambda text: None,
         lead=lead,
     )
     return record if lead else None
@@ -234,7 +236,7 @@ def open_corpus(folder: Path, model: Path, config: SplinterConfig, check: bool =
         check: see `Corpus`.
 
     Raises:
-        CorpusError: it was mined with another vocabulary, or its passages are too long.
+        CorpusError: it was mined with another vocabulary, has no question, or passages that are too long.
     """
     corpus = Corpus(folder, check)
     theirs, ours = (open_tokenizer(one, replace(config, mode="hf")) for one in (folder, model))
@@ -244,6 +246,8 @@ def open_corpus(folder: Path, model: Path, config: SplinterConfig, check: bool =
     if theirs.lower_case != ours.lower_case:
         case = {True: "lower-cased", False: "cased"}
         raise CorpusError(f"{folder} is {case[theirs.lower_case]}, the model {case[ours.lower_case]}; {way_out}")
+    if not corpus.questions:
+        raise CorpusError(f"{folder} has no question: nothing recurs in its passages; mine longer ones, or other text")
     if corpus.length > config.max_position_embeddings:
         raise CorpusError(
             f"{folder} has passages of {corpus.length} pieces, the model {config.max_position_embeddings} positions; "

@@ -143,7 +143,9 @@ def finetune(
 
     asked = {"mode": settings.mode or "paper", "train_file": str(train_file), "sizes": asdict(settings.sizes)}
     asked |= {"asked_head": head, "precision": precision}
-    return tasks.finetune(settings, output, hyper, prepare, asked, resume, save_every, say)
+    return tasks.train(
+        settings, output, hyper, prepare, asked, task="finetune", resume=resume, save_every=save_every, say=say
+    )
 
 
 def _prepare(
