@@ -4,9 +4,12 @@ import hashlib
 import importlib
 import json
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from splinter.ports import engines
@@ -47,6 +50,11 @@ def die_at_3(number):
     if number == 3:
         os.kill(os.getpid(), 9)
     return number
+
+
+def last(folder):
+    (folder / str(os.getpid())).touch()
+    time.sleep(600)
 
 
 def settings(_):
@@ -163,6 +171,47 @@ def test_workers_share_the_cores(errands):
     found = list(engines.local(errands.settings, range(8), 2))
     assert {(threads, tokenizers) for _, threads, tokenizers in found} == {("1", "false")}
     assert os.getpid() not in {process for process, _, _ in found}
+
+
+def test_one_worker_takes_one_core(errands, monkeypatch):
+    """
+    While it has a job; afterwards all is as it was.
+    """
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [rest for _, *rest in engines.local(errands.settings, [0], 1)] == [["1", "false"]]
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "true" and "OMP_NUM_THREADS" not in os.environ
+
+
+def test_workers_end_with_their_parent(errands, tmp_path):
+    """
+    One that is killed cannot tell them.
+    """
+    program = (
+        "from splinter.ports import engines; import errands_of_test_engines as errands, sys; from pathlib import Path"
+    )
+    program += "\nif __name__ == '__main__': list(engines.local(errands.last, [Path(sys.argv[1])] * 2, 2))"
+    (tmp_path / "parent.py").write_text(program)
+    (tmp_path / "marks").mkdir()
+    path = os.pathsep.join([str(Path(errands.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "parent.py", tmp_path / "marks"], env={**os.environ, "PYTHONPATH": path}
+    )
+
+    def until(done):
+        for _ in range(600):
+            if done():
+                return True
+            time.sleep(0.1)
+        return False
+
+    try:
+        assert until(lambda: len(list((tmp_path / "marks").iterdir())) == 2)
+        workers = [psutil.Process(int(mark.name)) for mark in (tmp_path / "marks").iterdir()]
+    finally:
+        parent.kill()
+        parent.wait()
+    assert until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in workers))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

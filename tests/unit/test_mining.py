@@ -3,8 +3,10 @@
 import errno
 import functools
 import json
+import os
 import random
 import shutil
+import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -175,16 +177,18 @@ def test_a_stopped_run_goes_on_to_the_same_corpus(whole, text, tmp_path):
     assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
 
 
-@pytest.mark.parametrize("damage", ["changed", "cut", "gone", "no record"])
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone", "no record", "empty record", "cut record"])
 def test_a_damaged_shard_is_made_again(whole, text, tmp_path, damage):
     """
-    One byte changed, cut off, missing, or without its record.
+    One byte changed, cut off, missing, or without its record, or with one that does not tell.
     """
     out = stopped(text, tmp_path / "out")
     shard = out / "shard-000001.safetensors"
     raw = shard.read_bytes()
     if damage in ("gone", "no record"):
         (shard if damage == "gone" else out / f"{shard.name}.json").unlink()
+    elif damage.endswith("record"):
+        (out / f"{shard.name}.json").write_text("{}" if damage == "empty record" else '{"name": ')
     else:
         shard.write_bytes(raw[:-1] if damage == "cut" else raw[:-1] + bytes([raw[-1] ^ 1]))
     found = mine(text, out, resume=True)
@@ -299,6 +303,97 @@ def test_a_full_disk_leaves_no_half_shard(whole, text, tmp_path, monkeypatch):
     assert not list(out.glob(".*"))
     mine(text, out, resume=True)
     assert read(out) == read(whole)
+
+
+def test_an_empty_text_takes_no_shards(whole, text, tmp_path):
+    """
+    A pattern with a slip in it, say: what was made of the right text stays, and goes on with it.
+    """
+    out = stopped(text, tmp_path / "out")
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(
+        CorpusError, match="is empty; the 2 shards that were made of another stay, name that text again"
+    ):
+        mine(tmp_path / "empty.txt", out, resume=True)
+    assert mine(text, out, resume=True)["new_tokens"] == sum(one["tokens"] for one in read(whole)["shards"][2:])
+    assert read(out) == read(whole)
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer_config.json"])
+def test_a_tokenizer_that_changed_since_the_stop_is_put_right(whole, text, tmp_path, name):
+    """
+    Shards that are made from there on are those of the tokenizer that is named.
+    """
+    out = stopped(text, tmp_path / "out")
+    (out / name).write_text('{"do_lower_case": true}' if name.endswith("json") else "the\n")
+    mine(text, out, resume=True)
+    assert read(out) == read(whole)
+    assert (out / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_whole_corpus_is_looked_at_before_it_is_called_whole(copy, text):
+    """
+    A shard that was cut off since, statistics that are gone.
+    """
+    (copy / "statistics.json").unlink()
+    with pytest.raises(CorpusError, match=r"statistics\.json is missing from a whole corpus; mine into another folder"):
+        mine(text, copy, resume=True)
+    with open(copy / shards(copy)[1], "r+b") as file:
+        file.truncate(100)
+    with pytest.raises(CorpusError, match="bytes 100, the manifest says"):
+        mine(text, copy, resume=True)
+
+
+def test_what_a_kill_left_half_written_goes(whole, text, tmp_path):
+    """
+    Partial files of the first start, of a shard and of the manifest; shards without their settings are not touched.
+    """
+    names = [f".{name}.77.partial" for name in ("vocab.txt", "shard-000001.safetensors", "manifest.json")]
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / names[0]).touch()
+    mine(text, out, resume=True)
+    for name in names:
+        (out / name).touch()
+    mine(text, out, resume=True)
+    assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
+    (out / "manifest.json").unlink()
+    with pytest.raises(CorpusError, match=r"holds shards, but no settings\.json"):
+        mine(text, out, resume=True)
+
+
+def test_very_many_tiny_documents_are_spread_over_shards(tmp_path, monkeypatch):
+    """
+    However few characters they have.
+    """
+    monkeypatch.setattr(mining, "MOST_DOCUMENTS", 4)
+    (tmp_path / "text.txt").write_text("the boat\n\n" * 10)
+    mine(tmp_path / "text.txt", tmp_path / "out")
+    assert [shard["documents"] for shard in read(tmp_path / "out")["shards"]] == [4, 4, 2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are text")
+def test_a_file_name_that_is_no_text_is_recorded(tmp_path):
+    """
+    As the bytes that it has.
+    """
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")
+    Path(path).write_text(prose())
+    mine(path, tmp_path / "out")
+    assert read(tmp_path / "out")["sources"][0]["name"] == Path(path).name
+    assert mine(path, tmp_path / "out", resume=True)["new_tokens"] == 0
+
+
+@pytest.mark.parametrize("seed", [-1, "x"])
+def test_a_seed_is_a_number(copy, seed):
+    """
+    In a manifest as elsewhere.
+    """
+    manifest = read(copy)
+    manifest["mining"]["seed"] = seed
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CorpusError, match=rf"seed {seed!r}: expected a whole number from 0 on"):
+        Corpus(copy)
 
 
 def test_a_folder_in_use_is_refused(whole, text, tmp_path):
@@ -701,7 +796,8 @@ def test_the_command_hands_its_options_on(run, asked, tmp_path):
         (["--layout", "jsonl"], "text.txt, line 1: not JSON"),
         (["--engine", "spark"], "--engine: invalid choice: 'spark'"),
         (["--system", "funnel"], "'--system funnel' is not known to mine"),
-        (["--output", "text.txt"], "text.txt: File exists"),
+        (["--output", "text.txt"], "text.txt is a file; name a folder to write to"),
+        (["--workers", 4294967295], "--workers: '4294967295' is not a whole number from 1 to 4096"),
     ],
 )  # fmt: skip
 def test_a_mistake_gets_one_line(run, asked, tmp_path, monkeypatch, options, message):

@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import json
+import os
 import tracemalloc
 
 import pytest
@@ -153,14 +154,41 @@ def test_sources_are_files_folders_and_patterns(written, tmp_path, monkeypatch):
     assert [path.as_posix() for path in passages.find(["b/**/*.txt"])] == ["b/1.txt", "b/2.txt", "b/c/3.txt"]
 
 
-@pytest.mark.parametrize("source", ["gone.txt", "*.gone", "empty"])
+@pytest.mark.parametrize("source", ["gone.txt", "*.gone"])
 def test_a_source_that_stands_for_nothing_is_refused(tmp_path, source):
     """
-    A file, a pattern, a folder.
+    A file, a pattern.
     """
-    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no such file, and no file of such a name; give a file, a folder or a pattern"):
         passages.find([tmp_path / source])
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    """
+    Also one of hidden files alone.
+    """
+    (tmp_path / ".hidden").touch()
+    with pytest.raises(DataError, match="the folder holds no file of text"):
+        passages.find([tmp_path])
+
+
+def test_a_pipe_is_refused(tmp_path):
+    """
+    Its size is not known, and a run that goes on could not read it again.
+    """
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(
+        DataError, match="pipe: a pipe or a device, which cannot be read twice; save its text to a file"
+    ):
+        passages.find([tmp_path / "pipe"])
+
+
+def test_what_is_zipped_is_told_by_what_is_in_it(tmp_path):
+    """
+    Whatever its name is.
+    """
+    (tmp_path / "text.txt").write_bytes(gzip.compress(b"Ann rows.\n"))
+    assert [document.segments for document in passages.documents(tmp_path / "text.txt")] == [["Ann rows."]]
 
 
 def test_a_broken_pattern_is_refused(tmp_path, monkeypatch):

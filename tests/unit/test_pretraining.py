@@ -1,9 +1,11 @@
 """pretraining.py: the feed, span accuracy, whole runs in both frameworks; what cannot be done is said, not tried."""
 
 import json
+import os
 import shutil
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -292,6 +294,27 @@ def test_passages_longer_than_the_model_are_refused(run, tmp_path):
     assert Corpus(tmp_path / "long").length == 385
     with pytest.raises(CorpusError, match="passages of 385 pieces, the model 384 positions"):
         run(folder=tmp_path / "long")
+
+
+@pytest.mark.parametrize("which", ["folder", "dev_folder"])
+def test_a_corpus_without_a_question_is_refused(run, tmp_path, which):
+    """
+    Its loss is 0 and teaches nothing; as held-out text it scores 0 whatever the model knows.
+    """
+    (tmp_path / "text.txt").write_text("Bread, soup; 7 keys!")
+    tokenizer = data.Tokenizer(PATH / "vocab.txt", "hf", literal=True)
+    mining.mine([str(tmp_path / "text.txt")], tmp_path / "dull", tokenizer, Mining(length=64))
+    with pytest.raises(CorpusError, match="dull has no question: nothing recurs in its passages; mine longer ones"):
+        run(**{which: tmp_path / "dull"})
+
+
+def test_a_finished_run_knows_its_corpus_by_another_spelling(run, corpus, tmp_path):
+    """
+    A relative path, say.
+    """
+    made = run()
+    there = Path(os.path.relpath(corpus.folder))
+    assert run(folder=there, resume=True) == made
 
 
 def test_another_case_is_refused(run, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from splinter.ports import recipe as recipes
 from splinter.ports.checkpoint import CheckpointError
@@ -293,15 +294,58 @@ def test_what_else_decides_a_run_does_not_change(tmp_path):
     fit(Toy(), columns(), SHORT, tmp_path, resume=True, about={"checkpoint": "tiny"})
 
 
-def test_a_damaged_log_does_not_resume(tmp_path):
+@pytest.mark.parametrize("entry", [b"{", b"1", b"\xff", b"{}", None], ids=["cut", "number", "bytes", "empty", "twice"])
+def test_a_damaged_log_does_not_resume(tmp_path, entry):
     """
-    An entry before the checkpoint that is no JSON is named, not skipped.
+    A line before the checkpoint that is not the entry of its update is named, not skipped.
     """
     killed(tmp_path, 5)
-    lines = (tmp_path / "log.jsonl").read_text().splitlines()
-    (tmp_path / "log.jsonl").write_text("\n".join([lines[0], "{", *lines[2:]]))
-    with pytest.raises(CheckpointError, match=r"log\.jsonl is damaged"):
+    lines = (tmp_path / "log.jsonl").read_bytes().splitlines()
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join([lines[0], lines[0] if entry is None else entry, *lines[2:]]))
+    with pytest.raises(CheckpointError, match=r"log\.jsonl, line 2 is damaged .*; start in another folder"):
         fit(Toy(), columns(), SHORT, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("damage", ["other names", "other shape", "cut", "no trainer.json", "cut trainer.json"])
+def test_a_damaged_state_does_not_resume(tmp_path, damage):
+    """
+    It is told which one, and that the run can begin anew.
+    """
+    killed(tmp_path, 5)
+    state = tmp_path / "step-000003" / "state.safetensors"
+    if damage == "cut":
+        state.write_bytes(state.read_bytes()[:-1])
+    elif damage.endswith("json"):
+        (state.parent / "trainer.json").unlink()
+        if damage.startswith("cut"):
+            (state.parent / "trainer.json").write_text("{")
+    else:
+        save_file({"weight" if damage == "other shape" else "w": np.zeros(3)}, state)
+    with pytest.raises(CheckpointError, match=r"step-000003 is damaged; remove it to train from the beginning"):
+        fit(Toy(), columns(), SHORT, tmp_path, resume=True)
+
+
+def test_a_log_on_a_full_disk_is_named(tmp_path, monkeypatch):
+    """
+    Not taken for standard output.
+    """
+
+    def full(number):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(recipes.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        recipes._append(tmp_path / "log.jsonl", {"step": 1}, sync=True)
+    assert error.value.filename == str(tmp_path / "log.jsonl")
+
+
+def test_half_a_checkpoint_of_a_killed_run_goes(tmp_path):
+    """
+    Each is as large as a whole one.
+    """
+    (tmp_path / ".step-000003.77.partial").mkdir()
+    killed(tmp_path, 5)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_an_unfinished_run_is_not_overwritten(tmp_path):

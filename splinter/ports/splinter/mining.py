@@ -82,8 +82,9 @@ class Job:
 
 
 def jobs(folder: Path, files: Sequence[Path], layout: str, size: int) -> Iterator[Job]:
-    """Documents in portions of about `size` characters, and MOST_DOCUMENTS at most; which ones go together is a matter of
-    the text alone.
+    """Documents in portions of about `size` characters, and of MOST_DOCUMENTS at most.
+
+    Which ones go together is a matter of the text alone.
 
     Raises:
         DataError: a file that cannot be used.
