@@ -12,13 +12,14 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from splinter import runtime
 
@@ -112,40 +113,61 @@ def train(
         shutil.rmtree(output / recipe.Best.FOLDER, ignore_errors=True)
     run = prepare()
     say(run.summary)
-    log = recipe.fit(
-        run.trainer,
-        run.feed,
-        hyper,
-        output,
-        resume,
-        save_every,
-        progress=settings.progress,
-        # a path may change while the data stay the same; the feed knows them by their hash
-        about={**{k: v for k, v in asked.items() if k not in ("recipe", "train_file")}, **run.about},
-        watch=run.best or run.watch,
-        watch_every=run.watch_every,
-        lead=lead,
-    )
-    chosen: dict[str, Any] = {}
-    if run.best is not None:
-        kept = run.best.restore()
-        chosen = {"best": kept, "last": {"updates": len(log), "scores": log[-1]["dev"]}}
-    if lead:
-        run.save(output)
-    record = {
-        "task": task,
-        **run.details,
-        **asked,
-        **chosen,
-        "updates": len(log),
-        "final_loss": log[-1]["loss"],
-        "seconds": round(sum(one["seconds"] for one in log), 1),  # of all its updates, however often it was interrupted
-        "environment": environment(),
-    }
-    if lead:
-        checkpoint.write_json(output / RECORD, record)
-        recipe.forget(output)
+    with _alone(output) if lead else contextlib.nullcontext():
+        log = recipe.fit(
+            run.trainer,
+            run.feed,
+            hyper,
+            output,
+            resume,
+            save_every,
+            progress=settings.progress,
+            # a path may change while the data stay the same; the feed knows them by their hash
+            about={**{k: v for k, v in asked.items() if k not in ("recipe", "train_file")}, **run.about},
+            watch=run.best or run.watch,
+            watch_every=run.watch_every,
+            lead=lead,
+        )
+        chosen: dict[str, Any] = {}
+        if run.best is not None:
+            kept = run.best.restore()
+            chosen = {"best": kept, "last": {"updates": len(log), "scores": log[-1]["dev"]}}
+        if lead:
+            run.save(output)
+        record = {
+            "task": task,
+            **run.details,
+            **asked,
+            **chosen,
+            "updates": len(log),
+            "final_loss": log[-1]["loss"],
+            # of all its updates, however often it was interrupted
+            "seconds": round(sum(one["seconds"] for one in log), 1),
+            "environment": environment(),
+        }
+        if lead:
+            checkpoint.write_json(output / RECORD, record)
+            recipe.forget(output)
     return record
+
+
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """No other run writes into a folder meanwhile; a run that was killed holds nobody up.
+
+    Raises:
+        UsageError: one does.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / ".lock", timeout=0)
+    try:
+        with lock:
+            try:
+                yield
+            finally:
+                Path(lock.lock_file).unlink(missing_ok=True)
+    except Timeout:
+        raise UsageError(f"another run is writing into {output}; wait for it, or name another folder") from None
 
 
 def _finished(output: Path, asked: Mapping[str, Any], say) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import paddle
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.numpy import load_file
 
 from splinter import cli
@@ -315,6 +316,20 @@ def test_a_finished_run_knows_its_corpus_by_another_spelling(run, corpus, tmp_pa
     made = run()
     there = Path(os.path.relpath(corpus.folder))
     assert run(folder=there, resume=True) == made
+
+
+def test_two_runs_do_not_write_into_one_folder(run, tmp_path):
+    """
+    Their logs would be mixed, and each would remove what the other has kept.
+    """
+    (tmp_path / "run").mkdir()
+    with (
+        FileLock(tmp_path / "run" / ".lock"),
+        pytest.raises(UsageError, match=r"another run is writing into .*run; wait"),
+    ):
+        run()
+    run()
+    assert not list((tmp_path / "run").glob(".*"))
 
 
 def test_another_case_is_refused(run, tmp_path):
