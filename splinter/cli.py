@@ -50,7 +50,7 @@ HELP = {
 MINE = "Find recurring spans in raw text: what Splinter is pretrained on."
 PRETRAIN = "Pretrain Splinter by recurring span selection."
 RUNS = """The output folder gets the model, log.jsonl (one line per update), training.json (what was done), and,
-while it runs, a checkpoint. Interrupted, the same command with --resume ends in the same bits."""
+while it runs, a checkpoint. Interrupted, the same command with --resume ends in the same bits (on a GPU, nearly)."""
 
 
 def _asked_system(arguments: Sequence[str]) -> str:

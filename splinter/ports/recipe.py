@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -206,6 +206,58 @@ class Trainer(Protocol):
         """Restore what `state` returned, after `updates` updates."""
 
 
+class Team(ABC):
+    """The processes that train one model together, each with its share of the rows of a batch.
+
+    Args:
+        rank: which one this process is, from 0.
+        size: how many there are; 1: nothing is exchanged.
+    """
+
+    def __init__(self, rank: int, size: int):
+        self.rank, self.size = rank, size
+
+    @property
+    @abstractmethod
+    def device(self) -> str:
+        """Where this process computes: its own GPU, where there are GPUs."""
+
+    @abstractmethod
+    def join(self, parameter: Any) -> None:
+        """Meet the others, once; over what joins the devices that parameters are on."""
+
+    @abstractmethod
+    def summed(self, numbers: list[float], parameter: Any) -> list[float]:
+        """Each number, summed over the team in float64."""
+
+    @abstractmethod
+    def sum_gradients(self, parameters: list) -> None:
+        """Sum gradients over the team, in place; a parameter without one counts as zero."""
+
+    def add_up(self, loss: float, parameters: Iterable, updates: int) -> float:
+        """Sum the loss and, in place, the gradients over the team; a parameter that nobody has a gradient of stays so.
+
+        Args:
+            updates: how many this process has made.
+
+        Raises:
+            TrainingError: the processes are at different updates.
+        """
+        if self.size == 1:
+            return loss
+        parameters = list(parameters)
+        self.join(parameters[0])
+        known = [loss, updates, *(float(p.grad is not None) for p in parameters)]
+        loss, total, *counts = self.summed(known, parameters[0])
+        if total != self.size * updates:
+            raise TrainingError(
+                f"the {self.size} processes are at different updates, this one at {updates}: do they all see the same "
+                "--output folder?"
+            )
+        self.sum_gradients([p for p, count in zip(parameters, counts, strict=True) if count])
+        return loss
+
+
 class BatchTrainer(ABC):
     """What a trainer does with a batch in either framework.
 
@@ -215,7 +267,7 @@ class BatchTrainer(ABC):
         named: name -> parameter.
         optimizer: has step(rate) and updates.
         precision: one of PRECISIONS; "bf16": matrix products in bfloat16, weights and the rest as they are.
-        team: shares the rows of a batch; every member makes the same update. None: no team.
+        team: a `Team` that shares the rows of a batch; every member makes the same update. None: no team.
         mean_of_rows: whether the loss is a mean in which each row counts alike, so that a part of the rows gives its
             share of it; then micro-batches need no team.
     """
@@ -228,7 +280,7 @@ class BatchTrainer(ABC):
         optimizer: Any,
         recipe: Recipe,
         precision: str,
-        team: Any,
+        team: Team | None,
         mean_of_rows: bool,
     ):
         if recipe.micro_batch and team is None and not mean_of_rows:

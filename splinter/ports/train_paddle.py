@@ -13,7 +13,8 @@ import paddle.distributed as distributed
 
 from splinter.align import paddle_side
 
-from .recipe import BatchTrainer, Recipe, TrainingError
+from . import recipe as recipes
+from .recipe import BatchTrainer, Recipe
 
 
 def gpus() -> int:
@@ -111,52 +112,36 @@ class AdamW:
         self.memory = {n: (paddle.to_tensor(m), paddle.to_tensor(v)) for n, (m, v) in moments.items()}
 
 
-class Team:
-    """The processes that train one model together, as paddle.distributed.launch starts them; else a team of one."""
+class Team(recipes.Team):
+    """As paddle.distributed.launch starts it; without it, a team of one."""
 
     def __init__(self) -> None:
-        self.rank = int(os.environ.get("PADDLE_TRAINER_ID", 0))
-        self.size = int(os.environ.get("PADDLE_TRAINERS_NUM", 1))
+        super().__init__(int(os.environ.get("PADDLE_TRAINER_ID", 0)), int(os.environ.get("PADDLE_TRAINERS_NUM", 1)))
 
     @property
     def device(self) -> str:
-        """Where this process computes: its own GPU, where there are GPUs."""
         number = os.environ.get("FLAGS_selected_gpus", 0)  # noqa: SIM112 - Paddle's own name
         return f"gpu:{number}" if gpus() else "cpu"
 
-    @paddle.no_grad()
-    def add_up(self, loss: float, parameters: Iterable[paddle.Tensor], updates: int) -> float:
-        """Sum the loss and, in place, the gradients over the team; a parameter without any gradient stays so.
-
-        Args:
-            updates: how many this process has made.
-
-        Raises:
-            TrainingError: the processes are at different updates.
-        """
-        if self.size == 1:
-            return loss
-        parameters = list(parameters)
+    def join(self, parameter: paddle.Tensor) -> None:
         if not distributed.is_initialized():
-            if parameters[0].place.is_cpu_place():
+            if parameter.place.is_cpu_place():
                 os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"  # else Paddle moves to a GPU where there is one
             distributed.init_parallel_env()
-        known = paddle.to_tensor([loss, updates, *(float(p.grad is not None) for p in parameters)], dtype="float64")
-        distributed.all_reduce(known)
-        loss, total, *counts = known.tolist()
-        if total != self.size * updates:
-            raise TrainingError(
-                f"the {self.size} processes are at different updates, this one at {updates}: do they all see the same "
-                "--output folder?"
-            )
-        used = [p for p, count in zip(parameters, counts, strict=True) if count]
-        for p in used:
+
+    def summed(self, numbers: list[float], parameter: paddle.Tensor) -> list[float]:
+        tensor = paddle.to_tensor(numbers, dtype="float64")
+        distributed.all_reduce(tensor)
+        return tensor.tolist()
+
+    @paddle.no_grad()
+    def sum_gradients(self, parameters: list[paddle.Tensor]) -> None:
+        for p in parameters:
             p.grad = paddle.zeros_like(p) if p.grad is None else p.grad
-        flat = paddle.concat([p.grad.flatten() for p in used])
+        flat = paddle.concat([p.grad.flatten() for p in parameters])
         distributed.all_reduce(flat)
-        for p, part in zip(used, flat.split([p.size for p in used]), strict=True):
+        for p, part in zip(parameters, flat.split([p.size for p in parameters]), strict=True):
             p.grad = part.reshape(p.shape)
-        return loss
 
 
 class PaddleTrainer(BatchTrainer):

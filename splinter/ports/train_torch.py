@@ -15,7 +15,8 @@ import torch.distributed as distributed
 
 from splinter.align import torch_side
 
-from .recipe import BatchTrainer, Recipe, TrainingError
+from . import recipe as recipes
+from .recipe import BatchTrainer, Recipe
 
 
 def gpus() -> int:
@@ -102,52 +103,34 @@ class AdamW:
             self.memory[name] = tuple(torch.tensor(a, dtype=w.dtype, device=w.device) for a in pair)
 
 
-class Team:
-    """The processes that train one model together, as torchrun starts them; without it, a team of one."""
+class Team(recipes.Team):
+    """As torchrun starts it; without it, a team of one."""
 
     def __init__(self) -> None:
-        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        super().__init__(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
     @cached_property
     def device(self) -> str:
-        """Where this process computes: its own GPU, where there are GPUs."""
         return f"gpu:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
-    @torch.no_grad()
-    def add_up(self, loss: float, parameters: Iterable[torch.Tensor], updates: int) -> float:
-        """Sum the loss and, in place, the gradients over the team; a parameter without any gradient stays so.
-
-        Args:
-            updates: how many this process has made.
-
-        Raises:
-            TrainingError: the processes are at different updates.
-        """
-        if self.size == 1:
-            return loss
-        parameters = list(parameters)
-        first = parameters[0]
+    def join(self, parameter: torch.Tensor) -> None:
         if not distributed.is_initialized():
-            distributed.init_process_group("nccl" if first.is_cuda else "gloo")
+            distributed.init_process_group("nccl" if parameter.is_cuda else "gloo")
             atexit.register(distributed.destroy_process_group)
-        known = torch.tensor(
-            [loss, updates, *(float(p.grad is not None) for p in parameters)], dtype=torch.float64, device=first.device
-        )
-        distributed.all_reduce(known)
-        loss, total, *counts = known.tolist()
-        if total != self.size * updates:
-            raise TrainingError(
-                f"the {self.size} processes are at different updates, this one at {updates}: do they all see the same "
-                "--output folder?"
-            )
-        used = [p for p, count in zip(parameters, counts, strict=True) if count]
-        for p in used:
+
+    def summed(self, numbers: list[float], parameter: torch.Tensor) -> list[float]:
+        tensor = torch.tensor(numbers, dtype=torch.float64, device=parameter.device)
+        distributed.all_reduce(tensor)
+        return tensor.tolist()
+
+    @torch.no_grad()
+    def sum_gradients(self, parameters: list[torch.Tensor]) -> None:
+        for p in parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        flat = torch.cat([p.grad.flatten() for p in used])
+        flat = torch.cat([p.grad.flatten() for p in parameters])
         distributed.all_reduce(flat)
-        for p, part in zip(used, flat.split([p.numel() for p in used]), strict=True):
+        for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
             p.grad.copy_(part.view_as(p))
-        return loss
 
 
 class TorchTrainer(BatchTrainer):

@@ -1,8 +1,8 @@
 """Recurring span selection: which spans of a passage recur, and which occurrences become questions.
 
 Task: Ram et al., ACL 2021, section 3. Algorithm: oriram/splinter pretraining/ at 1df4c13, quirks included; it
-looks at every pair of positions, here the n-grams of many passages are sorted at a time, one piece longer in each of
-ten rounds. numpy and lists of piece ids; knows no files and no framework.
+looks at every two places of one piece, here the n-grams of many passages are sorted at a time, one piece longer in
+each of ten rounds. numpy and lists of piece ids; knows no files and no framework.
 """
 
 from __future__ import annotations
@@ -152,22 +152,25 @@ class _Text:
         """(G,) numbers that sort n-grams of one length as the reference goes through them."""
         return self.first_place[grams.firsts] * len(self.follows) + grams.firsts
 
+    def fit(self, grams: _Grams, length: int, whole_words: bool) -> np.ndarray:
+        """(M,) bool: which occurrences may be spans, being not of stop words alone, and ending where they should."""
+        ends = grams.starts + length
+        content = self.content[ends] > self.content[grams.starts]
+        if whole_words:
+            return content & ~self.word_goes_on[ends]
+        return content & np.repeat(~self.word_goes_on[grams.firsts + length], np.diff(grams.bounds))
+
     def clusters(self, whole_words: bool) -> list[list[Cluster]]:
         """See `recurring`."""
         found: list[list[Cluster]] = [[] for _ in range(self.passages)]
         by_length = list(self.grams())
-        for grams in by_length[:1]:
-            self.first_place[grams.starts] = np.repeat(grams.firsts, np.diff(grams.bounds))
+        if by_length:
+            ones = by_length[0]
+            self.first_place[ones.starts] = np.repeat(ones.firsts, np.diff(ones.bounds))
         marks = bytearray(len(self.follows))
         taken = np.frombuffer(marks, bool)  # the same memory
         for length, grams in reversed(list(enumerate(by_length, 1))):
-            ends = grams.starts + length
-            fit = self.content[ends] > self.content[grams.starts]
-            if whole_words:
-                fit &= ~self.word_goes_on[ends]
-            else:
-                fit &= np.repeat(~self.word_goes_on[grams.firsts + length], np.diff(grams.bounds))
-            grams, _ = grams.only(fit)
+            grams, _ = grams.only(self.fit(grams, length, whole_words))
             order, mark = self.order(grams), b"\1" * length
             # what is taken is at least as long: it cannot lie between the first piece and the last
             grams, recur = grams.only(~(taken[grams.starts] | taken[grams.starts + length - 1]))
