@@ -275,7 +275,7 @@ def few_shot_table(folder: Path) -> str:
 
 
 def _starts(folder: Path) -> list[str]:
-    """How each start is made, and which runs there are none of."""
+    """How each start is made, and which runs of torch, and of splinter-mini in Paddle, were not made."""
     made = [
         f"- `{start}`: `{' '.join(('splinter', *once)).format(shared='SHARED')}`"
         for start, (_, once) in experiments.STARTS.items()

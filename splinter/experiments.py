@@ -217,6 +217,10 @@ from, head included: recurring span selection is all that lies between the two. 
 an end score of each token, `random` random weights of the same sizes."""
 
 
+_PADDLE_SAMPLES = {16: SAMPLING_SEEDS, 128: SAMPLING_SEEDS[:2]}
+"""Of splinter-mini, by number of examples: what a CPU has time for."""
+
+
 def _few_shot(start: str, size: int, noise: bool = False) -> Experiment:
     """Fine-tuning by the paper's recipe on its samples of SQuAD; the training seed is fixed, the samples differ.
 
@@ -243,7 +247,7 @@ def _few_shot(start: str, size: int, noise: bool = False) -> Experiment:
         published={"F1": PUBLISHED_F1[size]},
         source="Splinter-base (12 layers, width 768), all of MRQA's dev file; here 2,000 questions of the official one",
         once=once,
-        seeds_of={"paddle": SAMPLING_SEEDS[:2] if size < 1024 and start == "mini" and not noise else ()},
+        seeds_of={"paddle": _PADDLE_SAMPLES.get(size, ()) if start == "mini" and not noise else ()},
         precision={"torch": "bf16"},
     )
 

@@ -235,7 +235,7 @@ class Team(ABC):
         """Sum gradients over the team, in place; a parameter without one counts as zero."""
 
     def add_up(self, loss: float, parameters: Iterable, updates: int) -> float:
-        """Sum the loss and, in place, the gradients over the team; a parameter that nobody has a gradient of stays so.
+        """Sum the loss and, in place, the gradients over the team; a parameter without a gradient anywhere gets none.
 
         Args:
             updates: how many this process has made.
@@ -575,48 +575,47 @@ def _resume(trainer: Trainer, folder: Path, run: Mapping[str, Any]) -> list[dict
         return []  # killed before the first checkpoint: the run starts again, from the same seed
     try:
         stored = read_json(newest / STATE)
-        weights = SafetensorsFile(newest / "state.safetensors")
-    except ValueError as error:
-        raise CheckpointError(f"{_damaged(newest)} ({error})") from None
+        state = SafetensorsFile(newest / "state.safetensors")
+    except (ValueError, FileNotFoundError) as error:
+        raise CheckpointError(f"{error}; {_way_out(newest)}") from None
     if other := differences(stored, {**run, "updates": int(newest.name.removeprefix("step-"))}):
         raise CheckpointError(
             f"{newest / STATE}: {'; '.join(other)}; resume with the same data and options, or start in another folder"
         )
     for name, array in trainer.state().items():
-        # a parameter that had no gradient yet has no moments
-        there = weights.headers.get(name, (None,) if not name.startswith("moment") else (array.shape,))[0]
-        if there != array.shape:
-            raise CheckpointError(f"{_damaged(newest)}: {name} should be {array.shape}, is {there}")
-    trainer.load(weights, stored["updates"])
-    log = _read_log(folder / LOG)
+        moments = [f"moment1/{name}", f"moment2/{name}"]
+        known = [one for one in moments if one in state.headers]  # none before its first gradient, else both
+        for needed in (name, *(moments if known and not name.startswith("moment") else ())):
+            if (there := state.headers.get(needed, (None,))[0]) != array.shape:
+                raise CheckpointError(f"{state.path}: {needed} should be {array.shape}, is {there}; {_way_out(newest)}")
+    trainer.load(state, stored["updates"])
+    log = _read_log(folder / LOG, stored["updates"])
     if len(log) < stored["updates"]:
         raise CheckpointError(
             f"{folder / LOG} has {len(log)} entries, {newest.name} comes after {stored['updates']}; "
             "start in another folder"
         )
-    return log[: stored["updates"]]
+    return log
 
 
-def _damaged(state: Path) -> str:
-    return f"{state} is damaged; remove it to train from the beginning"
+def _way_out(state: Path) -> str:
+    return f"where {state.name} is damaged, remove it to train from the beginning"
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole entries of a log, from the first update on; a last line that was cut off is none.
+def _read_log(path: Path, updates: int) -> list[dict[str, Any]]:
+    """The entries of the first updates, as far as there are any.
 
     Raises:
         CheckpointError: a line that is no entry of its update.
     """
     lines = path.read_bytes().splitlines() if path.is_file() else []
     log: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines[:updates], 1):
         try:
             entry = json.loads(line)
             if entry["step"] != number or not all(math.isfinite(entry[key]) for key in ("loss", "seconds")):
                 raise ValueError("not the entry of this update")
         except (ValueError, TypeError, KeyError) as error:
-            if number == len(lines):
-                break
             raise CheckpointError(f"{path}, line {number} is damaged ({error}); start in another folder") from None
         log.append(entry)
     return log

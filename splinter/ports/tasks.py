@@ -105,15 +105,15 @@ def train(
     asked = {"recipe": asdict(hyper), "framework": settings.framework, "model": settings.model, **asked}
     with contextlib.suppress(checkpoint.CheckpointError):  # gone since; a run that needs it says so
         asked["start_sha256"] = checkpoint.fingerprint(checkpoint.resolve(settings.model, settings.download))
-    if resume and (output / RECORD).exists():
-        return _finished(output, asked, say)
-    if not (resume and (output / recipe.LOG).exists()):  # killed while it wrote its model: weights, but no record
-        refuse_checkpoint(output)
-    if recipe.latest(output) is None:  # starts from nothing: what an earlier run thought best is not this one's
-        shutil.rmtree(output / recipe.Best.FOLDER, ignore_errors=True)
-    run = prepare()
-    say(run.summary)
     with _alone(output) if lead else contextlib.nullcontext():
+        if resume and (output / RECORD).exists():
+            return _finished(output, asked, say)
+        if not (resume and (output / recipe.LOG).exists()):  # killed while it wrote its model: weights, but no record
+            refuse_checkpoint(output)
+        if recipe.latest(output) is None:  # starts from nothing: what an earlier run thought best is not this one's
+            shutil.rmtree(output / recipe.Best.FOLDER, ignore_errors=True)
+        run = prepare()
+        say(run.summary)
         log = recipe.fit(
             run.trainer,
             run.feed,
@@ -148,7 +148,7 @@ def train(
         if lead:
             checkpoint.write_json(output / RECORD, record)
             recipe.forget(output)
-    return record
+        return record
 
 
 @contextlib.contextmanager
@@ -158,16 +158,23 @@ def _alone(output: Path) -> Iterator[None]:
     Raises:
         UsageError: one does.
     """
+    refuse_file(output)
+    made = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output / ".lock", timeout=0)
     try:
-        with lock:
-            try:
-                yield
-            finally:
-                Path(lock.lock_file).unlink(missing_ok=True)
+        lock.acquire()
     except Timeout:
         raise UsageError(f"another run is writing into {output}; wait for it, or name another folder") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # it may stay: a lock that nobody holds keeps nobody out
+            Path(lock.lock_file).unlink()
+        lock.release()
+        if made:
+            with contextlib.suppress(OSError):  # not empty, as a rule
+                output.rmdir()
 
 
 def _finished(output: Path, asked: Mapping[str, Any], say) -> dict[str, Any]:
@@ -250,14 +257,23 @@ def told_precision(side: Any, device: str, precision: str) -> str:
     return precision
 
 
+def refuse_file(folder: Path) -> None:
+    """A folder, or nothing yet.
+
+    Raises:
+        UsageError: it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder that may be written")
+
+
 def refuse_checkpoint(folder: Path) -> None:
     """Never write over a model.
 
     Raises:
         UsageError: the folder holds one, or is a file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; name a folder that may be written")
+    refuse_file(folder)
     for name in (checkpoint.WEIGHTS, checkpoint.OLD_WEIGHTS, checkpoint.CONFIG):
         if (folder / name).exists():
             raise UsageError(

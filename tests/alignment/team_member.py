@@ -59,7 +59,7 @@ def the_mean_of_the_processes(side):
 
 @contextmanager
 def each_weighs_its_own_rows(side):
-    """Weights that add up to one over the rows of a process, not of the batch."""
+    """Weights that add up to one over the rows of a process, then the mean of the two: wrong where shares differ."""
     plain = recipe.parts
 
     def reweighed(batch, rows):

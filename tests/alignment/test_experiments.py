@@ -134,7 +134,7 @@ def test_training_again_gives_what_is_recorded(name, tmp_path, capsys):
     except (datasets.DataMissing, checkpoint.CheckpointError) as error:
         pytest.skip(str(error))
     seed = experiment.seeds[0]
-    # bfloat16 where it must be imitated takes ten times as long; the margin spans both precisions as it is
+    # bfloat16 where it must be imitated takes ten times as long; rounding moves F1 less than chance does
     precision = None if runtime.computes_bfloat16() or torch.cuda.is_available() else "float32"
     record = experiments.run(name, tmp_path / "work", tmp_path / "results", jobs=2, seeds=[seed], precision=precision)
     with capsys.disabled():

@@ -198,6 +198,12 @@ def test_workers_end_with_their_parent(errands, tmp_path):
         [sys.executable, tmp_path / "parent.py", tmp_path / "marks"], env={**os.environ, "PYTHONPATH": path}
     )
 
+    def ended(process):
+        try:
+            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
     def until(done):
         for _ in range(600):
             if done():
@@ -211,7 +217,7 @@ def test_workers_end_with_their_parent(errands, tmp_path):
     finally:
         parent.kill()
         parent.wait()
-    assert until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in workers))
+    assert until(lambda: all(map(ended, workers)))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -358,8 +358,11 @@ def test_what_a_kill_left_half_written_goes(whole, text, tmp_path):
     mine(text, out, resume=True)
     assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
     (out / "manifest.json").unlink()
-    with pytest.raises(CorpusError, match=r"holds shards, but no settings\.json"):
-        mine(text, out, resume=True)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for resume in (True, False):
+        with pytest.raises(CorpusError, match=r"holds shards, but no settings\.json"):
+            mine(text, out, resume=resume)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_very_many_tiny_documents_are_spread_over_shards(tmp_path, monkeypatch):

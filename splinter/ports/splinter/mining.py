@@ -215,7 +215,7 @@ def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: b
             return False
         break
     else:
-        if resume and any(folder.glob("shard-*")):
+        if any(folder.glob(f"shard-{'[0-9]' * 6}.safetensors*")):
             raise CorpusError(
                 f"{folder} holds shards, but no {SETTINGS} that says how they were made; name another one"
             )

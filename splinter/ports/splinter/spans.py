@@ -1,8 +1,8 @@
 """Recurring span selection: which spans of a passage recur, and which occurrences become questions.
 
 Task: Ram et al., ACL 2021, section 3. Algorithm: oriram/splinter pretraining/ at 1df4c13, quirks included; it
-looks at every two places of one piece, here the n-grams of many passages are sorted at a time, one piece longer in
-each of ten rounds. numpy and lists of piece ids; knows no files and no framework.
+looks at every two places that hold the same piece, here the n-grams of many passages are sorted at a time, one piece
+longer in each of ten rounds. numpy and lists of piece ids; knows no files and no framework.
 """
 
 from __future__ import annotations
