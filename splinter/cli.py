@@ -100,8 +100,9 @@ def parser(system: str = DEFAULT) -> argparse.ArgumentParser:
         description="Splinter (few-shot question answering by span selection) and its sibling systems in\n"
         "PaddlePaddle: convert, fine-tune, evaluate and use them, and prove them equal to PyTorch.",
         epilog="splinter COMMAND --help explains each command and ends in an example.\n"
-        "First steps: splinter finetune --model splinter-mini --train sample --micro-batch 3 --output my-qa, then\n"
-        "predict with my-qa.",
+        "First steps:\n"
+        "  splinter finetune --model splinter-mini --train sample --min-steps 0 --micro-batch 3 --output my-qa\n"
+        "and predict with my-qa.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"splinter {__version__}")
