@@ -584,8 +584,8 @@ def _resume(trainer: Trainer, folder: Path, run: Mapping[str, Any]) -> list[dict
         )
     for name, array in trainer.state().items():
         moments = [f"moment1/{name}", f"moment2/{name}"]
-        known = [one for one in moments if one in state.headers]  # none before its first gradient, else both
-        for needed in (name, *(moments if known and not name.startswith("moment") else ())):
+        has_moments = any(one in state.headers for one in moments)  # none before its first gradient, else both
+        for needed in (name, *(moments if has_moments else ())):
             if (there := state.headers.get(needed, (None,))[0]) != array.shape:
                 raise CheckpointError(f"{state.path}: {needed} should be {array.shape}, is {there}; {_way_out(newest)}")
     trainer.load(state, stored["updates"])

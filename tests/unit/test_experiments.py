@@ -297,11 +297,12 @@ def test_another_precision_where_an_experiment_names_one(toy, monkeypatch):
     """
     label, train = TOY.stages[0]
     stages = ((label, (*train, "--precision", "{precision}")), *TOY.stages[1:])
-    changed = dataclasses.replace(TOY, stages=stages, seeds_of={"paddle": ()}, precision={"torch": "bf16"})
+    changed = dataclasses.replace(TOY, stages=stages, precision={"torch": "bf16"})
     monkeypatch.setitem(experiments.EXPERIMENTS, "toy", changed)
     toy[1](seeds=[1])
-    runs = toy[1](seeds=[2], precision="float32")["runs"]
-    assert [one["commands"][0].split("--precision ")[1] for one in runs] == ["bf16", "float32"]
+    runs = toy[1](seeds=[2], precision="bf17")["runs"]
+    asked = {(one["framework"], one["seed"]): one["commands"][0].split("--precision ")[1] for one in runs}
+    assert asked == {("torch", 1): "bf16", ("torch", 2): "bf17", ("paddle", 1): "float32", ("paddle", 2): "float32"}
 
 
 def test_what_is_kept_of_a_kill_matrix(figures, tmp_path):

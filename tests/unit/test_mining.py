@@ -799,7 +799,7 @@ def test_the_command_hands_its_options_on(run, asked, tmp_path):
         (["--layout", "jsonl"], "text.txt, line 1: not JSON"),
         (["--engine", "spark"], "--engine: invalid choice: 'spark'"),
         (["--system", "funnel"], "'--system funnel' is not known to mine"),
-        (["--output", "text.txt"], "text.txt is a file; name a folder to write to"),
+        (["--output", "text.txt"], "text.txt is a file; name a folder that may be written"),
         (["--workers", 4294967295], "--workers: '4294967295' is not a whole number from 1 to 4096"),
     ],
 )  # fmt: skip
@@ -832,6 +832,23 @@ def test_a_folder_in_use_gets_one_line(run, asked, text):
     text.write_text("\n")
     code, _, line = run(*asked, "--output", text.with_name("other"))
     assert code == 2 and line.endswith("the text is empty; nothing was mined\n")
+
+
+def test_a_full_disk_is_told_with_the_way_out(run, asked, tmp_path, monkeypatch):
+    """
+    The file, and how to go on.
+    """
+
+    def full(number):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, line = run(*asked)
+    file = tmp_path / "out" / "vocab.txt"
+    assert (code, line) == (
+        2,
+        f"splinter mine: {file}: No space left on device; free some space and go on with --resume\n",
+    )
 
 
 def test_an_interruption_is_told_and_can_go_on(run, asked, tmp_path):

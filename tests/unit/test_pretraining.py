@@ -307,6 +307,7 @@ def test_a_corpus_without_a_question_is_refused(run, tmp_path, which):
     mining.mine([str(tmp_path / "text.txt")], tmp_path / "dull", tokenizer, Mining(length=64))
     with pytest.raises(CorpusError, match="dull has no question: nothing recurs in its passages; mine longer ones"):
         run(**{which: tmp_path / "dull"})
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_knows_its_corpus_by_another_spelling(run, corpus, tmp_path):
@@ -322,12 +323,13 @@ def test_two_runs_do_not_write_into_one_folder(run, tmp_path):
     """
     Their logs would be mixed, and each would remove what the other has kept.
     """
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best").mkdir(parents=True)
     with (
         FileLock(tmp_path / "run" / ".lock"),
         pytest.raises(UsageError, match=r"another run is writing into .*run; wait"),
     ):
         run()
+    assert (tmp_path / "run" / "best").is_dir()
     run()
     assert not list((tmp_path / "run").glob(".*"))
 

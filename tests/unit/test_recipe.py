@@ -42,7 +42,7 @@ class Toy:
         return loss, self.norm_of(loss)
 
     def state(self):
-        return self.arrays
+        return self.arrays if self.updates else {"weight": self.arrays["weight"]}  # no moments before the first update
 
     def load(self, state, updates):
         self.arrays, self.updates = {name: state[name].copy() for name in state}, updates
@@ -306,7 +306,19 @@ def test_a_damaged_log_does_not_resume(tmp_path, entry):
         fit(Toy(), columns(), SHORT, tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("damage", ["other names", "other shape", "cut", "gone", "no trainer.json", "cut trainer.json"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "other names",
+        "other shape",
+        "one moment",
+        "other moments",
+        "cut",
+        "gone",
+        "no trainer.json",
+        "cut trainer.json",
+    ],
+)
 def test_a_damaged_state_does_not_resume(tmp_path, damage):
     """
     It is told which one, and that the run can begin anew.
@@ -322,7 +334,13 @@ def test_a_damaged_state_does_not_resume(tmp_path, damage):
         if damage.startswith("cut"):
             (state.parent / "trainer.json").write_text("{")
     else:
-        save_file({"weight" if damage == "other shape" else "w": np.zeros(3)}, state)
+        arrays = {
+            "other names": {"w": np.zeros(2)},
+            "other shape": {"weight": np.zeros(3)},
+            "one moment": {"weight": np.zeros(2), "moment1/weight": np.zeros(2)},
+            "other moments": {"weight": np.zeros(2), "moment1/weight": np.zeros(3), "moment2/weight": np.zeros(3)},
+        }
+        save_file(arrays[damage], state)
     with pytest.raises(CheckpointError, match=r"step-000003.*; where step-000003 is damaged, remove it to train from"):
         fit(Toy(), columns(), SHORT, tmp_path, resume=True)
 
@@ -350,6 +368,21 @@ def test_a_log_on_a_full_disk_is_named(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left") as error:
         recipes._append(tmp_path / "log.jsonl", {"step": 1}, sync=True)
     assert error.value.filename == str(tmp_path / "log.jsonl")
+
+
+def test_a_checkpoint_on_a_full_disk_is_named(tmp_path, monkeypatch):
+    """
+    By the name that it would have, not by that of the partial folder, which is gone.
+    """
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device", "partial")
+
+    monkeypatch.setattr(recipes, "save_safetensors", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        fit(Toy(), columns(), SHORT, tmp_path, save_every=3)
+    assert error.value.filename == str(tmp_path / "step-000003")
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_half_a_checkpoint_of_a_killed_run_goes(tmp_path):

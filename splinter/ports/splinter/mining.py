@@ -21,6 +21,7 @@ from splinter.align.weights import write_whole
 from splinter.ports import engines
 from splinter.ports.checkpoint import TOKENIZER_CONFIG, VOCABULARY, CheckpointError, read_json, write_json
 from splinter.ports.recipe import differences
+from splinter.ports.tasks import refuse_file
 
 from . import passages, spans
 from .corpus import (
@@ -193,10 +194,10 @@ def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: b
         Whether anything is left to do.
 
     Raises:
-        CorpusError: the folder holds a corpus, or one of other settings, or is none.
+        CorpusError: the folder holds a corpus, or one of other settings.
+        UsageError: it is a file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise CorpusError(f"{folder} is a file; name a folder to write to")
+    refuse_file(folder)
     lines = _lines(tokenizer)
     digest = hashlib.sha256(lines.encode()).hexdigest()
     asked = {"format": FORMAT, "splinter": __version__, "vocabulary_sha256": digest, **asked}
