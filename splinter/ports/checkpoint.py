@@ -13,6 +13,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -24,11 +25,22 @@ import numpy as np
 
 from splinter.align.weights import SafetensorsFile, WeightError, write_whole
 
+from .text import (
+    SETTINGS,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    VOCABULARY,
+    BasicTokenizer,
+    read_settings,
+    vocabulary_lines,
+    vocabulary_text,
+)
+
 WEIGHTS, OLD_WEIGHTS, CONFIG = "model.safetensors", "pytorch_model.bin", "config.json"
-VOCABULARY, TOKENIZER_CONFIG = "vocab.txt", "tokenizer_config.json"
-HUB_FILES = (CONFIG, WEIGHTS, OLD_WEIGHTS, VOCABULARY, TOKENIZER_CONFIG, "special_tokens_map.json")
+HUB_FILES = (CONFIG, WEIGHTS, OLD_WEIGHTS, VOCABULARY, TOKENIZER, *SETTINGS)
 
 
+UNUSED = re.compile(r"\[unused\d+\]")
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
 
 
@@ -258,23 +270,37 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_companions(
-    folder: Path, values: Mapping[str, Any], source: Path | None, tokenizer: str, lower_case: bool
+    folder: Path,
+    values: Mapping[str, Any],
+    source: Path | None,
+    tokenizer: str,
+    lower_case: bool = True,
+    named: Mapping[int, str] | None = None,
 ) -> None:
     """Write what lies beside the weights.
 
+    The settings of the tokenizer are written anew: those of another class, or of a place where the model lay before,
+    would give AutoTokenizer other pieces than ours.
+
     Args:
         values: of config.json.
-        source: folder to take the vocabulary and the tokenizer's settings from.
-        tokenizer, lower_case: the settings where `source` has none.
+        source: folder to take the vocabulary and the tokenizer's settings from; None = `folder`.
+        tokenizer: class of transformers that reads the vocabulary.
+        lower_case: where there is no vocabulary to read the settings of.
+        named: line -> what the unused piece there is called from now on.
     """
     write_json(folder / CONFIG, values)
-    if source is not None and source.resolve() != folder.resolve():
-        for name in (VOCABULARY, TOKENIZER_CONFIG):
-            if (source / name).is_file():
-                content = (source / name).read_bytes()
-                write_whole(folder / name, lambda file, content=content: file.write(content))
-    if not (folder / TOKENIZER_CONFIG).is_file():
-        write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": tokenizer, "do_lower_case": lower_case})
+    origin = source or folder
+    settings: dict[str, Any] = {"do_lower_case": lower_case}
+    if (origin / VOCABULARY).exists() or (origin / TOKENIZER).exists():
+        lines = vocabulary_lines(origin)
+        for number, name in (named or {}).items():
+            if len(lines) > number and UNUSED.fullmatch(lines[number]) and name not in lines:
+                lines[number] = name
+        known = read_settings(origin, lines, {line: number for number, line in enumerate(lines)})
+        settings = (known or BasicTokenizer(lower_case or source is not None)).to_dict()
+        write_whole(folder / VOCABULARY, lambda file: file.write(vocabulary_text(lines)), "w")
+    write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": tokenizer, **settings})
 
 
 def scratch(name: str) -> Path:

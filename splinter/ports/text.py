@@ -16,7 +16,9 @@ import sys
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
@@ -136,9 +138,267 @@ def required(record, key, kind, where):
     return record[key]
 
 
-# -- pieces -----------------------------------------------------------------------------------------------
+# -- settings of a tokenizer ------------------------------------------------------------------------------
 
 BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+QUESTION_TOKEN = "[QUESTION]"
+VOCABULARY, TOKENIZER, TOKENIZER_CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
+SETTINGS = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
+
+CLASSES = ("Bert", "Splinter", "Funnel", "DistilBert", "Electra", "MobileBert", "Lxmert")
+"""Tokenizers of transformers that cut text as BertTokenizer does."""
+FIXED = {
+    "do_basic_tokenize": (True,),
+    "never_split": (None, []),
+    "split_special_tokens": (False,),
+    "padding_side": ("right",),
+    "truncation_side": ("right",),
+}
+"""Settings that change the pieces or their order -> the values that are served; others are refused."""
+
+# what the Python BertTokenizer calls Chinese characters: the CJK ideograph blocks
+IDEOGRAPH = re.compile(
+    "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002b73f"
+    "\U0002b740-\U0002b81f\U0002b820-\U0002ceaf\U0002f800-\U0002fa1f]"
+)
+
+
+@dataclass(frozen=True)
+class BasicTokenizer:
+    """Text to words and punctuation marks, before word pieces; settings and defaults of transformers' BertTokenizer.
+
+    Args:
+        lower_case: also strips accents, unless `strip_accents` says otherwise.
+        strip_accents: None = as `lower_case`.
+        ideographs: each Chinese character is a word of its own (`tokenize_chinese_chars`).
+
+    Source: Devlin et al., NAACL 2019; transformers 4.57.6 models/bert/tokenization_bert.py.
+    """
+
+    lower_case: bool = True
+    strip_accents: bool | None = None
+    ideographs: bool = True
+
+    def words(self, text: str, whole: Sequence[str] = ()) -> list[str]:
+        """The words of a text; those in `whole` are left as they are."""
+        text = text.translate(_CLEAN)
+        if self.ideographs:
+            text = IDEOGRAPH.sub(r" \g<0> ", text)
+        strip = self.lower_case if self.strip_accents is None else self.strip_accents
+        found: list[str] = []
+        for word in unicodedata.normalize("NFC", text).split():
+            if word in whole:
+                found.append(word)
+                continue
+            word = word.lower() if self.lower_case else word
+            word = "".join(c for c in unicodedata.normalize("NFD", word) if not _is_accent(c)) if strip else word
+            found += word.translate(_SPLIT).split()
+        return found
+
+    def normalizer(self) -> normalizers.BertNormalizer:
+        """The same in Rust, which composes no characters (NFC) and has other Unicode tables."""
+        return normalizers.BertNormalizer(
+            lowercase=self.lower_case, strip_accents=self.strip_accents, handle_chinese_chars=self.ideographs
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a tokenizer_config.json has it."""
+        return {
+            "do_lower_case": self.lower_case,
+            "strip_accents": self.strip_accents,
+            "tokenize_chinese_chars": self.ideographs,
+        }
+
+
+def read_settings(folder: Path, tokens: Iterable[str], vocabulary: Mapping[str, int]) -> BasicTokenizer | None:
+    """What the files beside a vocabulary say of its tokenizer; None where there is none.
+
+    Args:
+        tokens: special tokens that the tokenizer knows.
+        vocabulary: piece -> id.
+
+    Raises:
+        VocabularyError: a setting that would be read otherwise here than by transformers; names file, key and value.
+    """
+    found = {name: _settings(folder / name) for name in SETTINGS if (folder / name).is_file()}
+    config = found.get(TOKENIZER_CONFIG)
+    for name, values in found.items():
+        _refuse_tokens(folder / name, values, {*tokens, QUESTION_TOKEN}, vocabulary)
+    if config is None:
+        return None
+    where = folder / TOKENIZER_CONFIG
+    kind = str(config.get("tokenizer_class") or "BertTokenizer")
+    if kind.removesuffix("Fast").removesuffix("Tokenizer") not in CLASSES:
+        raise VocabularyError(
+            f"{where}: tokenizer_class is {kind[:60]!r}, another way of cutting text; take a model with a BertTokenizer"
+        )
+    for key, served in FIXED.items():
+        if config.get(key, served[0]) not in served:
+            raise VocabularyError(
+                f"{where}: {key} is {str(config[key])[:60]}, only {json.dumps(served[0])} is served; "
+                "take a model whose tokenizer does without"
+            )
+    defaults = BasicTokenizer()
+    values = {}
+    for key, default in defaults.to_dict().items():
+        value = config.get(key, default)
+        if not isinstance(value, bool) and not (value is None and default is None):
+            raise VocabularyError(f"{where}: {key} is {str(value)[:60]!r}, expected true or false without quotes")
+        values[key] = value
+    return BasicTokenizer(values["do_lower_case"], values["strip_accents"], values["tokenize_chinese_chars"])
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    return as_record(from_json(decoded(path.read_bytes(), path), path), path, "the file")
+
+
+def _refuse_tokens(path: Path, values: Mapping[str, Any], known: set[str], vocabulary: Mapping[str, int]) -> None:
+    """Every token that a file of settings names is one of the known ones, and where the vocabulary has it."""
+    if path.name == "added_tokens.json":
+        named = {str(token): number for token, number in values.items()}
+    else:
+        named = {}
+        for number, token in as_record(values.get("added_tokens_decoder") or {}, path, "added_tokens_decoder").items():
+            named[_content(token)] = int(number) if str(number).isdigit() else -1
+        listed = values.get("additional_special_tokens") or values.get("extra_special_tokens") or []
+        single = [value for key, value in values.items() if key.endswith("_token") and value is not None]
+        for token in [*(listed.values() if isinstance(listed, dict) else listed), *single]:
+            if not isinstance(token, bool):  # add_bos_token and the like are switches
+                named.setdefault(_content(token), vocabulary.get(_content(token), -1))
+    for token, number in named.items():
+        if token not in known or vocabulary.get(token, number) != number:
+            raise VocabularyError(
+                f"{path}: {token[:60]!r} is no special token of this model, or not where the vocabulary has it; "
+                "tokens that were added to a tokenizer are not served, take a checkpoint without"
+            )
+
+
+def _content(token: Any) -> str:
+    """The text of a token, which is a string or an object of its settings."""
+    return str(token.get("content")) if isinstance(token, dict) else str(token)
+
+
+class _CharacterTable(dict):
+    """A table for str.translate that decides about each character once, on first sight."""
+
+    def __init__(self, rule):
+        super().__init__()
+        self.rule = rule
+
+    def __missing__(self, code):
+        self[code] = self.rule(chr(code))
+        return self[code]
+
+
+def is_blank(char):
+    """White space to BERT."""
+    return char in " \t\n\r" or unicodedata.category(char) == "Zs"
+
+
+def is_dropped(char):
+    """Control characters and the replacement character: BERT reads over them."""
+    return char == "\ufffd" or (char not in "\t\n\r" and unicodedata.category(char)[0] == "C")
+
+
+def _is_accent(char):
+    return unicodedata.category(char) == "Mn"
+
+
+def _is_punctuation(char):
+    """ASCII symbols such as $ and ^ count, though Unicode calls them no punctuation."""
+    return unicodedata.category(char)[0] == "P" or ("!" <= char <= "~" and not char.isalnum())
+
+
+_CLEAN = _CharacterTable(lambda char: " " if is_blank(char) else "" if is_dropped(char) else char)
+_SPLIT = _CharacterTable(lambda char: f" {char} " if _is_punctuation(char) else char)
+
+
+# -- vocabularies -----------------------------------------------------------------------------------------
+
+
+def vocabulary_file(path: Path) -> Path:
+    """A vocab.txt, or the tokenizer.json where that is all there is.
+
+    Args:
+        path: a file of either kind, or a folder.
+
+    Raises:
+        VocabularyError: no such file.
+    """
+    if path.is_dir():
+        for name in (VOCABULARY, TOKENIZER):
+            if (path / name).exists():
+                return path / name
+        raise VocabularyError(f"{path} has no {VOCABULARY}; add the one that the model was made with")
+    if not path.is_file():
+        raise VocabularyError(f"{path}: no such file; give a BERT vocab.txt or the folder that holds it")
+    return path
+
+
+def vocabulary_lines(path: Path) -> list[str]:
+    """The pieces of a vocabulary, a file or a folder, in the order of their ids.
+
+    Raises:
+        VocabularyError: no such file, or a tokenizer.json that cuts text otherwise than BERT.
+    """
+    path = vocabulary_file(path)
+    if path.name == TOKENIZER:
+        return _pieces_of_json(path)
+    with io.StringIO(decoded(path.read_bytes(), path), newline=None) as file:  # newline: as open() reads them
+        return [line.rstrip("\n") for line in file]
+
+
+def _pieces_of_json(path: Path) -> list[str]:
+    """The vocabulary of a tokenizer.json of transformers that says the same as the settings beside it."""
+    values = _settings(path)
+    parts = {name: as_record(values.get(name) or {}, path, name) for name in ("model", "normalizer", "pre_tokenizer")}
+    model = parts["model"]
+    beside = path.with_name(TOKENIZER_CONFIG)
+    settings = BasicTokenizer().to_dict() | (_settings(beside) if beside.is_file() else {})
+    expected = {
+        "model": {"type": "WordPiece", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100},
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": settings["tokenize_chinese_chars"],
+            "strip_accents": settings["strip_accents"],
+            "lowercase": settings["do_lower_case"],
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+    }
+    for name, wanted in expected.items():
+        for key, value in wanted.items():
+            if parts[name].get(key) != value:
+                raise VocabularyError(
+                    f"{path}: {key} of the {name} is {str(parts[name].get(key))[:60]!r}, expected {value!r} "
+                    f"as in {TOKENIZER_CONFIG} and in BertTokenizer; save the tokenizer with its {VOCABULARY}"
+                )
+    pieces = as_record(model.get("vocab"), path, "the vocabulary")
+    lines = sorted(pieces, key=lambda piece: (str(type(pieces[piece])), pieces[piece]))
+    if [pieces[piece] for piece in lines] != list(range(len(lines))):
+        raise VocabularyError(f"{path}: its vocabulary does not count its pieces from 0 without gaps; repair it")
+    return lines
+
+
+def vocabulary_text(lines: Iterable[str]) -> str:
+    """The content of a vocab.txt."""
+    return "".join(f"{line}\n" for line in lines)
+
+
+def read_vocabulary(path: Path, needed: Iterable[str]) -> dict[str, int]:
+    """{piece: line number from 0}; a piece standing twice has its last line, as in transformers.
+
+    Raises:
+        VocabularyError: see `vocabulary_lines`; or a `needed` piece is missing.
+    """
+    vocabulary = {line: number for number, line in enumerate(vocabulary_lines(path))}
+    missing = [piece for piece in needed if piece not in vocabulary]
+    if missing:
+        raise VocabularyError(f"{path}: lacks {', '.join(missing)}; use the vocab.txt the model was made with")
+    return vocabulary
+
+
+# -- pieces -----------------------------------------------------------------------------------------------
 
 
 class WordPieces:
@@ -146,22 +406,24 @@ class WordPieces:
 
     Args:
         vocabulary: a vocab.txt, or a folder with one.
-        lower_case: lower-case and strip accents; None = what `do_lower_case` in a tokenizer_config.json beside
-            the vocabulary says, else `default_lower_case`.
+        lower_case: lower-case and strip accents; None = what the files beside the vocabulary say, see `read_settings`.
         tokens: role -> special token; each is one piece wherever it stands in a text.
         python: the pieces of the Python BertTokenizer. It composes characters (NFC) and knows other Unicode
             categories: printable ASCII, where the two cannot differ, goes through Rust; all other text is cut
             into words here, and only their pieces come from Rust.
         added: further special tokens of the text.
         literal: a special token that is spelled out in a text is plain text.
+        bare_lower_case: of a vocab.txt that is named by itself and has no settings beside it. A folder without
+            settings is lower-cased, as transformers takes it to mean.
 
     Attributes:
         pad, unk, cls, sep, mask: token ids (the roles of `tokens`).
+        basic: how text becomes words.
         vocabulary: piece -> id.
         size: number of vocabulary lines.
 
     Raises:
-        VocabularyError: no file, or a special token is missing.
+        VocabularyError: no file, a special token is missing, or a setting that is not served.
     """
 
     def __init__(
@@ -171,16 +433,17 @@ class WordPieces:
         tokens: Mapping[str, str] = BERT_TOKENS,
         python: bool = False,
         added: Sequence[str] = (),
-        default_lower_case: bool = True,
+        bare_lower_case: bool = True,
         literal: bool = False,
     ):
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # threads gain little here, and warn at every fork
-        self.path, self.python = Path(vocabulary), python
-        if self.path.is_dir():
-            self.path = self.path / "vocab.txt"
-        settings = self.path.with_name("tokenizer_config.json")
-        self.lower_case = _lower_case(settings, default_lower_case) if lower_case is None else lower_case
-        self.vocabulary = self.adapt(read_vocabulary(self.path, tokens.values()))
+        self.path, self.python = vocabulary_file(Path(vocabulary)), python
+        self.vocabulary = read_vocabulary(self.path, tokens.values())
+        default = BasicTokenizer(bare_lower_case or Path(vocabulary).is_dir())
+        self.basic = read_settings(self.path.parent, {*tokens.values(), *added}, self.vocabulary) or default
+        if lower_case is not None:
+            self.basic = replace(self.basic, lower_case=lower_case)
+        self.vocabulary = self.adapt(self.vocabulary)
         self.size = max(self.vocabulary.values()) + 1
         self.pad, self.unk, self.cls, self.sep, self.mask = (
             self.vocabulary[tokens[role]] for role in ("pad", "unk", "cls", "sep", "mask")
@@ -193,7 +456,7 @@ class WordPieces:
         self._rust = RustTokenizer(
             models.WordPiece(self.vocabulary, unk_token=self._unknown, max_input_chars_per_word=100)
         )
-        self._rust.normalizer = normalizers.BertNormalizer(lowercase=self.lower_case)
+        self._rust.normalizer = self.basic.normalizer()
         self._rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self._rust.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in self.special])
 
@@ -232,67 +495,8 @@ class WordPieces:
             if part in self.special:
                 ids.append(self.vocabulary[part])
                 continue
-            for word in _basic_words(part, self.lower_case, self.special):
+            if self.basic.lower_case:  # one by one, before all else: a final sigma gets no special form
+                part = "".join(char.lower() for char in part)
+            for word in self.basic.words(part, self.special):
                 ids += [piece.id for piece in self._rust.model.tokenize(word)]
         return ids
-
-
-def _lower_case(config: Path, default: bool) -> bool:
-    if not config.is_file():
-        return default
-    settings = as_record(from_json(decoded(config.read_bytes(), config), config), config, "the file")
-    return bool(settings.get("do_lower_case", default))
-
-
-def read_vocabulary(path: Path, needed: Iterable[str]) -> dict[str, int]:
-    """{piece: line number from 0}; a piece standing twice has its last line, as in transformers.
-
-    Raises:
-        VocabularyError: no file, or a `needed` piece is missing.
-    """
-    if not path.is_file():
-        raise VocabularyError(f"{path}: no such file; give a BERT vocab.txt or the folder that holds it")
-    with io.StringIO(decoded(path.read_bytes(), path), newline=None) as file:  # newline: as open() reads them
-        vocabulary = {line.rstrip("\n"): number for number, line in enumerate(file)}
-    missing = [piece for piece in needed if piece not in vocabulary]
-    if missing:
-        raise VocabularyError(f"{path}: lacks {', '.join(missing)}; use the vocab.txt the model was made with")
-    return vocabulary
-
-
-# what the Python BertTokenizer calls Chinese characters: the CJK ideograph blocks
-IDEOGRAPH = re.compile(
-    "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002b73f"
-    "\U0002b740-\U0002b81f\U0002b820-\U0002ceaf\U0002f800-\U0002fa1f]"
-)
-
-
-def _basic_words(text, lower_case, special):
-    """The words and punctuation marks that the Python BertTokenizer hands to word pieces."""
-    if lower_case:
-        text = "".join(char.lower() for char in text)  # one by one: a final sigma gets no special form
-    kept = (" " if is_blank(char) else char for char in text if not is_dropped(char))
-    spaced = IDEOGRAPH.sub(r" \g<0> ", "".join(kept))
-    for word in unicodedata.normalize("NFC", spaced).split():
-        if word in special:  # appears only once dropped characters are gone
-            yield word
-            continue
-        if lower_case:
-            accented = unicodedata.normalize("NFD", word.lower())
-            word = "".join(char for char in accented if unicodedata.category(char) != "Mn")
-        yield from "".join(f" {char} " if _is_punctuation(char) else char for char in word).split()
-
-
-def is_blank(char):
-    """White space to BERT."""
-    return char in " \t\n\r" or unicodedata.category(char) == "Zs"
-
-
-def is_dropped(char):
-    """Control characters and the replacement character: BERT reads over them."""
-    return char == "\ufffd" or (char not in "\t\n\r" and unicodedata.category(char)[0] == "C")
-
-
-def _is_punctuation(char):
-    """ASCII symbols such as $ and ^ count, though Unicode calls them no punctuation."""
-    return unicodedata.category(char)[0] == "P" or ("!" <= char <= "~" and not char.isalnum())

@@ -211,7 +211,7 @@ def _(patch):
 
 @bug("uncased tokenizer for a cased model", "dev_data")
 def _(patch):
-    wrap(patch, text, "_lower_case", lambda plain: lambda config, default: True)
+    wrap(patch, text, "read_settings", lambda plain: lambda *rest: text.BasicTokenizer())
 
 
 def _features(patch, **changes) -> None:

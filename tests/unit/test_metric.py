@@ -12,6 +12,7 @@ import pytest
 from splinter.ports import answers
 from splinter.ports.splinter import metric
 from splinter.ports.splinter import reference_metric as theirs
+from splinter.ports.text import BasicTokenizer
 
 DATA = Path(os.environ.get("SPLINTER_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 HOSTILE = [  # (prediction, golds)
@@ -256,6 +257,7 @@ def ours_and_theirs(problem, vocabulary, planted=0, **options):
     """Both sides as (text, probability, start_logit, end_logit); `planted` lengthens our answers."""
     example, rows, start, end = problem
     mine = options | {"max_answer_length": options.get("max_answer_length", 10) + planted}
+    mine["basic"] = BasicTokenizer(mine.pop("lower_case", False))
     spans = metric.decode_paper(*problem, lambda ids: [vocabulary.entries[i] for i in ids], **mine)
     entries = theirs.decode([example], [rows], [start], [end], vocabulary.path, **options)[example.id]
     return (
@@ -377,7 +379,7 @@ def test_basic_text_equals_their_basic_tokenizer():
     """
     Every character of the first planes between two letters, cased and uncased; whole strings as their tokens.
     """
-    from transformers.models.bert.tokenization_bert import BasicTokenizer
+    from transformers.models.bert import tokenization_bert
 
     rng = random.Random(0)
     strings = [f"a{chr(code)}b" for code in [*range(0x3500), *range(0xA000, 0x10000, 7), 0x1D400, 0x1F600, 0x2B740]]
@@ -386,11 +388,14 @@ def test_basic_text_equals_their_basic_tokenizer():
         for _ in range(500)
     ]
     for lower_case in (False, True):
-        tokenizer = BasicTokenizer(do_lower_case=lower_case)
+        tokenizer = tokenization_bert.BasicTokenizer(do_lower_case=lower_case)
         for text in strings:
             expected = " ".join(tokenizer.tokenize(text))
-            assert metric.basic_text(text, lower_case) == expected
-            assert " ".join(filter(None, [metric.basic_text(t, lower_case) for t in text.split(" ")])) == expected
+            assert metric.basic_text(text, BasicTokenizer(lower_case)) == expected
+            assert (
+                " ".join(filter(None, [metric.basic_text(t, BasicTokenizer(lower_case)) for t in text.split(" ")]))
+                == expected
+            )
 
 
 # ---- decoding, as in Hugging Face's example ----------------------------------------------------------------

@@ -365,7 +365,7 @@ def test_convert_wants_a_vocabulary_that_fits(tmp_path):
     with pytest.raises(data.VocabularyError, match=r"has 500 pieces, the model's embedding 2048 rows"):
         tasks.convert(str(folder), tmp_path / "new")
     (folder / "vocab.txt").unlink()
-    with pytest.raises(CheckpointError, match=r"has no vocab\.txt"):
+    with pytest.raises(data.VocabularyError, match=r"has no vocab\.txt"):
         tasks.convert(str(folder), tmp_path / "new")
 
 

@@ -340,7 +340,7 @@ def test_another_case_is_refused(run, tmp_path):
     """
     tokenizer = data.Tokenizer(PATH / "vocab.txt", "hf", literal=True, lower_case=True)
     mining.mine([str(pretraining_cases.text("sample/train"))], tmp_path / "lower", tokenizer, Mining(length=64))
-    with pytest.raises(CorpusError, match="is lower-cased, the model cased; mine it with --tokenizer"):
+    with pytest.raises(CorpusError, match=r"do_lower_case was True, now False\); mine it with --tokenizer"):
         run(folder=tmp_path / "lower")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from splinter import runtime
 from splinter.align.weights import WeightError
@@ -284,6 +284,66 @@ def test_a_mask_of_the_context_is_not_the_question(tmp_path):
     answerer = tasks.open_answerer(settings(mode="paper"))
     with pytest.raises(data.DataError, match=r"here: question '1' lost its \[QUESTION\] token"):
         list(answerer.answers([asked]))
+
+
+def lower_cased(path, **more):
+    """The tiny checkpoint, called uncased."""
+    folder = shutil.copytree(cases.tiny(), path)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, **more}), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["paper", "hf"])
+def test_an_uncased_model_answers_with_words_of_the_context(mode, tmp_path):
+    """
+    Its pieces say "ingrid solheim"; the answer is the context's "Ingrid Solheim", without what follows in the word.
+    """
+    context = "It was built by Ingrid Solheim's firm (in 1874)."
+    answerer = tasks.open_answerer(settings(model=str(lower_cased(tmp_path / "uncased")), mode=mode))
+    for gold in ("Ingrid Solheim", "1874", "It", "Solheim's firm (in"):
+        first, after = context.index(gold), context.index(gold) + len(gold)
+
+        def logits(rows, first=first, after=after):
+            """What a perfect model says: the highest logits at the gold pieces."""
+            ids = rows.input_ids[0].tolist()
+            begin, end = (ids.index(102) + 1 + len(answerer.tokenizer.encode([context[:n]])[0]) for n in (first, after))
+            scores = np.zeros((2, *rows.input_ids.shape), np.float32)
+            scores[0, 0, begin] = scores[1, 0, end - 1] = 9
+            return scores[0], scores[1]
+
+        answerer.logits = logits
+        ((_, spans),) = answerer.answers([data.example("1", "Who?", context, mode, "here")])
+        assert (spans[0].text, spans[0].start_char, spans[0].end_char) == (gold, first, after)
+
+
+@pytest.mark.parametrize("mode", ["paper", "hf"])
+def test_the_best_answer_is_the_same_however_many_are_asked_for(mode):
+    """
+    What `predict --n-best 1` says is what `evaluate` scores, with the same probability, on all of the shipped sample.
+    """
+    path, counts = tasks.shipped(Path("sample"), "fewshot-dev.jsonl")
+    examples = [one for one in data.read_examples(path, mode) if counts(one)]
+    few, many = (tasks.open_answerer(settings(mode=mode), n_best=n) for n in (1, 20))
+    for one, other in zip(few.answers(examples), many.answers(examples), strict=True):
+        assert one[1] == other[1][:1]
+    assert any(len(spans) > 1 for _, spans in many.answers(examples[:3]))
+
+
+@pytest.mark.parametrize("mode", ["paper", "hf"])
+def test_special_tokens_may_be_spelled_in_a_question(mode):
+    """
+    [SEP] is no end of the question, and a spelled [MASK] or [QUESTION] does not ask: the own token does, at the end.
+    """
+    answerer, seen = tasks.open_answerer(settings(mode=mode)), []
+    answerer.logits = lambda rows: seen.append(rows) or (np.zeros(rows.input_ids.shape),) * 2
+    token = {"paper": 103, "hf": 104}[mode]
+    for spelled in ("[SEP]", "[CLS]", "[PAD]", "[MASK]", "[QUESTION]", "[UNK]"):
+        asked = data.example("1", f"Does {spelled} ask?", f"Ann {spelled} asked.", mode, "here")
+        assert len(list(answerer.answers([asked]))) == 1
+        row = seen.pop().input_ids[0].tolist()
+        context = row.index(102, row.index(119)) if spelled == "[SEP]" else row.index(102)
+        asks = [place for place, number in enumerate(row[:context]) if number in {token, 104}]
+        assert asks == [context - 2]
 
 
 # Opening
@@ -590,13 +650,49 @@ def test_a_plain_bert_gets_a_question_token_by_name(tmp_path):
     assert named == "[QUESTION]"
 
 
+@pytest.mark.parametrize("crlf", [False, True])
+def test_what_is_converted_has_one_tokenizer(crlf, tmp_path):
+    """
+    A BERT that transformers saved, with a BertTokenizer of its own settings: AutoTokenizer gives our pieces.
+    """
+    rows = {"vocab_size": 2048, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(BertConfig(**rows, intermediate_size=32)).save_pretrained(tmp_path / "bert")
+    options = {"strip_accents": False, "tokenize_chinese_chars": False}
+    theirs = BertTokenizer(str(cases.tiny() / "vocab.txt"), additional_special_tokens=[], **options)
+    theirs.save_pretrained(tmp_path / "bert")
+    vocabulary = (cases.tiny() / "vocab.txt").read_text(encoding="utf-8").replace("[QUESTION]", "[unused99]")
+    ends = "\r\n" if crlf else "\n"
+    (tmp_path / "bert" / "vocab.txt").write_bytes(vocabulary.replace("\n", ends).encode())
+    tasks.convert(str(tmp_path / "bert"), tmp_path / "new", head="fresh")
+    ours, auto = data.Tokenizer(tmp_path / "new", "hf"), AutoTokenizer.from_pretrained(tmp_path / "new")
+    texts = ["Der Zug fährt schön nach München 東京", "Who [QUESTION] built it?"]
+    assert ours.encode(texts) == auto(texts, add_special_tokens=False)["input_ids"]
+    assert auto.convert_tokens_to_ids("[QUESTION]") == 104
+    assert (tmp_path / "new" / "vocab.txt").read_bytes() == (cases.tiny() / "vocab.txt").read_bytes()
+
+
+def test_a_folder_without_settings_is_uncased(tmp_path):
+    """
+    As transformers takes it; what is converted from it says so.
+    """
+    folder = shutil.copytree(cases.tiny(), tmp_path / "bare")
+    (folder / "tokenizer_config.json").unlink()
+    tasks.convert(str(folder), tmp_path / "new", mode="paper")
+    said = json.loads((tmp_path / "new" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert said["do_lower_case"] is True
+    assert (
+        data.Tokenizer(tmp_path / "new", "paper").encode(["BUILT By"])
+        == BertTokenizer(str(folder / "vocab.txt"))(["BUILT By"], add_special_tokens=False)["input_ids"]
+    )
+
+
 def test_convert_wants_a_vocabulary(tmp_path):
     """
     A model that could not read text is not written.
     """
     folder = shutil.copytree(cases.tiny(), tmp_path / "model")
     (folder / "vocab.txt").unlink()
-    with pytest.raises(CheckpointError, match=r"has no vocab\.txt"):
+    with pytest.raises(data.VocabularyError, match=r"has no vocab\.txt"):
         tasks.convert(str(folder), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

@@ -313,7 +313,7 @@ ARCHITECTURES = {
 def write_companions(folder: Path, config: FunnelConfig, kind: str, source: Path | None) -> None:
     """Write what lies beside the weights: config.json, tokenizer settings, and the vocabulary of `source`."""
     values = {"model_type": "funnel", "architectures": [ARCHITECTURES[kind]], **config.to_dict()}
-    checkpoint.write_companions(folder, values, source, "FunnelTokenizer", lower_case=True)
+    checkpoint.write_companions(folder, values, source, "FunnelTokenizer")
 
 
 # -- recipes ----------------------------------------------------------------------------------------------

@@ -26,7 +26,15 @@ from splinter.ports.squad import Example, asked, no_room, window_starts
 from splinter.ports.squad import read_context as read_context
 from splinter.ports.squad import read_examples as read_examples
 from splinter.ports.squad import refuse_empty as refuse_empty
-from splinter.ports.text import DataError, VocabularyError, WordPieces, decoded, existing, open_text
+from splinter.ports.text import (
+    DataError,
+    VocabularyError,
+    WordPieces,
+    existing,
+    open_text,
+    vocabulary_lines,
+    vocabulary_text,
+)
 
 SPECIAL = {0: "<pad>", 96: "<s>", 97: "</s>", 100: "<unk>", 101: "<cls>", 102: "<sep>", 103: "<mask>"}
 """Funnel's vocabulary is BERT's uncased one with these lines (from 0) renamed."""
@@ -41,14 +49,12 @@ def write_vocabulary(bert: Path, target: Path) -> Path:
     Raises:
         VocabularyError: no file, or too short for the special tokens.
     """
-    if not bert.is_file():
-        raise VocabularyError(f"{bert}: no such file; give a vocab.txt, BERT's or Funnel's")
-    lines = decoded(bert.read_bytes(), bert).split("\n")
+    lines = vocabulary_lines(bert)
     if len(lines) <= max(SPECIAL):
         raise VocabularyError(f"{bert} has {len(lines)} lines; the special tokens stand on lines up to {max(SPECIAL)}")
     for number, token in SPECIAL.items():
         lines[number] = token
-    write_whole(target, lambda file: file.write("\n".join(lines)), "w")
+    write_whole(target, lambda file: file.write(vocabulary_text(lines)), "w")
     return target
 
 
@@ -56,8 +62,7 @@ class Tokenizer(WordPieces):
     """Funnel's word pieces: BERT's uncased ones under other names of the special tokens.
 
     Args:
-        vocabulary: a vocab.txt, or a folder with one; lower-cased unless a tokenizer_config.json beside it says
-            `"do_lower_case": false`.
+        vocabulary: a vocab.txt, or a folder with one; lower-cased unless the files beside it say otherwise.
 
     Raises:
         VocabularyError: no file, or `<cls>` and the like are missing (a BERT vocabulary has `[CLS]`).

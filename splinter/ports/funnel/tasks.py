@@ -24,6 +24,7 @@ from splinter.align.weights import write_whole
 from splinter.ports import checkpoint, recipe, tasks
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.tasks import UsageError
+from splinter.ports.text import vocabulary_lines
 
 from . import data, metric
 from .config import MODES, PUBLISHED, RECIPES, FunnelConfig, config_from_dict, has_decoder, has_head, read_checkpoint
@@ -342,8 +343,7 @@ def convert(source: str, output: Path, task: str | None = None, head: str = "aut
     from . import model as models
 
     folder = checkpoint.resolve(source, download)
-    if not (folder / checkpoint.VOCABULARY).is_file():
-        raise CheckpointError(f"{folder} has no {checkpoint.VOCABULARY}; a converted model could not read text")
+    vocabulary_lines(folder)  # a model that could not read text is of no use
     config, tensors, _ = read_checkpoint(folder)
     open_tokenizer(folder, config)
     heads = [mode for mode in MODES if has_head(tensors, mode)]

@@ -157,4 +157,4 @@ def read_checkpoint(
 def write_companions(folder: Path, config: JointConfig, source: Path | None) -> None:
     """Write what lies beside the weights: config.json, tokenizer settings, and the vocabulary of `source`."""
     values = {"model_type": "bert", "architectures": ["JointBERT"], **config.to_dict()}
-    checkpoint.write_companions(folder, values, source, "BertTokenizer", lower_case=True)
+    checkpoint.write_companions(folder, values, source, "BertTokenizer")

@@ -19,7 +19,7 @@ from splinter.align.weights import write_whole
 from splinter.ports import checkpoint, recipe, tasks
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.tasks import UsageError
-from splinter.ports.text import DataError, WordPieces
+from splinter.ports.text import DataError, WordPieces, vocabulary_lines
 
 from . import data, metric
 from .config import JointConfig, read_checkpoint
@@ -285,8 +285,7 @@ def convert(source: str, output: Path, labels: Path | None = None, download: boo
     from .model import JointBert
 
     folder = checkpoint.resolve(source, download)
-    if not (folder / checkpoint.VOCABULARY).is_file():
-        raise CheckpointError(f"{folder} has no {checkpoint.VOCABULARY}; a converted model could not read text")
+    vocabulary_lines(folder)  # a model that could not read text is of no use
     model = JointBert.from_pretrained(folder, labels=None if named is None else (named.intents, named.slots))
     open_pieces(folder, model.config)
     model.save_pretrained(output)

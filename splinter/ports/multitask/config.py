@@ -158,7 +158,7 @@ def which_head(asked: str, missing: tuple[str, ...], folder: Path) -> str:
 def write_companions(folder: Path, config: MultitaskConfig, source: Path | None) -> None:
     """Write what lies beside the weights: config.json, tokenizer settings, and the vocabulary of `source`."""
     values = {"model_type": "bert", "architectures": ["MultitaskBert"], **config.to_dict()}
-    checkpoint.write_companions(folder, values, source, "BertTokenizer", lower_case=True)
+    checkpoint.write_companions(folder, values, source, "BertTokenizer")
 
 
 # -- recipes ----------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ TEXTS = {
     "predict": Text(
         'Each input line: {"question": "Who wrote it?", "context": "Ann wrote it in 1990.", "id": "optional"}.\n'
         "From standard input, each line is answered as it comes. An answer is a piece of its context; characters\n"
-        f"are counted from 0, the end is exclusive; probabilities are shares among the answers shown.\n\n{MODES}",
+        f"are counted from 0, the end is exclusive; probabilities are shares among the 20 best answers.\n\n{MODES}",
         "splinter predict --model run16 --question 'Who wrote it?' --context 'Ann wrote it in 1990.'\n"
         "  cat questions.jsonl | splinter predict --model run16 --input - --json",
     ),

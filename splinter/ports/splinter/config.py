@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from splinter.align.weights import Rule, WeightMap, write_whole
+from splinter.align.weights import Rule, WeightMap
 from splinter.ports import bert, checkpoint
 from splinter.ports.checkpoint import BertConfig, CheckpointError
+from splinter.ports.text import QUESTION_TOKEN
 
 MODES = ("hf", "paper")
 HEADS = ("qass", "plain")
-QUESTION, UNUSED = b"[QUESTION]", re.compile(rb"\[unused\d+\]")
 
 
 @dataclass(frozen=True)
@@ -173,22 +172,9 @@ def write_companions(folder: Path, config: SplinterConfig, source: Path | None) 
     # of a plain head transformers knows nothing, and would leave its own at random with no more than a warning
     kind = "splinter" if config.span_head == "qass" else "splinter-plain"
     values = {"model_type": kind, "architectures": ["SplinterForQuestionAnswering"], **config.to_dict()}
-    checkpoint.write_companions(folder, values, source, "SplinterTokenizer", lower_case=False)
-    _name_question(folder, config.question_token_id)
-
-
-def _name_question(folder: Path, number: int) -> None:
-    """Call the unused piece of a plain BERT [QUESTION], where transformers looks for it by name."""
-    vocabulary, settings = folder / checkpoint.VOCABULARY, folder / checkpoint.TOKENIZER_CONFIG
-    if not vocabulary.is_file():
-        return
-    lines = vocabulary.read_bytes().split(b"\n")
-    if len(lines) > number and UNUSED.fullmatch(lines[number]) and QUESTION not in lines:
-        lines[number] = QUESTION
-        write_whole(vocabulary, lambda file: file.write(b"\n".join(lines)), "wb")
-        values = checkpoint.read_json(settings) | {"tokenizer_class": "SplinterTokenizer"}
-        values.pop("name_or_path", None)  # of another model by now
-        checkpoint.write_json(settings, values)
+    # transformers looks for the question token by its name, which a plain BERT does not have
+    named = {config.question_token_id: QUESTION_TOKEN}
+    checkpoint.write_companions(folder, values, source, "SplinterTokenizer", lower_case=False, named=named)
 
 
 def shapes(config: SplinterConfig) -> dict[str, tuple[int, ...]]:

@@ -261,8 +261,8 @@ class Tokenizer(WordPieces):
     Mode hf is the Rust tokenizer itself; mode paper equals the Python BertTokenizer.
 
     Args:
-        vocabulary: a vocab.txt, or a folder with one; cased unless a tokenizer_config.json beside it says
-            `do_lower_case`. Mode hf reads [QUESTION] for the `[unused100]` on line 104 of BERT's own file.
+        vocabulary: a vocab.txt, cased unless the files beside it say otherwise, or a folder with one, which is read
+            as transformers reads it. Mode hf reads [QUESTION] for the `[unused100]` on line 104 of BERT's own file.
         mode: "paper" or "hf". Literal [QUESTION] in a text is one token only in hf, as in
             SplinterTokenizerFast (the slow SplinterTokenizer splits it).
         literal, lower_case: see `WordPieces`.
@@ -279,7 +279,7 @@ class Tokenizer(WordPieces):
         _check_mode(mode)
         self.mode, paper = mode, mode == "paper"
         added = () if paper else ("[QUESTION]",)
-        super().__init__(vocabulary, lower_case, python=paper, added=added, default_lower_case=False, literal=literal)
+        super().__init__(vocabulary, lower_case, python=paper, added=added, bare_lower_case=False, literal=literal)
         self.question, self.period = QUESTION_ID, self.vocabulary["."]
 
     def adapt(self, vocabulary):

@@ -8,25 +8,21 @@ basic tokenizer); Ram et al., ACL 2021 (Splinter). Every value equals transforme
 """
 
 import functools
-import string
-import unicodedata
 
 import numpy as np
 
 from splinter.ports.answers import Span, candidates, checked, column, softmax
 from splinter.ports.answers import evaluate as evaluate
 from splinter.ports.answers import oracle as oracle
+from splinter.ports.text import BasicTokenizer
 
-IDEOGRAPHS = (  # the ranges BERT sets apart; not every ideograph of today's Unicode
-    *((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2A6DF)),
-    *((0x2A700, 0x2B73F), (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0x2F800, 0x2FA1F)),
-)
+CASED = BasicTokenizer(lower_case=False)
 
 
 # ---- logits to answers, as in the paper --------------------------------------------------------------------
 
 
-def decode_paper(example, rows, start_logits, end_logits, pieces, n_best=20, max_answer_length=10, lower_case=False):
+def decode_paper(example, rows, start_logits, end_logits, pieces, basic=CASED, n_best=20, max_answer_length=10):
     """The best answers to one question, as strings of space-joined document tokens.
 
     Args:
@@ -35,9 +31,9 @@ def decode_paper(example, rows, start_logits, end_logits, pieces, n_best=20, max
             padding), token_of_piece (document token or -1) and max_context, each (T,).
         start_logits, end_logits: (R, T) float.
         pieces: ids -> word pieces as in the vocabulary.
+        basic: how the tokenizer that made the pieces tells words apart, its case above all.
         n_best: boundaries tried per window and side, and answers kept.
         max_answer_length: in pieces.
-        lower_case: whether the pieces come from an uncased model.
 
     Returns:
         At most n_best Spans with distinct texts, best first; ties go to the earlier window, then the better
@@ -67,7 +63,7 @@ def decode_paper(example, rows, start_logits, end_logits, pieces, n_best=20, max
         token_of_piece = column(row, "token_of_piece")
         first_token, last_token = int(token_of_piece[first]), int(token_of_piece[last])
         tokens = example.tokens[first_token : last_token + 1]
-        begin, end = final_slice(found, tokens, lower_case)
+        begin, end = final_slice(found, tokens, basic)
         text = " ".join(tokens)[begin:end]
         if text not in kept:
             characters = _characters(tokens, example.offsets[first_token : last_token + 1], begin, end)
@@ -85,72 +81,33 @@ def decode_paper(example, rows, start_logits, end_logits, pieces, n_best=20, max
     ]
 
 
-def final_slice(found, tokens, lower_case=False):
+def final_slice(found, tokens, basic=CASED):
     """Where `found`, the text of word pieces, lies in `" ".join(tokens)`: a slice in characters.
 
     Pieces come from the basic tokenizer, which splits punctuation off and may drop characters. If it dropped
     none, both texts agree character by character once spaces are gone; else the whole text is the answer.
     """
     original = " ".join(tokens)
-    basic = " ".join(filter(None, [basic_text(token, lower_case) for token in tokens]))
-    begin = basic.find(found)
+    spoken = " ".join(filter(None, [basic_text(token, basic) for token in tokens]))
+    begin = spoken.find(found)
     if begin < 0 or not found:
         return 0, len(original)
-    if basic == original:
+    if spoken == original:
         return begin, begin + len(found)
     solid = [position for position, character in enumerate(original) if character != " "]
-    if len(solid) != len(basic) - basic.count(" "):
+    if len(solid) != len(spoken) - spoken.count(" "):
         return 0, len(original)
-    first = begin - basic.count(" ", 0, begin)
+    first = begin - spoken.count(" ", 0, begin)
     last = first + len(found) - found.count(" ") - 1
     return solid[first], solid[last] + 1
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def basic_text(text, lower_case=False):
-    """What BERT's basic tokenizer makes of a text, its tokens joined by spaces.
-
-    tokenizers' BertNormalizer would not do: it composes no characters (NFC) and has other Unicode tables.
-    """
+def basic_text(text, basic=CASED):
+    """What BERT's basic tokenizer makes of a text, its words joined by spaces."""
     if text.isascii() and text.isalnum():
-        return text.lower() if lower_case else text
-    words = unicodedata.normalize("NFC", text.translate(_CLEAN)).split()
-    if lower_case:
-        words = [_without_accents(word.lower()) for word in words]
-    return " ".join(" ".join(words).translate(_SPLIT).split())
-
-
-def _without_accents(word):
-    return "".join(c for c in unicodedata.normalize("NFD", word) if unicodedata.category(c) != "Mn")
-
-
-class _CharacterTable(dict):
-    """A table for str.translate that decides about each character once, on first sight."""
-
-    def __init__(self, rule):
-        super().__init__()
-        self.rule = rule
-
-    def __missing__(self, code):
-        self[code] = self.rule(code, unicodedata.category(chr(code)))
-        return self[code]
-
-
-def _clean(code, category):
-    if chr(code) in "\t\n\r" or category == "Zs":
-        return " "
-    if code == 0xFFFD or category.startswith("C"):
-        return ""
-    return f" {chr(code)} " if any(low <= code <= high for low, high in IDEOGRAPHS) else chr(code)
-
-
-def _split(code, category):
-    # ASCII symbols such as $ and ^ are punctuation here, beyond Unicode's own view
-    is_punctuation = chr(code) in string.punctuation or category.startswith("P")
-    return f" {chr(code)} " if is_punctuation else chr(code)
-
-
-_CLEAN, _SPLIT = _CharacterTable(_clean), _CharacterTable(_split)
+        return text.lower() if basic.lower_case else text
+    return " ".join(basic.words(text))
 
 
 def _characters(tokens, offsets, begin, end):

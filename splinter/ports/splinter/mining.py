@@ -22,6 +22,7 @@ from splinter.ports import engines
 from splinter.ports.checkpoint import TOKENIZER_CONFIG, VOCABULARY, CheckpointError, read_json, write_json
 from splinter.ports.recipe import differences
 from splinter.ports.tasks import refuse_file
+from splinter.ports.text import QUESTION_TOKEN, BasicTokenizer, vocabulary_lines, vocabulary_text
 
 from . import passages, spans
 from .corpus import (
@@ -226,19 +227,16 @@ def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: b
             raise CorpusError(f"{strangers[0]} is no part of a corpus; name a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / VOCABULARY, lambda file: file.write(lines), "w")
-    write_json(
-        folder / TOKENIZER_CONFIG, {"tokenizer_class": "SplinterTokenizer", "do_lower_case": tokenizer.lower_case}
-    )
+    write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": "SplinterTokenizer", **tokenizer.basic.to_dict()})
     write_json(folder / SETTINGS, asked)
     return True
 
 
 def _lines(tokenizer: Tokenizer) -> str:
     """The vocabulary file with the question token in its place; a line that a later one repeats stays."""
-    with open(tokenizer.path, encoding="utf-8-sig") as file:
-        lines = [line.rstrip("\n") for line in file]
-    lines[tokenizer.question] = "[QUESTION]"
-    return "\n".join(lines) + "\n"
+    lines = vocabulary_lines(tokenizer.path)
+    lines[tokenizer.question] = QUESTION_TOKEN
+    return vocabulary_text(lines)
 
 
 def finish(folder: Path, names: Iterable[str]) -> dict[str, Any]:
@@ -334,7 +332,9 @@ def mine(
         raise CorpusError(f"{output} is the folder of the text itself; name another one to write to")
     asked = {
         "mining": asdict(settings),
-        "lower_case": tokenizer.lower_case,
+        "lower_case": tokenizer.basic.lower_case,
+        # only where they differ from the usual: corpora of before have no word of them
+        **dict(tokenizer.basic.to_dict().items() - BasicTokenizer(tokenizer.basic.lower_case).to_dict().items()),
         "layout": layout,
         "shard_characters": size,
         "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in files],

@@ -19,7 +19,7 @@ import numpy as np
 
 from splinter.ports import checkpoint, tasks
 from splinter.ports import recipe as recipes
-from splinter.ports.recipe import Plan, Recipe
+from splinter.ports.recipe import Plan, Recipe, differences
 from splinter.ports.tasks import Settings, UsageError
 
 from .config import SplinterConfig, read_checkpoint
@@ -243,9 +243,9 @@ def open_corpus(folder: Path, model: Path, config: SplinterConfig, check: bool =
     way_out = f"mine it with --tokenizer {model}"
     if theirs.vocabulary != ours.vocabulary:
         raise CorpusError(f"{folder} was mined with another vocabulary; {way_out}")
-    if theirs.lower_case != ours.lower_case:
-        case = {True: "lower-cased", False: "cased"}
-        raise CorpusError(f"{folder} is {case[theirs.lower_case]}, the model {case[ours.lower_case]}; {way_out}")
+    if theirs.basic != ours.basic:
+        other = "; ".join(differences(theirs.basic.to_dict(), ours.basic.to_dict()))
+        raise CorpusError(f"{folder} was mined with another tokenizer ({other}); {way_out}")
     if not corpus.questions:
         raise CorpusError(f"{folder} has no question: nothing recurs in its passages; mine longer ones, or other text")
     if corpus.length > config.max_position_embeddings:

@@ -21,14 +21,16 @@ from splinter.align.weights import write_whole
 from splinter.ports import checkpoint, recipe, tasks
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.tasks import UsageError
+from splinter.ports.text import vocabulary_lines
 from splinter.sample import PATH as SAMPLE
 
 from . import data, metric
 from .config import SplinterConfig, read_checkpoint
 
-SEP = 102
 MAX_ANSWER = {"paper": 10, "hf": 30}
 """Longest answer: pieces in `paper` mode, as in the paper; tokens in `hf` mode, as in transformers' script."""
+SEARCHED = 20
+"""Starts and ends of each window that are tried, as in both references."""
 
 
 @dataclass(frozen=True)
@@ -76,22 +78,32 @@ def check_sizes(sizes: Sizes, config: SplinterConfig) -> Sizes:
     return sizes
 
 
-def refuse_lost_questions(examples: list[data.Example], rows: data.Features, sizes: Sizes, offset: int = 0) -> None:
-    """A row whose question has lost its token would let [CLS], or a [MASK] of the context, ask.
+def settle_questions(
+    examples: list[data.Example], rows: data.Features, tokenizer: data.Tokenizer, sizes: Sizes, offset: int = 0
+) -> None:
+    """Let every row be asked by its own token, which stands before the period and the [SEP] at the question's end.
 
-    The references do so silently.
+    The model asks at the first question token of a row, as the references do. One that the question itself spells is
+    read as [UNK] here; where the question's own was cut off, [CLS] or a [MASK] of the context would ask.
+
+    Args:
+        rows: changed in place.
 
     Raises:
-        DataError: names the question and its length limit.
+        DataError: a question has lost its token; names it and its length limit.
     """
-    separator = (rows.input_ids == SEP).argmax(axis=1)  # the first [SEP] ends the question
-    lost = rows.question_lost | (rows.question_positions > separator)
+    own = rows.token_type_ids.argmax(axis=1) - 3  # segment 1 begins behind the question's [SEP]
+    asks = rows.input_ids == tokenizer.question
+    if tokenizer.mode == "paper":
+        asks |= rows.input_ids == tokenizer.mask
+    lost = ~asks[np.arange(len(rows)), own]
     if lost.any():
         example = examples[int(rows.example_index[int(lost.argmax())]) - offset]
         raise data.DataError(
             f"{example.where}: question {example.id!r} lost its [QUESTION] token: it is longer than --max-query-length "
             f"{sizes.max_query_length} pieces; shorten it ({example.question[:40]!r}...) or raise the limit"
         )
+    rows.input_ids[asks & (np.arange(asks.shape[1]) < own[:, None])] = tokenizer.unk
 
 
 LONGEST_SHIPPED = 40
@@ -169,7 +181,7 @@ def _prepare(
         **asdict(sizes),
     )
     examples, rows = data.concatenate(blocks)
-    refuse_lost_questions(examples, rows, sizes)
+    settle_questions(examples, rows, tokenizer, sizes)
     side = tasks.backend("splinter", settings.framework)
     if head != "pretrained":
         side.seed(hyper.seed)  # a fresh head is part of the run
@@ -227,17 +239,20 @@ class Answerer:
         for kept, rows in data.features(
             examples, self.tokenizer, self.config.mode, block=1 if stream else 128, **asdict(sizes)
         ):
-            refuse_lost_questions(kept, rows, sizes, done)
+            settle_questions(kept, rows, self.tokenizer, sizes, done)
             start, end = self.logits(rows)
             for number, example in enumerate(kept, done):
                 mine = np.flatnonzero(rows.example_index == number)
                 windows = [_Window(rows, int(i)) for i in mine]
-                limits = {"n_best": self.n_best, "max_answer_length": self.max_answer}
+                # searched as widely however few are asked for, so that the first is the same
+                limits = {"n_best": max(SEARCHED, self.n_best), "max_answer_length": self.max_answer}
+                logits = start[mine], end[mine]
                 if self.config.mode == "paper":
-                    pieces = self.tokenizer.pieces
-                    yield example, metric.decode_paper(example, windows, start[mine], end[mine], pieces, **limits)
+                    text = self.tokenizer.pieces, self.tokenizer.basic
+                    spans = metric.decode_paper(example, windows, *logits, *text, **limits)
                 else:
-                    yield example, metric.decode_hf(example, windows, start[mine], end[mine], **limits)
+                    spans = metric.decode_hf(example, windows, *logits, **limits)
+                yield example, spans[: self.n_best]
             done += len(kept)
 
     def logits(self, rows: data.Features) -> tuple[np.ndarray, np.ndarray]:
@@ -364,8 +379,7 @@ def convert(
     from .model import SplinterForQuestionAnswering
 
     folder = checkpoint.resolve(source, download)
-    if not (folder / checkpoint.VOCABULARY).is_file():
-        raise CheckpointError(f"{folder} has no {checkpoint.VOCABULARY}; a converted model could not read text")
+    vocabulary_lines(folder)  # a model that could not read text is of no use
     tasks.backend("splinter", "paddle").seed(seed)
     kinds = {"fresh": "qass", "matching": "qass", "plain": "plain"}
     changes: dict[str, Any] = {"span_head": kinds[head]} if head in kinds else {}

@@ -193,7 +193,8 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
     for number, rows in cases.rows_by_example(given).items():
         windows = [cases.row(given, row) for row in rows]
         if mode == "paper":
-            spans.append(metric.decode_paper(examples[number], windows, start[rows], end[rows], tokenizer.pieces))
+            logits = start[rows], end[rows]
+            spans.append(metric.decode_paper(examples[number], windows, *logits, tokenizer.pieces, tokenizer.basic))
         else:
             spans.append(metric.decode_hf(examples[number], windows, start[rows], end[rows]))
     best = {examples[n].id: found[0].text for n, found in zip(cases.rows_by_example(given), spans, strict=True)}
