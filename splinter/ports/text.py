@@ -147,7 +147,7 @@ SETTINGS = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
 
 CLASSES = ("Bert", "Splinter", "Funnel", "DistilBert", "Electra", "MobileBert", "Lxmert")
 """Tokenizers of transformers that cut text as BertTokenizer does."""
-FIXED = {
+FIXED: dict[str, tuple] = {
     "do_basic_tokenize": (True,),
     "never_split": (None, []),
     "split_special_tokens": (False,),

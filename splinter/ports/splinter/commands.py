@@ -125,6 +125,9 @@ def _convert(parser: argparse.ArgumentParser) -> None:
 
 
 def _finetune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dev", type=shared.path, metavar="PATH", help="held-out data; the epoch with the best F1 on it is saved"
+    )
     _precision(parser)
     _windows(parser, "paper")
     group = parser.add_argument_group(
@@ -293,6 +296,7 @@ def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[st
         options.save_every,
         options.precision,
         say,
+        options.dev,
     )
 
 

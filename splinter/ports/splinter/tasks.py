@@ -130,6 +130,7 @@ def finetune(
     save_every: int = 50,
     precision: str = "float32",
     say=print,
+    dev_file: Path | None = None,
 ) -> dict[str, Any]:
     """Fine-tune on a few-shot file and save the model.
 
@@ -140,6 +141,7 @@ def finetune(
         head: "pretrained", "fresh", or "auto" (the checkpoint's when it has one).
         resume: go on after an interruption.
         precision: "float32", or "bf16" for matrix products in bfloat16.
+        dev_file: held-out questions; the epoch with the best F1 on them is saved, in place of the last.
 
     Returns:
         What training.json holds: data, steps, final loss, seconds, versions.
@@ -151,10 +153,13 @@ def finetune(
     train_file, counts = shipped(train_file, "fewshot-train.jsonl")
 
     def prepare() -> tasks.Run:
-        return _prepare(settings, train_file, counts, hyper, head, precision)
+        return _prepare(settings, train_file, output, counts, hyper, head, precision, dev_file)
 
+    if dev_file is not None:
+        data.existing(dev_file, "an MRQA .jsonl or a SQuAD .json file")  # said before a model loads
     asked = {"mode": settings.mode or "paper", "train_file": str(train_file), "sizes": asdict(settings.sizes)}
     asked |= {"asked_head": head, "precision": precision}
+    asked |= {"dev_file": str(dev_file)} if dev_file is not None else {}
     return tasks.train(
         settings, output, hyper, prepare, asked, task="finetune", resume=resume, save_every=save_every, say=say
     )
@@ -163,10 +168,12 @@ def finetune(
 def _prepare(
     settings: Settings,
     train_file: Path,
+    output: Path,
     counts: Callable[[data.Example], bool],
     hyper: recipe.Recipe,
     head: str,
     precision: str,
+    dev_file: Path | None,
 ) -> tasks.Run:
     folder = checkpoint.resolve(settings.model, settings.download)
     config = replace(read_checkpoint(folder)[0], mode=settings.mode or "paper")
@@ -196,8 +203,14 @@ def _prepare(
     summary = f"{len(examples)} examples, {len(rows)} windows, {feed.plan.updates} updates; mode {config.mode}, "
     told = f", {tasks.told_precision(side, settings.device, precision)}" * (precision != "float32")
     summary += f"{model.head} head, {settings.framework}{told}"
+    trainer, best = side.trainer(model, hyper, precision), None
+    if dev_file is not None:
+        held_out = list(data.read_examples(dev_file, config.mode))
+        answerer = Answerer(settings, side, model, config, tokenizer, MAX_ANSWER[config.mode], n_best=1)
+        best = recipe.Best(trainer, lambda: scores(answerer.answers(held_out))[0], "f1", output)
+        summary += f", {len(held_out)} held-out questions"
     return tasks.Run(
-        side.trainer(model, hyper, precision),
+        trainer,
         feed,
         lambda output: side.save(model, output, folder),
         summary + (f"; {len(rows.skipped)} examples skipped" if rows.skipped else ""),
@@ -209,6 +222,7 @@ def _prepare(
             "examples": len(examples),
             "windows": len(rows),
         },
+        best=best,
     )
 
 
@@ -303,6 +317,14 @@ def open_answerer(
     return Answerer(settings, side, model, config, tokenizer, max_answer or MAX_ANSWER[config.mode], n_best)
 
 
+def scores(answers: Iterable[tuple[data.Example, list[metric.Span]]]) -> tuple[dict[str, float], dict[str, str]]:
+    """Scores (points 0-100) of the best answer to each question, and question id -> its text."""
+    golds, predicted = {}, {}
+    for example, spans in answers:
+        golds[example.id], predicted[example.id] = example.answers, spans[0].text
+    return metric.evaluate(golds, predicted), predicted
+
+
 def drawn(examples: list[data.Example], number: int) -> Iterator[data.Example]:
     """Some of the examples, in their order; the same ones in each call."""
     rows = np.random.RandomState(0).permutation(len(examples))[:number]  # a stream that numpy keeps as it is
@@ -335,13 +357,12 @@ def evaluate(
     examples: Iterator[data.Example] = islice(filter(counts, data.read_examples(file, answerer.config.mode)), limit)
     if sample is not None:
         examples = drawn(list(examples), sample)
-    golds, predicted, began = {}, {}, time.perf_counter()
-    for example, spans in tasks.bar(answerer.answers(examples), settings.progress, "questions"):
-        golds[example.id], predicted[example.id] = example.answers, spans[0].text
+    began = time.perf_counter()
+    found, predicted = scores(tasks.bar(answerer.answers(examples), settings.progress, "questions"))
     if predictions is not None:
         write_whole(predictions, lambda f: json.dump(predicted, f, ensure_ascii=False, indent=1), "w")
     return {
-        **metric.evaluate(golds, predicted),
+        **found,
         "file": str(file),
         "model": settings.model,
         "mode": answerer.config.mode,
