@@ -301,6 +301,11 @@ def _(patch):
     _decoding(patch, max_answer_length=11)
 
 
+@bug("answers of an uncased model decoded as cased", "metric", mode="paper")
+def _(patch):
+    wrap(patch, metric, "decode_paper", lambda plain: lambda *a, **k: plain(*a[:5], **k))
+
+
 @bug("19 best boundaries for 20", "metric")
 def _(patch):
     _decoding(patch, n_best=19)

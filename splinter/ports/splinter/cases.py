@@ -201,12 +201,13 @@ def loss_cases(folder: Path, mode: str) -> dict[str, tuple[dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """One file as model input: which, for training or evaluation, with which vocabulary."""
+    """One file as model input: which, for training or evaluation, with which vocabulary, cased or not."""
 
     path: Path
     training: bool
     vocabulary: Path
     sizes: Mapping[str, int]
+    lower_case: bool = False
 
 
 SHORT = {"max_length": 160, "doc_stride": 32}  # windows for trainings of seconds; the shipped texts still need several
@@ -214,7 +215,7 @@ FAR = {"max_length": 160, "doc_stride": 96}  # fewer windows, in the mode where 
 TRAINING = "sample/fewshot-train short"
 EVALUATION = {"hf": "sample/fewshot-dev short", "paper": "sample/fewshot-dev far"}
 SAMPLES = {
-    "dev_data": dict.fromkeys(MODES, ("sample/fewshot-dev", "sample/squad-dev")),
+    "dev_data": dict.fromkeys(MODES, ("sample/fewshot-dev", "sample/squad-dev", "sample/squad-dev uncased")),
     "train_data": dict.fromkeys(MODES, ("sample/fewshot-train", "sample/squad-train")),
 }
 REAL = {
@@ -240,7 +241,8 @@ def source(name: str) -> Source:
     if name.startswith("sample/"):
         stem, _, how = name.removeprefix("sample/").partition(" ")
         path = SAMPLE / (f"{stem}.jsonl" if stem.startswith("fewshot") else f"{stem}.json")
-        return Source(path, "train" in stem, SAMPLE / "vocab.txt", {"short": SHORT, "far": FAR}.get(how, {}))
+        sizes = {"short": SHORT, "far": FAR}.get(how, {})
+        return Source(path, "train" in stem, SAMPLE / "vocab.txt", sizes, lower_case=how == "uncased")
     return Source(datasets.find(name), "train" in name, datasets.find(VOCABULARY), {})
 
 
@@ -297,7 +299,7 @@ def metric_cases(mode: str) -> dict[str, str | None]:
     Returns:
         Case -> the data source whose columns it works on, None for the first two.
     """
-    decoded = ["sample/fewshot-dev", "sample/squad-dev"]
+    decoded = [*SAMPLES["dev_data"][mode]]
     decoded += [name for name in data_sources("dev_data", mode) if name.startswith("squad_fewshot")]
     return {"predictions": None, "odds": None, **{f"decode {name}": name for name in decoded}}
 

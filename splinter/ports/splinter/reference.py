@@ -414,7 +414,7 @@ def columns(name: str, mode: str) -> dict[str, np.ndarray]:
 
     source = cases.source(name)
     convert = reference_data.paper_features if mode == "paper" else reference_data.hf_features
-    found = convert(source.path, source.vocabulary, source.training, **source.sizes)
+    found = convert(source.path, source.vocabulary, source.training, lower_case=source.lower_case, **source.sizes)
     found.pop("cls_index", None)  # always 0: [CLS] is the first piece
     if not source.training:
         golds = reference_data.golds(source.path, mode)
@@ -441,7 +441,8 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
     starts, ends = ([logits[rows] for rows in grouped.values()] for logits in (start, end))
     examples = reference_data.decoding_examples(source.path, mode)
     if mode == "paper":
-        found = reference_metric.decode(examples, windows, starts, ends, source.vocabulary)
+        vocabulary, lower_case = source.vocabulary, source.lower_case
+        found = reference_metric.decode(examples, windows, starts, ends, vocabulary, lower_case=lower_case)
         spans = [found[example.id] for example in examples]
     else:
         spans = [

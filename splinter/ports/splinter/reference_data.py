@@ -28,7 +28,7 @@ except ImportError as error:
 SIZES = {"max_length": 384, "doc_stride": 128, "max_query_length": 64}
 
 
-def paper_features(path, vocabulary, training, limit=None, **sizes):
+def paper_features(path, vocabulary, training, limit=None, lower_case=False, **sizes):
     """The old SQuAD features, by `squad_convert_examples_to_features` and the Python BertTokenizer.
 
     Args:
@@ -36,6 +36,7 @@ def paper_features(path, vocabulary, training, limit=None, **sizes):
         vocabulary: vocab.txt.
         training: whether labels are made.
         limit: number of examples, None for all.
+        lower_case: of an uncased model.
         sizes: max_length, doc_stride, max_query_length where they differ from 384, 128, 64.
 
     Returns:
@@ -49,7 +50,7 @@ def paper_features(path, vocabulary, training, limit=None, **sizes):
     with _in_this_process():
         rows = squad.squad_convert_examples_to_features(
             examples,
-            BertTokenizer(vocabulary, do_lower_case=False),
+            BertTokenizer(vocabulary, do_lower_case=lower_case),
             max_seq_length=sizes["max_length"],
             doc_stride=sizes["doc_stride"],
             max_query_length=sizes["max_query_length"],
@@ -66,7 +67,7 @@ def paper_features(path, vocabulary, training, limit=None, **sizes):
     return columns | _question(columns["input_ids"], 103)
 
 
-def hf_features(path, vocabulary, training, limit=None, witness=100, **sizes):
+def hf_features(path, vocabulary, training, limit=None, witness=100, lower_case=False, **sizes):
     """SplinterTokenizerFast called as run_qa.py calls it, with that script's labels.
 
     Args: as `paper_features`; `witness` is the number of examples whose first window's ids the Python
@@ -82,8 +83,8 @@ def hf_features(path, vocabulary, training, limit=None, witness=100, **sizes):
     sizes = SIZES | sizes
     examples = _raw_examples(path, training)[:limit]
     with _splinter_vocabulary(vocabulary) as file:
-        fast = SplinterTokenizerFast(file, do_lower_case=False)
-        slow = SplinterTokenizer(file, do_lower_case=False)
+        fast = SplinterTokenizerFast(file, do_lower_case=lower_case)
+        slow = SplinterTokenizer(file, do_lower_case=lower_case)
     questions = [one["question"].removesuffix(" [MASK].").lstrip() for one in examples]
     parts = []
     for first in range(0, len(examples), 1000):  # as datasets.map does: all at once would hold gigabytes of lists

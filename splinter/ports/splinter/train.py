@@ -167,7 +167,7 @@ def columns(name: str, mode: str) -> dict[str, np.ndarray]:
     """A data source as columns, by our own reading; gold texts as strings."""
     source = cases.source(name)
     examples = data.read_examples(source.path, mode, source.training)
-    tokenizer = data.Tokenizer(source.vocabulary, mode)
+    tokenizer = data.Tokenizer(source.vocabulary, mode, lower_case=source.lower_case or None)
     blocks = data.features(examples, tokenizer, mode, training=source.training, **source.sizes)
     kept, rows = data.concatenate(blocks)
     found = {f.name: getattr(rows, f.name) for f in fields(rows) if isinstance(getattr(rows, f.name), np.ndarray)}
@@ -187,7 +187,7 @@ def scores(case: str, given: Mapping[str, np.ndarray] | None, mode: str) -> dict
 def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) -> dict[str, np.ndarray]:
     """n-best lists of a data source from logits (N, T), flattened, and the scores of the best."""
     source = cases.source(name)
-    tokenizer = data.Tokenizer(source.vocabulary, mode)
+    tokenizer = data.Tokenizer(source.vocabulary, mode, lower_case=source.lower_case or None)
     examples = list(data.read_examples(source.path, mode))
     spans = []
     for number, rows in cases.rows_by_example(given).items():
