@@ -214,7 +214,7 @@ SHORT = {"max_length": 160, "doc_stride": 32}  # windows for trainings of second
 FAR = {"max_length": 160, "doc_stride": 96}  # fewer windows, in the mode where the stride is from start to start
 TRAINING = "sample/fewshot-train short"
 EVALUATION = {"hf": "sample/fewshot-dev short", "paper": "sample/fewshot-dev far"}
-SAMPLES = {
+SAMPLES: dict[str, dict[str, tuple[str, ...]]] = {
     "dev_data": dict.fromkeys(MODES, ("sample/fewshot-dev", "sample/squad-dev", "sample/squad-dev uncased")),
     "train_data": dict.fromkeys(MODES, ("sample/fewshot-train", "sample/squad-train")),
 }
