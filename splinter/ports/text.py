@@ -31,6 +31,18 @@ class DataError(ValueError):
     """A data file that cannot be used: one line naming the place, the value and the way out."""
 
 
+class DataErrors(DataError):
+    """Several things in a data file that cannot be used.
+
+    Attributes:
+        lines: how many they are, ending in a colon, then one line for each that is told.
+    """
+
+    def __init__(self, head: str, lines: Sequence[str]):
+        super().__init__(f"{head} {'; '.join(lines)}")
+        self.lines = [head, *lines]
+
+
 class VocabularyError(DataError):
     """A vocabulary that cannot serve the model."""
 

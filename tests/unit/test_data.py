@@ -297,10 +297,10 @@ BAD_FILES = {
     "empty file": ("", "no questions; give MRQA lines"),
     "no questions": (mrqa_with(qas=[]), "no questions"),
     "no squad questions": ('{"data": []}', "no questions"),
-    "not an object": ("[1]\n[2]", r"line 1: a line is '\[1\]', not a JSON object"),
+    "not an object": ("[1]\n[2]", r"file, line 2: not JSON \(Extra data"),
     "missing key": (mrqa_with(qa__question=None), r"line 1, qas\[0\]: key 'question' is missing"),
     "missing id": (mrqa_with(qa__qid=None), r"qas\[0\]: key 'id' is missing"),
-    "missing squad key": ('{"data": [{}]}', r"data\[0\]: key 'paragraphs' is missing"),
+    "missing squad key": ('{"data": [{}]}', r"data\[0\]: key 'context' is missing \(found \[\]\); give MRQA"),
     "wrong type": (mrqa_with(qa__answers="fox"), r"'answers' is 'fox', not a list"),
     "half a character": (mrqa_with(context="\ud800"), "'context' holds half a character"),
     "empty context": (mrqa_with(context=" \n"), r"line 1: 'context' is empty \(' \\n'\)"),
@@ -327,9 +327,12 @@ BAD_FILES = {
     ),
     "squad answer moved": (
         squad_with(answers=[{"text": "fox", "answer_start": 0}]),
-        r"qas\[0\]: answer 'fox' is not at 0 \(found 'The'\); correct answer_start",
+        r"qas\[0\]: answer 'fox' is not at 0 \(found 'The'\): it is at 10; correct answer_start",
     ),
-    "squad answer empty": (squad_with(answers=[{"text": "", "answer_start": 0}]), "answer '' is not at 0"),
+    "squad answer empty": (
+        squad_with(answers=[{"text": "", "answer_start": 0}]),
+        r"qas\[0\]: answer '' is empty; give its text, or mark \"is_impossible\": true",
+    ),
     "squad no answer": (squad_with(answers=[]), "'answers' is empty; training needs one answer"),
 }
 

@@ -218,10 +218,10 @@ def test_blocks_of_examples_make_no_difference(tokenizer):
 
 
 BAD_SQUAD = {
-    "empty file": ("", "not JSON"),
-    "a list": ("[]", "the file is '\\[\\]', not a JSON object"),
-    "no data": ("{}", "key 'data' is missing"),
-    "no questions": ('{"data": []}', "no questions; give SQuAD 'data' with 'paragraphs'"),
+    "empty file": ("", "no questions; give MRQA lines"),
+    "a list": ("[]", "no questions; give MRQA lines"),
+    "no data": ("{}", r"key 'context' is missing \(found \[\]\); give MRQA lines, SQuAD JSON"),
+    "no questions": ('{"data": []}', "no questions; give MRQA lines, SQuAD JSON"),
 }
 
 

@@ -274,7 +274,7 @@ def _spans(worker, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from . import data
 
     if options.input is not None:
-        examples = data.read_asked(options.input)
+        examples = data.read_examples(options.input, answers=False)
     else:
         context = options.context if options.context is not None else data.read_context(options.context_file)
         data.refuse_empty(options.question, context, "the command line")

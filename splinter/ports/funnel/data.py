@@ -22,16 +22,16 @@ from pathlib import Path
 import numpy as np
 
 from splinter.align.weights import write_whole
-from splinter.ports.squad import Example, asked, no_room, window_starts
+from splinter.ports.squad import Example, name_of, no_room, read, refuse_empty, window_starts
 from splinter.ports.squad import read_context as read_context
 from splinter.ports.squad import read_examples as read_examples
-from splinter.ports.squad import refuse_empty as refuse_empty
 from splinter.ports.text import (
     DataError,
     VocabularyError,
     WordPieces,
     existing,
     open_text,
+    required,
     vocabulary_lines,
     vocabulary_text,
 )
@@ -126,8 +126,18 @@ def _pairs(path, labelled):
 
 def read_asked_pairs(path) -> Iterator[Pair]:
     """Lines {"question": ..., "sentence": ..., "id": optional} of a file, `-` for standard input, one by one."""
-    for where, name, question, sentence in asked(path, "sentence"):
-        yield Pair(name, question, sentence, None, where)
+
+    def on_sentence(where, record):
+        sentence = required(record, "sentence", str, where)
+
+        def pair(place, asked):
+            question = required(asked, "question", str, place)
+            refuse_empty(question, sentence, place, "sentence")
+            return Pair(name_of(asked, place), question, sentence, None, place)
+
+        return pair
+
+    return read(path, on_sentence, answers=False, layouts='lines such as {"question": "Who?", "sentence": "Ann did."}')
 
 
 @dataclass
@@ -200,12 +210,6 @@ def _table(rows, pad: int, length: int):
 
 
 # -- SQuAD ------------------------------------------------------------------------------------------------
-
-
-def read_asked(path) -> Iterator[Example]:
-    """Lines {"question": ..., "context": ..., "id": optional} of a file, `-` for standard input, one by one."""
-    for where, name, question, context in asked(path):
-        yield Example(name, question, context, [], where=where)
 
 
 @dataclass

@@ -15,25 +15,18 @@ data/processors/squad.py, models/splinter/tokenization_splinter_fast.py and run_
 import hashlib
 import operator
 import re
-import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
 
+from splinter.ports import squad
 from splinter.ports.squad import (
-    answer_of,
-    asked,
-    context_of,
-    golds_of,
     no_room,
-    paragraphs,
-    questions_of,
-    refuse_empty,
-    unique,
     window_starts,
 )
 from splinter.ports.squad import read_context as read_context
@@ -41,13 +34,9 @@ from splinter.ports.text import (
     DataError,
     VocabularyError,
     WordPieces,
-    as_record,
-    existing,
-    from_json,
-    open_text,
-    parsed,
     required,
 )
+from splinter.ports.text import existing as existing
 
 MODES = ("paper", "hf")
 MASK_SUFFIX = " [MASK]."
@@ -91,28 +80,30 @@ def question_with_mask(question):
 
 
 def read_examples(path, mode, training=False) -> Iterator[Example]:
-    """Stream the questions of an MRQA file (JSON lines) or a SQuAD v1.1 or v2.0 file (one JSON object).
+    """Stream the questions of a file of any layout of `splinter.ports.squad`, told by its content.
 
-    `.gz` is unpacked; the layout is read off the content. MRQA streams line by line, SQuAD is parsed whole.
+    `.gz` is unpacked. JSON lines, such as MRQA's, stream line by line; a SQuAD v1.1 or v2.0 file is parsed whole.
 
     Raises:
         DataError: unreadable file, bad JSON, missing key, empty context, training answer outside its context,
             question id used twice, or no question at all. All but a missing file are raised on the way.
     """
     _check_mode(mode)
-    examples = _examples(existing(path, "an MRQA .jsonl or a SQuAD .json file"), mode, training)
-    return unique(examples, path, "MRQA lines with 'qas' or SQuAD 'data' with 'paragraphs'")
+    return squad.read(path, partial(_on_context, mode=mode, training=training, answers=True))
 
 
 def read_questions(path, mode) -> Iterator[Example]:
-    """Stream lines {"question": ..., "context": ..., "id": optional} of a file, `-` for standard input, one by one.
+    """The same without a look at answers; a line may be {"question": ..., "context": ..., "id": optional}.
+
+    Args:
+        path: a file, or `-` for standard input, whose lines are read one by one.
 
     Raises:
-        DataError: no such file, a line that is not so, or no line at all.
+        DataError: as `read_examples`, or a question or a context is empty.
     """
     _check_mode(mode)
-    for where, name, question, context in asked(path):
-        yield example(name, question, context, mode, where)
+    ask = partial(_on_context, mode=mode, training=False, answers=False)
+    return squad.read(path, ask, answers=False, layouts=squad.ASKED)
 
 
 def example(name, question, context, mode, where):
@@ -124,88 +115,66 @@ def example(name, question, context, mode, where):
     Raises:
         DataError: the context or the question is empty.
     """
-    refuse_empty(question, context, where)
-    paragraph = {"context": context, "qas": [{"id": name, "question": question, "answers": []}]}
-    return replace(next(_squad_examples(where, paragraph, mode, False)), where=where)
+    squad.refuse_empty(question, context, where)
+    ask = _on_context(where, {"context": context}, mode, training=False, answers=False)
+    return ask(where, {"id": name, "question": question})
 
 
-def _examples(path, mode, training):
-    for where, paragraph, layout in _paragraphs(path):
-        for example in layout(where, paragraph, mode, training):
-            yield where, example
+def _on_context(where, record, mode, training, answers):
+    """What makes an example of each question on a context: (place, record of the question) -> Example."""
+    context, mrqa = squad.context_of(record, where), squad.is_mrqa(record)
+    tokens, offsets = _mrqa_tokens(record, where) if mrqa else _words(context)
 
-
-def _paragraphs(path):
-    """(place, context record, reader of its layout) for each context of the file."""
-    try:
-        with open_text(path) as file:
-            first = file.readline()
-            head = parsed(first)
-            if head is None or (isinstance(head, dict) and "data" in head):  # not JSON lines
-                rest = file.read()
-                if (first + rest).strip():
-                    document = from_json(first + rest, path, lines=True) if head is None or rest.strip() else head
-                    for where, paragraph in paragraphs(path, document):
-                        yield where, paragraph, _squad_examples
-                return
-            for number, line in enumerate(chain([first], file), 1):
-                if line.strip() and not (number == 1 and _is_header(head)):
-                    where = f"{path}, line {number}"
-                    yield where, as_record(from_json(line, where), where, "a line"), _mrqa_examples
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); expected UTF-8 text, gzipped when named .gz") from error
-
-
-def _is_header(head):
-    """MRQA's first line: a header, bare or in a list, holding a dict or a list."""
-    head = head[0] if isinstance(head, list) and head else head
-    return isinstance(head, dict) and "header" in head
-
-
-def _span(answer, key, size, where):
-    """The first (first, last) span of a detected answer, both ends inclusive and inside the context."""
-    spans = required(as_record(answer, where, "a detected answer"), key, list, where)
-    try:
-        first, last = (int(end) for end in spans[0])
-    except (IndexError, TypeError, ValueError, OverflowError):
-        raise DataError(f"{where}: {key!r} is {spans!r}, not [[first, last], ...]; correct it") from None
-    if not 0 <= first <= last < size:
-        what = "characters" if key == "char_spans" else "tokens"
-        raise DataError(f"{where}: {key} {spans[0]} outside the context of {size} {what}; ends are inclusive")
-    return first, last
-
-
-def _mrqa_examples(where, paragraph, mode, training):
-    """Spec 2.2. The spans are the authority: `text` may differ from them by article, punctuation or case."""
-    context = context_of(paragraph, where)
-    tokens, offsets = _mrqa_tokens(required(paragraph, "context_tokens", list, where), where)
-    for place, qa, name, question in questions_of(paragraph, where, ("id", "qid")):
-        raw = required(qa, "answers", list, place)
-        if not all(isinstance(text, str) for text in raw):
-            raise DataError(f"{place}: 'answers' is {str(raw)[:60]!r}, not a list of texts; correct it")
-        golds, answer = raw, {}
-        if mode == "paper" or training:
-            detected = required(qa, "detected_answers", list, place)
-            if not detected:
-                raise DataError(f"{place}: 'detected_answers' is empty for {name!r}; remove the question")
-        if mode == "paper":
-            spans = [_span(one, "token_spans", len(tokens), place) for one in detected]
-            golds = [" ".join(tokens[first : last + 1]) for first, last in spans]
-        if training:
-            first, last = _span(detected[0], "char_spans", len(context), place)
-            answer = {"answer_text": context[first : last + 1], "answer_start": first}
-        if training and mode == "paper":
-            if first >= offsets[-1][1]:
-                raise DataError(f"{place}: char_spans start at {first}, after the last token; correct them")
+    def make(place, qa):
+        asked = squad.question_of(place, qa, context=context, mrqa=mrqa, training=training, answers=answers)
+        golds, text, start = asked.answers, asked.answer_text, asked.answer_start
+        if mrqa and mode == "paper" and answers:
+            golds = _mrqa_golds(qa, tokens, offsets, place)
+            text = golds[0] if training else None
+        ends = (None, None)
+        if mode == "paper" and start is not None:
+            if mrqa and start >= offsets[-1][1]:
+                raise DataError(f"{place}: char_spans start at {start}, after the last token; correct them")
             # joined text may be longer than raw text, so its end may fall on the next token: improved later
-            ends = (first, first + len(golds[0]) - 1)
-            start, end = (max(0, bisect_right(offsets, char, key=_first) - 1) for char in ends)
-            answer = {"answer_text": golds[0], "answer_start": first, "start_token": start, "end_token": end}
-        yield Example(name, _plain(question, mode), context, tokens, offsets, golds, raw, **answer, where=place)
+            found = (bisect_right(offsets, char, key=_first) - 1 for char in (start, start + len(text) - 1))
+            ends = tuple(max(0, token) if mrqa else token for token in found)
+        question = _plain(asked.question, mode)
+        raw = asked.answers
+        return Example(
+            asked.id, question, context, tokens, offsets, golds, raw, text, start, *ends, asked.impossible, place
+        )
+
+    return make
 
 
-def _mrqa_tokens(pairs, where):
+def _words(context):
+    """Doc tokens of SQuAD and their offsets: the words between the five blanks SquadExample splits at."""
+    offsets = [match.span() for match in re.finditer("[^ \t\r\n\u202f]+", context)]
+    return [context[start:end] for start, end in offsets], offsets
+
+
+def _mrqa_golds(qa, tokens, offsets, where):
+    """Spec 2.2. The spans are the authority: `text` may differ from them by article, punctuation or case."""
+    golds = []
+    for one in squad.detected_of(qa, where):
+        first, last = squad.span_of(one, "token_spans", where)
+        if not 0 <= first <= last < len(tokens):
+            there = _tokens_of(one, offsets, where)
+            raise squad.outside([first, last], "token_spans", f"{len(tokens)} tokens", where, there)
+        golds.append(" ".join(tokens[first : last + 1]))
+    return golds
+
+
+def _tokens_of(detected, offsets, where):
+    """Which tokens the `char_spans` of a detected answer are, for an error."""
+    ends = squad.span_of(detected, "char_spans", where)
+    first, last = (bisect_right(offsets, char, key=_first) - 1 for char in ends)
+    return f"; its char_spans {list(ends)} are tokens {[max(first, 0), max(last, 0)]}"
+
+
+def _mrqa_tokens(record, where):
     """Token strings and their offsets, in order and apart."""
+    pairs = required(record, "context_tokens", list, where)
     try:
         tokens = [token + "" for token, _ in pairs]
         offsets = [(operator.index(start), start + len(token)) for token, start in pairs]
@@ -217,25 +186,6 @@ def _mrqa_tokens(pairs, where):
         if start < end:
             raise DataError(f"{where}: context tokens overlap at character {start}; put them in order")
     return tokens, offsets
-
-
-def _squad_examples(where, paragraph, mode, training):
-    """SQuAD layout: doc tokens are the words between the five blanks SquadExample splits at."""
-    context = context_of(paragraph, where)
-    offsets = [match.span() for match in re.finditer("[^ \t\r\n\u202f]+", context)]
-    tokens = [context[start:end] for start, end in offsets]
-    for place, qa, name, question in questions_of(paragraph, where, ("id",)):
-        impossible, records, golds = golds_of(qa, place)
-        answer = {}
-        if training and not impossible:
-            answer = answer_of(records, context, place)
-        if answer and mode == "paper":
-            ends = (answer["answer_start"], answer["answer_start"] + len(answer["answer_text"]) - 1)
-            start, end = (bisect_right(offsets, char, key=_first) - 1 for char in ends)
-            answer |= {"start_token": start, "end_token": end}
-        question = _plain(question, mode)
-        answer |= {"impossible": impossible, "where": place}
-        yield Example(name, question, context, tokens, offsets, golds, golds, **answer)
 
 
 def _plain(question, mode):
