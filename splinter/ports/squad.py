@@ -113,7 +113,7 @@ def _read(path, on_context, answers, layouts):
     for number, where, found in _records(path):
         with refused:
             value = from_json(decoded(found, where), where) if isinstance(found, bytes) else found
-            record = as_record(value, where, "a line" if ", line " in where else "an entry")
+            record = as_record(value, where, "a record")
             make = on_context(where, record)
             for place, qa in questions_of(record, where, number):
                 some = True
@@ -205,10 +205,11 @@ def _head(text, where):
     Raises:
         DataError: it is neither.
     """
+    text = text.rstrip()
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        if error.pos >= len(text.rstrip()):
+        if error.pos == len(text):
             return None
     except (ValueError, RecursionError):  # said by from_json
         pass
@@ -254,7 +255,7 @@ def is_mrqa(record) -> bool:
 def context_of(record, where) -> str:
     """The text of a context's record, not empty."""
     if "context" not in record:
-        raise DataError(f"{where}: key 'context' is missing (found {sorted(record)}); give {LAYOUTS}")
+        raise DataError(f"{where}: key 'context' is missing (found {sorted(record)[:12]}); give {LAYOUTS}")
     context = required(record, "context", str, where)
     if not context.strip():
         raise DataError(f"{where}: 'context' is empty ({context[:40]!r}); remove the line or give its text")
@@ -266,6 +267,8 @@ def questions_of(record, where, number: int) -> Iterator[tuple[str, Any]]:
     if "question" in record and "qas" not in record:
         yield where, record if record.get("id") is not None else {**record, "id": str(number)}
         return
+    if "qas" not in record:
+        raise DataError(f"{where}: neither 'question' nor 'qas' (found {sorted(record)[:12]}); give {LAYOUTS}")
     for i, qa in enumerate(required(record, "qas", list, where)):
         yield f"{where}, qas[{i}]", qa
 
@@ -317,7 +320,9 @@ def answers_of(qa, where) -> list[dict[str, Any]]:
     if answers is None and qa.get("answer") is not None:
         return [{"text" if key == "answer" else key: qa[key] for key in ("answer", "answer_start") if key in qa}]
     if answers is None:
-        raise Unanswered(f"{where}: key 'answers' is missing (found {sorted(qa)}); add it, or ask with predict --input")
+        raise Unanswered(
+            f"{where}: key 'answers' is missing (found {sorted(qa)[:12]}); add it, or ask with predict --input"
+        )
     if isinstance(answers, dict):  # a row of `datasets`: columns
         texts, starts = (required(answers, key, list, where) for key in ("text", "answer_start"))
         if len(texts) != len(starts):
@@ -330,7 +335,9 @@ def answers_of(qa, where) -> list[dict[str, Any]]:
 def texts_of(qa, where) -> list[str]:
     """MRQA's gold texts."""
     if qa.get("answers") is None:
-        raise Unanswered(f"{where}: key 'answers' is missing (found {sorted(qa)}); add it, or ask with predict --input")
+        raise Unanswered(
+            f"{where}: key 'answers' is missing (found {sorted(qa)[:12]}); add it, or ask with predict --input"
+        )
     texts = required(qa, "answers", list, where)
     if not all(isinstance(text, str) for text in texts):
         raise DataError(f"{where}: 'answers' is {str(texts)[:60]!r}, not a list of texts; correct it")

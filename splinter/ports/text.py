@@ -142,7 +142,7 @@ def required(record, key, kind, where):
         DataError: it is missing, of another kind, or holds half a character.
     """
     if key not in record:
-        raise DataError(f"{where}: key {key!r} is missing (found {sorted(record)}); add it")
+        raise DataError(f"{where}: key {key!r} is missing (found {sorted(record)[:12]}); add it")
     if not isinstance(record[key], kind) or isinstance(record[key], bool):
         raise DataError(f"{where}: {key!r} is {str(record[key])[:60]!r}, not a {kind.__name__}; correct it")
     if kind is str and not record[key].isascii() and re.search("[\ud800-\udfff]", record[key]):

@@ -18,7 +18,8 @@ RECIPE = RECIPES["classification"]
 NAMES = {"qnli": "classification", "squad": "answering"}
 FILES = """files, plain or .gz; --task is told by their names unless given:
   .tsv   QNLI: a heading, then index, question, sentence, label with tabs between, no quoting
-  .json  SQuAD 1.1 or 2.0; where some questions have no answer, the model may say so"""
+  .json  SQuAD 1.1 or 2.0; where some questions have no answer, the model may say so
+  .jsonl MRQA lines, rows of `datasets`, or {"question": ..., "context": ..., "answer": ...}"""
 PADDING = "Rows count as padded to --max-length: Funnel pools padding along with the text, so answers may depend on it."
 
 TEXTS = {
@@ -40,7 +41,8 @@ TEXTS = {
     "predict": Text(
         "For QNLI, whether a sentence holds the answer to a question; for SQuAD, the answer out of a context.\n"
         'Each input line: {"question": "Who wrote it?", "context": "Ann wrote it in 1990.", "id": "optional"}, with\n'
-        '"sentence" in place of "context" for QNLI. From standard input, each line is answered as it comes.\n\n'
+        '"sentence" in place of "context" for QNLI. From standard input, each line is answered as it comes.\n'
+        "For SQuAD, a file of finetune or evaluate serves as well, with or without answers.\n\n"
         f"{PADDING}",
         "splinter predict --system funnel --model qnli-run --question 'Who wrote it?' --sentence 'Ann wrote it.'\n"
         "  cat questions.jsonl | splinter predict --system funnel --model squad-run --input - --json",
@@ -134,7 +136,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     _task(parser, "what the checkpoint has a head for")
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; needs --sentence, or --context and its like")
-    asked.add_argument("--input", type=shared.path, metavar="FILE", help="JSON lines; - for standard input")
+    asked.add_argument("--input", type=shared.path, metavar="FILE", help="questions, see above; - for standard input")
     given = parser.add_mutually_exclusive_group()
     given.add_argument("--sentence", metavar="TEXT", help="qnli: the text that may hold the answer")
     given.add_argument("--context", metavar="TEXT", help="squad: the text that holds the answer")

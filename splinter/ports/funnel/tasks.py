@@ -63,13 +63,13 @@ class Settings(tasks.Settings):
 
 
 def task_of_file(file: Path, task: str | None) -> str:
-    """The task that is asked for, or that a file's name tells: .tsv is QNLI, .json is SQuAD.
+    """The task that is asked for, or that a file's name tells: .tsv is QNLI, .json and .jsonl are SQuAD.
 
     Raises:
         UsageError: neither.
     """
     name = file.name.removesuffix(".gz")
-    told = {".tsv": "qnli", ".json": "squad"}.get(Path(name).suffix)
+    told = {".tsv": "qnli", ".json": "squad", ".jsonl": "squad"}.get(Path(name).suffix)
     if task is None and told is None:
         raise UsageError(f"{file}: neither .tsv (QNLI) nor .json (SQuAD); say which with --task")
     return task or str(told)

@@ -20,6 +20,7 @@ MODES = """modes:
   paper  behaves as the authors' few-shot code: MRQA tokens, answers of up to 10 word pieces"""
 FILES = """files, plain or .gz; the kind is told by what is in them:
   MRQA JSON lines, as in the few-shot archive (with or without _qass), or SQuAD JSON 1.1 and 2.0;
+  rows of `datasets`, or {"question": ..., "context": ..., "answer": ...}, as JSON lines or in a list;
   sample: the examples that come with the project"""
 
 TEXTS = {
@@ -39,8 +40,9 @@ TEXTS = {
     ),
     "predict": Text(
         'Each input line: {"question": "Who wrote it?", "context": "Ann wrote it in 1990.", "id": "optional"}.\n'
-        "From standard input, each line is answered as it comes. An answer is a piece of its context; characters\n"
-        f"are counted from 0, the end is exclusive; probabilities are shares among the 20 best answers.\n\n{MODES}",
+        "A file of finetune or evaluate serves as well, with or without answers. From standard input, each line is\n"
+        "answered as it comes. An answer is a piece of its context; characters are counted from 0, the end is\n"
+        f"exclusive; probabilities are shares among the 20 best answers.\n\n{MODES}",
         "splinter predict --model run16 --question 'Who wrote it?' --context 'Ann wrote it in 1990.'\n"
         "  cat questions.jsonl | splinter predict --model run16 --input - --json",
     ),
@@ -155,7 +157,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 def _predict(parser: argparse.ArgumentParser) -> None:
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; needs --context or --context-file")
-    asked.add_argument("--input", type=shared.path, metavar="FILE", help="JSON lines; - for standard input")
+    asked.add_argument("--input", type=shared.path, metavar="FILE", help="questions, see above; - for standard input")
     context = parser.add_mutually_exclusive_group()
     context.add_argument("--context", metavar="TEXT", help="the text that holds the answer")
     context.add_argument(

@@ -17,7 +17,7 @@ import operator
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import chain, islice, pairwise
 from typing import Any
@@ -25,17 +25,9 @@ from typing import Any
 import numpy as np
 
 from splinter.ports import squad
-from splinter.ports.squad import (
-    no_room,
-    window_starts,
-)
+from splinter.ports.squad import no_room, window_starts
 from splinter.ports.squad import read_context as read_context
-from splinter.ports.text import (
-    DataError,
-    VocabularyError,
-    WordPieces,
-    required,
-)
+from splinter.ports.text import DataError, VocabularyError, WordPieces, required
 from splinter.ports.text import existing as existing
 
 MODES = ("paper", "hf")
@@ -126,25 +118,44 @@ def _on_context(where, record, mode, training, answers):
     tokens, offsets = _mrqa_tokens(record, where) if mrqa else _words(context)
 
     def make(place, qa):
-        asked = squad.question_of(place, qa, context=context, mrqa=mrqa, training=training, answers=answers)
-        golds, text, start = asked.answers, asked.answer_text, asked.answer_start
-        if mrqa and mode == "paper" and answers:
-            golds = _mrqa_golds(qa, tokens, offsets, place)
-            text = golds[0] if training else None
-        ends = (None, None)
-        if mode == "paper" and start is not None:
-            if mrqa and start >= offsets[-1][1]:
-                raise DataError(f"{place}: char_spans start at {start}, after the last token; correct them")
-            # joined text may be longer than raw text, so its end may fall on the next token: improved later
-            found = (bisect_right(offsets, char, key=_first) - 1 for char in (start, start + len(text) - 1))
-            ends = tuple(max(0, token) if mrqa else token for token in found)
-        question = _plain(asked.question, mode)
-        raw = asked.answers
-        return Example(
-            asked.id, question, context, tokens, offsets, golds, raw, text, start, *ends, asked.impossible, place
+        raw = squad.question_of(place, qa, context=context, mrqa=mrqa, training=training, answers=answers)
+        one = Example(
+            **{name: getattr(raw, name) for name in _RAW},
+            question=_plain(raw.question, mode),
+            tokens=tokens,
+            offsets=offsets,
+            raw_answers=raw.answers,
         )
+        if mode == "hf" or not answers:
+            return one
+        return _by_mrqa_tokens(one, qa) if mrqa else _by_words(one)
 
     return make
+
+
+_RAW = ("id", "context", "answers", "answer_text", "answer_start", "impossible", "where")
+
+
+def _by_words(one):
+    """An example of SQuAD layout with the words that its answer begins and ends in; -1 lies before the first."""
+    if one.answer_start is None:
+        return one
+    ends = (one.answer_start, one.answer_start + len(one.answer_text) - 1)
+    start, end = (bisect_right(one.offsets, char, key=_first) - 1 for char in ends)
+    return replace(one, start_token=start, end_token=end)
+
+
+def _by_mrqa_tokens(one, qa):
+    """An MRQA example whose answers are tokens, joined by spaces; spec 2.2."""
+    golds = _mrqa_golds(qa, one.tokens, one.offsets, one.where)
+    if one.answer_start is None:
+        return replace(one, answers=golds)
+    if one.answer_start >= one.offsets[-1][1]:
+        raise DataError(f"{one.where}: char_spans start at {one.answer_start}, after the last token; correct them")
+    # joined text may be longer than raw text, so its end may fall on the next token: improved later
+    ends = (one.answer_start, one.answer_start + len(golds[0]) - 1)
+    start, end = (max(0, bisect_right(one.offsets, char, key=_first) - 1) for char in ends)
+    return replace(one, answers=golds, answer_text=golds[0], start_token=start, end_token=end)
 
 
 def _words(context):
@@ -154,7 +165,7 @@ def _words(context):
 
 
 def _mrqa_golds(qa, tokens, offsets, where):
-    """Spec 2.2. The spans are the authority: `text` may differ from them by article, punctuation or case."""
+    """The tokens of each answer. Its span is the authority: `text` may differ by article, punctuation or case."""
     golds = []
     for one in squad.detected_of(qa, where):
         first, last = squad.span_of(one, "token_spans", where)
