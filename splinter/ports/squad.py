@@ -109,7 +109,8 @@ def read(path, on_context: OnContext, answers: bool = True, layouts: str = LAYOU
 
 
 def _read(path, on_context, answers, layouts):
-    refused, ids, some, answered = Refused(path), set(), False, False
+    ids: set[str] = set()
+    refused, some, answered = Refused(path), False, False
     for number, where, found in _records(path):
         with refused:
             value = from_json(decoded(found, where), where) if isinstance(found, bytes) else found
@@ -445,7 +446,8 @@ def whereabouts(text: str, start: int, context: str, key: str) -> str:
     if context.startswith(text, at[0]):
         return f"{told} {listed(at)}; correct {key}"
     form = next(form for form in ("NFC", "NFD") if context.startswith(unicode_form(form, text), at[0]))
-    return f"{told} {listed(at)}, but in Unicode's {form} form; save answers and contexts in one form"
+    there = "it is there" if unit == CHARACTERS else f"{told} {listed(at)}"
+    return f"{there}, but in Unicode's {form} form; save answers and contexts in one form"
 
 
 def _unit(text, start, context):

@@ -368,6 +368,29 @@ def test_a_bad_question_is_named_with_its_line(refused, typed, tiny, text, messa
     assert message in refused("predict", "--model", tiny, "--mode", "paper", "--input", "-")
 
 
+def test_files_without_answers_are_predicted_and_not_scored(run, refused, tiny, tmp_path):
+    """
+    SQuAD without answers: ids as in the file; `evaluate` says in one line what to do.
+    """
+    qas = [{"id": 260 + number, "question": "Who wrote it?"} for number in range(2)]
+    path = tmp_path / "file.json"
+    path.write_text(json.dumps({"data": [{"paragraphs": [{"context": "Ann wrote it.", "qas": qas}]}]}, indent=1))
+    code, out, _ = run("predict", "--model", tiny, "--mode", "paper", "--input", path, "--json")
+    assert (code, [json.loads(line)["id"] for line in out.splitlines()]) == (0, ["260", "261"])
+    told = "its questions have no answers, which training and scoring need; predict --input answers them"
+    for command in (["evaluate", "--data", path], ["finetune", "--output", tmp_path / "run", "--train", path]):
+        assert refused(*command, "--model", tiny) == f"splinter {command[0]}: {path}: {told}\n"
+
+
+def test_a_training_file_is_predicted(run, tiny):
+    """
+    MRQA lines with answers, asked as they stand.
+    """
+    code, out, _ = run("predict", "--model", tiny, "--input", PATH / "fewshot-dev.jsonl", "--json")
+    wanted = [one.id for one in data.read_examples(PATH / "fewshot-dev.jsonl", "hf")]
+    assert (code, [json.loads(line)["id"] for line in out.splitlines()]) == (0, wanted)
+
+
 def test_the_context_may_come_from_a_file(run, typed, tiny, tmp_path):
     """
     Plain, gzipped or piped, it is the same text.

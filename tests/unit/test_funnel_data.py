@@ -9,7 +9,7 @@ import pytest
 from transformers import FunnelTokenizerFast
 
 from splinter.ports.funnel import cases, data
-from splinter.ports.text import VocabularyError
+from splinter.ports.text import DataErrors, VocabularyError
 from splinter.sample import PATH
 
 HEADING = "index\tquestion\tsentence\tlabel\n"
@@ -145,6 +145,23 @@ def test_a_bad_pair_file_is_named_in_one_line(tmp_path, text, message):
     with pytest.raises(data.DataError, match=message or "cannot be read") as error:
         list(data.read_pairs(path))
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_bad_pairs_are_told_together(write):
+    """
+    Each with its line; no good one comes after a bad one.
+    """
+    path = write(HEADING + "0\tq\ts\tentailment\n1\tq\n2\tq\ts\tyes\n0\tq\ts\tentailment\n3\tq\ts\tentailment\n")
+    pairs = data.read_pairs(path)
+    assert next(pairs).id == "0"
+    with pytest.raises(DataErrors) as error:
+        next(pairs)
+    assert error.value.lines == [
+        f"{path}: 3 bad examples:",
+        "line 3: 2 columns, expected 4; put tabs between them",
+        "line 4: label 'yes' is not known; use one of entailment, not_entailment",
+        "line 5: index '0' was used before; make them unique",
+    ]
 
 
 def test_a_missing_file_is_said_at_once(tmp_path):

@@ -199,6 +199,33 @@ def test_predict_prints_lines_or_json(capsys, monkeypatch):
     assert (answer["id"], set(answer)) == ("7", {"id", "text", "null_odds", "answers"})
 
 
+def test_files_of_questions_are_predicted(capsys, tmp_path):
+    """
+    SQuAD without answers, and MRQA lines: ids as in the file; `evaluate` says in one line what to do.
+    """
+    predict = ["predict", "--system", "funnel", "--model", cases.tiny(), *WINDOWS, "--task", "squad", "--json"]
+    path = tmp_path / "file.json"
+    qas = [{"id": 260 + number, "question": "Who?"} for number in range(2)]
+    path.write_text(json.dumps({"data": [{"paragraphs": [{"context": "Ann did.", "qas": qas}]}]}))
+    (tmp_path / "file.jsonl").write_text(json.dumps({"context": "Ann did.", "context_tokens": [], "qas": qas}))
+    for file in (path, tmp_path / "file.jsonl"):
+        code, out, _ = run(capsys, *predict, "--input", file)
+        assert (code, [json.loads(line)["id"] for line in out.splitlines()]) == (0, ["260", "261"])
+    code, _, err = run(capsys, "evaluate", *predict[1:5], "--data", path)
+    told = "its questions have no answers, which training and scoring need; predict --input answers them"
+    assert (code, err) == (2, f"splinter evaluate: {path}: {told}\n")
+
+
+def test_pairs_are_not_taken_from_a_file_of_contexts(capsys, tmp_path):
+    """
+    QNLI asks about sentences.
+    """
+    (tmp_path / "file.jsonl").write_text('{"question": "Who?", "context": "Ann did."}\n')
+    asked = ["--task", "qnli", "--input", tmp_path / "file.jsonl"]
+    code, _, err = run(capsys, "predict", "--system", "funnel", "--model", cases.tiny(), *WINDOWS, *asked)
+    assert code == 2 and "line 1: key 'sentence' is missing (found ['context', 'question']); add it" in err
+
+
 @TASKS
 def test_convert_keeps_every_bit(tmp_path, task):
     """
@@ -281,6 +308,7 @@ def test_the_task_must_be_clear(tmp_path):
     """
     with pytest.raises(UsageError, match=r"has the heads of both tasks; say --task qnli or squad"):
         tasks.open_worker(settings())
+    assert tasks.task_of_file(Path("a.jsonl.gz"), None) == "squad"
     with pytest.raises(UsageError, match=r"neither \.tsv \(QNLI\) nor \.json \(SQuAD\); say which with --task"):
         tasks.evaluate(settings(), PATH / "vocab.txt")
     with pytest.raises(UsageError, match="heads of both tasks; say which to keep"):

@@ -332,10 +332,10 @@ NFD = normalize("NFD", NFC)
 @pytest.mark.parametrize(
     ("answer", "start", "context", "message"),
     [
-        (ELOISE, 15, NFD, "it is at 15, but in Unicode's NFD form; save answers and contexts in one form"),
+        (ELOISE, 15, NFD, "it is there, but in Unicode's NFD form; save answers and contexts in one form"),
         (ELOISE, 13, NFD, "13 counts characters of its NFC form, in characters it is 15, but in Unicode's NFD"),
         ("chef", 21, NFD, "21 counts characters of its NFC form, in characters it is 25; correct answer_start"),
-        ("chef", 5, "\u304c\u304f: chef", "5 counts characters of its NFD form, in characters it is 4; correct answer_start"),
+        ("chef", 5, "\u304c\u304f: chef", "5 counts characters of its NFD form, in characters it is 4; corr"),
         (ELOISE, 3, NFD, "it is at 15, but in Unicode's NFD form"),
         ("e", -1, "eel, tree, e", "it is at 0, 1, 7 and 2 more; correct answer_start"),
         ("aa", 9, "aaa", "(found ''): it is at 0, 1; correct answer_start"),

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from splinter.align.weights import write_whole
-from splinter.ports.squad import Example, name_of, no_room, read, refuse_empty, window_starts
+from splinter.ports.squad import Example, Refused, name_of, no_room, read, refuse_empty, window_starts
 from splinter.ports.squad import read_context as read_context
 from splinter.ports.squad import read_examples as read_examples
 from splinter.ports.text import (
@@ -93,35 +93,42 @@ def read_pairs(path, labelled: bool = True) -> Iterator[Pair]:
         labelled: False = labels are not wanted; the column may be missing, as in the test file.
 
     Raises:
-        DataError: unreadable file, another heading, a line with other columns or label, or no line at all.
+        DataError: unreadable file, another heading, or no line at all. Lines with other columns or labels, or an index
+            that was used before, are told together at the end; after one no more good ones come.
     """
     return _pairs(existing(path, "a QNLI .tsv file"), labelled)
 
 
 def _pairs(path, labelled):
     columns = ["index", "question", "sentence", "label"]
-    number, seen = 0, set()
+    number, seen, refused = 0, set(), Refused(path)
     try:
         with open_text(path) as file:
             heading = file.readline().rstrip("\r\n").split("\t")
             if heading[:3] != columns[:3] or (labelled and heading != columns):
                 raise DataError(f"{path}, line 1: the heading is {heading}; expected {columns}, with tabs between")
             for number, line in enumerate(file, 2):
-                where = f"{path}, line {number}"
-                cells = line.rstrip("\r\n").split("\t")
-                if len(cells) != len(heading):
-                    raise DataError(f"{where}: {len(cells)} columns, expected {len(heading)}; put tabs between them")
-                if labelled and cells[3] not in LABELS:
-                    raise DataError(f"{where}: label {cells[3][:40]!r} is not known; use one of {', '.join(LABELS)}")
-                if cells[0] in seen:
-                    raise DataError(f"{where}: index {cells[0]!r} was used before; make them unique")
-                seen.add(cells[0])
-                label = LABELS.index(cells[3]) if labelled else None
-                yield Pair(cells[0], cells[1], cells[2], label, where)
+                with refused:
+                    pair = _pair(line.rstrip("\r\n").split("\t"), len(heading), labelled, f"{path}, line {number}")
+                    if pair.id in seen:
+                        raise DataError(f"{pair.where}: index {pair.id[:60]!r} was used before; make them unique")
+                    seen.add(pair.id)
+                    if not refused.count:
+                        yield pair
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); expected UTF-8 text, gzipped when named .gz") from error
+    refused.tell()
     if not number:
         raise DataError(f"{path}: no pairs below the heading; give lines of {columns}")
+
+
+def _pair(cells, columns, labelled, where):
+    if len(cells) != columns:
+        raise DataError(f"{where}: {len(cells)} columns, expected {columns}; put tabs between them")
+    if labelled and cells[3] not in LABELS:
+        raise DataError(f"{where}: label {cells[3][:40]!r} is not known; use one of {', '.join(LABELS)}")
+    label = LABELS.index(cells[3]) if labelled else None
+    return Pair(cells[0], cells[1], cells[2], label, where)
 
 
 def read_asked_pairs(path) -> Iterator[Pair]:
