@@ -308,7 +308,7 @@ def test_the_task_must_be_clear(tmp_path):
     """
     with pytest.raises(UsageError, match=r"has the heads of both tasks; say --task qnli or squad"):
         tasks.open_worker(settings())
-    assert tasks.task_of_file(Path("a.jsonl.gz"), None) == "squad"
+    assert tasks.task_of_file(PATH / "fewshot-dev.jsonl", None) == "squad"
     with pytest.raises(UsageError, match=r"neither \.tsv \(QNLI\) nor \.json \(SQuAD\); say which with --task"):
         tasks.evaluate(settings(), PATH / "vocab.txt")
     with pytest.raises(UsageError, match="heads of both tasks; say which to keep"):
