@@ -319,11 +319,9 @@ def answers_of(qa, where) -> list[dict[str, Any]]:
     """
     answers = qa.get("answers")
     if answers is None and qa.get("answer") is not None:
-        return [{"text" if key == "answer" else key: qa[key] for key in ("answer", "answer_start") if key in qa}]
+        return [{"text": required(qa, "answer", str, where)} | {k: qa[k] for k in ("answer_start",) if k in qa}]
     if answers is None:
-        raise Unanswered(
-            f"{where}: key 'answers' is missing (found {sorted(qa)[:12]}); add it, or ask with predict --input"
-        )
+        raise unanswered(qa, where)
     if isinstance(answers, dict):  # a row of `datasets`: columns
         texts, starts = (required(answers, key, list, where) for key in ("text", "answer_start"))
         if len(texts) != len(starts):
@@ -333,12 +331,16 @@ def answers_of(qa, where) -> list[dict[str, Any]]:
     return [{"text": one} if isinstance(one, str) else as_record(one, where, "an answer") for one in records]
 
 
+def unanswered(qa, where) -> Unanswered:
+    """What to raise for a question without answers."""
+    found = sorted(qa)[:12]
+    return Unanswered(f"{where}: key 'answers' is missing (found {found}); add it, or ask with predict --input")
+
+
 def texts_of(qa, where) -> list[str]:
     """MRQA's gold texts."""
     if qa.get("answers") is None:
-        raise Unanswered(
-            f"{where}: key 'answers' is missing (found {sorted(qa)[:12]}); add it, or ask with predict --input"
-        )
+        raise unanswered(qa, where)
     texts = required(qa, "answers", list, where)
     if not all(isinstance(text, str) for text in texts):
         raise DataError(f"{where}: 'answers' is {str(texts)[:60]!r}, not a list of texts; correct it")

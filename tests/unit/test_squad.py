@@ -225,7 +225,7 @@ WRONG = {
     "flag": (lines(rows(is_impossible="no")[:1]), "'is_impossible' is 'no', not true or false"),
     "columns": (lines(rows(answers={"text": ["a"], "answer_start": []})[:1]), "has 1 texts, 0 answer_start; correct"),
     "no start": (lines(rows(answers={"text": ["a"]})[:1]), r"key 'answer_start' is missing \(found \['text'\]\)"),
-    "number": (lines([{**PLAIN[0], "answer": 1874}]), "line 1: 'text' is '1874', not a str"),
+    "number": (lines([{**PLAIN[0], "answer": 1874}]), "line 1: 'answer' is '1874', not a str"),
     "twice": (lines([{**PLAIN[0], "answer": "e"}]), r"answer 'e' is at 2, 9, 20 and 2 more; say .* \"answer_start\""),
     "nowhere": (lines([{**PLAIN[0], "answer": "1875"}]), "'1875' cannot be looked up: its context does not hold it"),
     "nothing": (lines([{**PLAIN[0], "answer": ""}]), "answer '' is empty; give its text, or mark \"is_impossible\""),
