@@ -143,6 +143,23 @@ def recipe_of(options: argparse.Namespace, recipe: Recipe) -> Recipe:
     return replace(recipe, **{f.name: getattr(options, f.name) for f in fields(recipe) if hasattr(options, f.name)})
 
 
+def sizes_of(options: argparse.Namespace) -> dict[str, int]:
+    """The sizes of rows that are asked for."""
+    names = ("max_length", "doc_stride", "max_query_length")
+    return {name: size for name in names if (size := getattr(options, name)) is not None}
+
+
+def rounded(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores for a reader: six digits behind the point, so 55.00000000000001 is 55.0.
+
+    A threshold keeps all digits: it is to be given to an option, and decides between equal scores.
+    """
+    return {
+        name: round(score, 6) if isinstance(score, float) and not name.endswith("thresh") else score
+        for name, score in scores.items()
+    }
+
+
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of `tasks.Settings`."""
     return {

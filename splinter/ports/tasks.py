@@ -28,6 +28,7 @@ from .text import VocabularyError, WordPieces
 
 RECORD = "training.json"
 """Written last: a folder that holds it holds a finished run."""
+SIZES = ("max_length", "doc_stride", "max_query_length")
 
 
 class UsageError(ValueError):
@@ -188,6 +189,26 @@ def _finished(output: Path, asked: Mapping[str, Any], say) -> dict[str, Any]:
     say(f"{output} is finished already, trained on {record.get('train_file')}; nothing to resume")
     recipe.forget(output)  # killed just before it did so itself
     return record
+
+
+def trained_sizes(folder: Path) -> dict[str, int]:
+    """The sizes of the rows that a model was fine-tuned on, in pieces, by the record of its run; {} without one.
+
+    Raises:
+        CheckpointError: the record cannot be read, or a size is no whole number from 1.
+    """
+    path = folder / RECORD
+    record = checkpoint.read_json(path) if path.is_file() else {}
+    if record.get("task") != "finetune":  # pretrained, or a file of another program
+        return {}
+    sizes = record.get("sizes", record)
+    found = {name: sizes[name] for name in SIZES if name in sizes} if isinstance(sizes, dict) else {"sizes": sizes}
+    for name, size in found.items():
+        if type(size) is not int or size < 1:
+            raise checkpoint.CheckpointError(
+                f"{path}: {name} is {str(size)[:60]!r}, expected a whole number from 1; correct it, or remove the file"
+            )
+    return found
 
 
 def backend(system: str, framework: str) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -112,7 +112,7 @@ def hub(tmp_path, monkeypatch):
 @pytest.mark.parametrize("framework", ["paddle", "torch"])
 def test_training_path_on_a_local_hub_cache(hub, framework, tmp_path):
     """The same path, hub name to table, runs on the tiny checkpoint; a second call repeats no run."""
-    settings = tasks.Settings(model=hub, framework=framework, mode="paper", sizes=tasks.Sizes(256, 64, 160))
+    settings = tasks.Settings(model=hub, framework=framework, mode="paper", sizes=asdict(tasks.Sizes(256, 64, 160)))
     files = dict.fromkeys((42, 43), SAMPLE / "fewshot-train.jsonl")
     hyper = Recipe(epochs=1, min_steps=0, max_steps=2)
     said = []

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,8 +39,8 @@ def _one_thread():
 
 def settings(framework="paddle", **changes):
     """The embedded checkpoint with short rows."""
-    given = {"model": str(cases.tiny()), "framework": framework, "max_length": 64, "doc_stride": 16}
-    return Settings(**(given | {"max_query_length": 16} | changes))
+    sizes = {"max_length": 64, "doc_stride": 16, "max_query_length": 16}
+    return Settings(**({"model": str(cases.tiny()), "framework": framework, "sizes": sizes} | changes))
 
 
 @pytest.fixture
@@ -127,6 +128,18 @@ def test_recipes_differ_by_task(tmp_path, capsys):
 
 
 @TASKS
+def test_a_model_is_used_with_the_sizes_of_its_training(finetune, tmp_path, task):
+    """
+    Unless others are asked for; a model without a record has the task's own.
+    """
+    finetune(task, hyper=replace(SHORT, max_steps=1))
+    trained = settings(model=str(tmp_path / "run"), sizes={})
+    assert tasks.open_worker(trained).sizes == tasks.Sizes(64, 16, 16)
+    assert tasks.open_worker(replace(trained, sizes={"max_length": 32})).sizes == tasks.Sizes(32, 16, 16)
+    assert tasks.open_worker(settings(sizes={}), task).sizes == tasks.SIZES[tasks.TASKS[task]]
+
+
+@TASKS
 def test_frameworks_and_batches_answer_alike(task):
     """
     In Paddle or torch, one by one or in blocks, in batches of any size.
@@ -150,7 +163,7 @@ def test_cut_rows_give_the_logits_of_full_ones():
     """
     Rows are cut where more padding changes nothing; logits of padding are the lowest number.
     """
-    worker = tasks.open_worker(settings(max_length=128), "squad")
+    worker = tasks.open_worker(settings(sizes={"max_length": 128}), "squad")
     examples = [data.Example(str(n), "Who?", "Ann did. " * n, []) for n in (1, 2, 9)]
     ((_, rows),) = data.answer_features(examples, worker.tokenizer, 128, 16, 16)
     start, _ = worker.logits(rows).values()

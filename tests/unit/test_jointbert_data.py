@@ -1,7 +1,10 @@
 """JointBERT's data and metric: files and their faults, label sets, rows, chunks, the counts of ATIS and Snips."""
 
+import warnings
+
 import numpy as np
 import pytest
+from seqeval.metrics.sequence_labeling import get_entities
 
 from splinter import datasets
 from splinter.ports.jointbert import cases, data, metric, reference_data, reference_metric
@@ -225,7 +228,7 @@ def test_counts_of_the_real_corpora(name):
         tags = metric.tags_at(made["slot_labels"], made["slot_labels"], labels.slots)
         assert len(sentences) == wanted["sentences"][number]
         assert max(len(one.words) for one in sentences) == wanted["words"][number]
-        assert sum(len(list(metric.chunks(row))) for row in tags) == wanted["chunks"][number]
+        assert len(metric.chunks(tags)) == wanted["chunks"][number]
         unknown = ((made["intent_labels"] == 0).sum(), (made["slot_labels"] == 1).sum())
         assert unknown == wanted["unknown"][number]
         full = [i for i, row in enumerate(made["attention_mask"]) if row.all()]
@@ -271,7 +274,7 @@ def test_golden_chunks(gold, found, counts):
     """
     (right, found, wanted), by hand; I- after O starts a chunk, labels without a hyphen are chunks.
     """
-    one, other = set(metric.chunks(gold.split())), set(metric.chunks(found.split()))
+    one, other = metric.chunks([gold.split()]), metric.chunks([found.split()])
     assert (len(one & other), len(other), len(one)) == counts
     scores = metric.slot_scores([gold.split()], [found.split()])
     right, predicted, wanted = counts
@@ -306,10 +309,43 @@ def test_the_stored_evaluation_of_the_first_paddle_port():
     assert list(scores.values()) == [precision, recall, 0.959043768676393]
 
 
+HOSTILE = """
+O B-a I-a E-a S-a B-b I-b U-a L-a U-b B_x I_x B-a-b I-a-b I--a B- I- B I E S U L PAD UNK O-a OTHER . .-a - -- -a word x
+B-a.b é-a"""
+
+
+def test_chunks_of_any_tags_are_those_of_seqeval():
+    """
+    BIO, BIOES, BILOU, B_x, plain words, empty types: the chunks of seqeval's get_entities, across sentences, too.
+    """
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        alphabet = rng.choice(HOSTILE.split(), size=rng.integers(2, 9), replace=False)
+        tags = [rng.choice(alphabet, size=rng.integers(1, 7)).tolist() for _ in range(rng.integers(1, 5))]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # seqeval warns of every other tag
+            assert metric.chunks(tags) == set(get_entities(tags)), tags
+
+
+def test_bioes_chunks_end_where_they_say():
+    """
+    "E" and "S" end a chunk: two cities in a row are two, though nothing begins with B.
+    """
+    assert metric.chunks([["S-city", "S-city"], ["B-date", "E-date", "E-date"]]) == {
+        *(("city", 0, 0), ("city", 1, 1), ("date", 3, 4), ("date", 5, 5))
+    }
+
+
+def test_each_word_needs_a_tag_of_both():
+    """
+    Tags that differ in number would shift all chunks after them.
+    """
+    with pytest.raises(ValueError, match="differ in number"):
+        metric.slot_scores([["O", "O"], ["O"]], [["O"], ["O", "O"]])
+
+
 def test_a_line_of_a_prediction_file():
     """
-    O plain, others in brackets; words beyond the tags do not appear.
+    O plain, others in brackets.
     """
-    assert (
-        metric.line("fly", ["to", "old", "york", "now"], ["O", "B-to", "I-to"]) == "<fly> -> to [old:B-to] [york:I-to]"
-    )
+    assert metric.line("fly", ["to", "old", "york"], ["O", "B-to", "I-to"]) == "<fly> -> to [old:B-to] [york:I-to]"

@@ -18,7 +18,7 @@ from splinter.ports.jointbert import cases, data, tasks
 from splinter.ports.jointbert.config import RECIPE, read_checkpoint
 from splinter.ports.jointbert.tasks import Settings
 from splinter.ports.tasks import UsageError
-from splinter.ports.text import DataError, VocabularyError
+from splinter.ports.text import DataError, VocabularyError, WordPieces
 
 BOTH = pytest.mark.parametrize("framework", ["paddle", "torch"])
 EITHER = pytest.mark.parametrize("crf", [False, True], ids=["softmax", "crf"])
@@ -223,6 +223,20 @@ def test_sentences_longer_than_the_positions_cannot_be(finetune):
             finetune(max_length=length)
 
 
+def test_cut_sentences_are_told_before_training(finetune):
+    """
+    How many sentences of train and dev have words beyond the end of their row: in the summary and in the record.
+    """
+    pieces, said, cut = WordPieces(cases.tiny(), python=True), [], {}
+    for part in ("train", "dev"):
+        before_last = [pieces.encode_words(one.words[:-1]) for one in data.read(cases.CORPUS / part)]
+        cut[part] = sum(sum(map(len, words)) >= 9 - 2 for words in before_last)  # [CLS], [SEP]
+    record = finetune(hyper=replace(SHORT, max_steps=1), max_length=9, said=said)
+    assert said[0].endswith(f"; {cut['train']} sentences of train and {cut['dev']} of dev are cut at 9 pieces")
+    assert record["cut"] == cut
+    assert 0 < cut["dev"] < 20
+
+
 # Use
 
 
@@ -249,6 +263,46 @@ def test_both_frameworks_and_all_batches_score_alike(tmp_path):
     lines = found["paddle", 7][0].splitlines()
     assert len(lines) == 20
     assert all(line.startswith("<") and "> -> " in line for line in lines)
+
+
+def test_slots_beyond_the_row_are_missed(tmp_path, monkeypatch):
+    """
+    Right wherever there is room, half of the slots beyond it: precision 100, recall 50; the file has all words.
+    """
+    part = tmp_path / "part"
+    part.mkdir()
+    (part / "seq.in").write_text(("please " * 58 + "paris\nto paris\n") * 2)
+    (part / "seq.out").write_text(("O " * 58 + "B-to.port\nO B-to.port\n") * 2)
+    (part / "label").write_text("book_ferry\n" * 4)
+    config = read_checkpoint(cases.tiny())[0]
+    (intent, slot), intents = ("book_ferry", "B-to.port"), np.eye(len(config.intents))
+    assert intent in config.intents and slot in config.slots
+
+    def right(model, rows, size):
+        return {"intent_logits": 9 * intents[rows["intent_labels"]], "slots": rows["slot_labels"], "loss": np.zeros(1)}
+
+    monkeypatch.setattr(common.backend("jointbert", "paddle"), "predictions", right)
+    found = tasks.evaluate(settings(), part, tmp_path / "said.txt")
+    assert (found["cut"], found["sentences"], found["intent_acc"], found["sentence_acc"]) == (2, 4, 100, 50)
+    assert (found["slot_precision"], found["slot_recall"]) == (100, 50)
+    assert found["slot_f1"] == pytest.approx(200 / 3)
+    lines = (tmp_path / "said.txt").read_text().splitlines()
+    assert lines[:2] == [f"<book_ferry> -> {'please ' * 58}paris", "<book_ferry> -> to [paris:B-to.port]"]
+
+
+def test_a_model_is_used_with_the_length_of_its_training(finetune, tmp_path):
+    """
+    Unless another is asked for; a model without a record has 50. A record of nonsense is refused.
+    """
+    finetune(hyper=replace(SHORT, max_steps=1), max_length=9)
+    model = settings(model=str(tmp_path / "run"), max_length=None)
+    assert tasks.open_tagger(model).max_length == 9
+    assert tasks.open_tagger(replace(model, max_length=20)).max_length == 20
+    assert tasks.evaluate(model, TEST)["max_length"] == 9
+    assert tasks.open_tagger(settings(max_length=None)).max_length == 50
+    (tmp_path / "run" / "training.json").write_text('{"task": "finetune", "max_length": "9"}')
+    with pytest.raises(CheckpointError, match=r"training\.json: max_length is '9', expected a whole number"):
+        tasks.open_tagger(model)
 
 
 def test_padding_is_decoded_on_request():
@@ -284,7 +338,7 @@ def test_words_beyond_the_row_have_no_slot():
     A sentence that does not fit keeps its words; the rest is tagged as if it ended there.
     """
     tagger = tasks.open_tagger(settings(max_length=6))
-    (found,) = tasks.predict(tagger, [data.sentence("book a ferry to white rock", "here")])
+    (found,) = tasks.predict(tagger, [data.sentence("book a ferry to white rock", "here", "1")])
     assert len(found["words"]) == len(found["slots"]) == 6
     assert None in found["slots"]
     assert found["slots"][0] is not None
@@ -393,13 +447,25 @@ def test_a_whole_life_on_the_command_line(bert, tmp_path, capsys, monkeypatch):
     assert out.startswith("<")
     code, out, _ = run(capsys, "predict", "--model", model, "light the hall", "--json")
     said = json.loads(out)
-    assert (code, said["words"], len(said["slots"])) == (0, ["light", "the", "hall"], 3)
+    assert (code, said["id"], said["words"], len(said["slots"])) == (0, "1", ["light", "the", "hall"], 3)
     assert 0 < said["probability"] <= 1
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"light the hall\n")))
     code, out, _ = run(capsys, "predict", "--model", model, "--input", "-", "--json")
     piped = json.loads(out)
     assert piped.pop("probability") == pytest.approx(said.pop("probability"), rel=1e-5)
     assert piped == said
+
+
+def test_each_answer_names_its_line(tmp_path, capsys):
+    """
+    Blank lines have no answer, and count all the same.
+    """
+    file = tmp_path / "sentences.txt"
+    file.write_text("book a flight\n\nplay jazz\n")
+    _, out, _ = run(capsys, "predict", "--model", cases.tiny(), "--input", file, "--json")
+    assert [json.loads(line)["id"] for line in out.splitlines()] == ["1", "3"]
+    _, out, _ = run(capsys, "predict", "--model", cases.tiny(), "book a flight", "play jazz", "--json")
+    assert [json.loads(line)["id"] for line in out.splitlines()] == ["1", "2"]
 
 
 def test_mistakes_end_in_one_line(tmp_path, capsys):

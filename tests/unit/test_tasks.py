@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,7 +40,7 @@ def _one_thread():
 
 def settings(framework="paddle", **changes):
     """The embedded checkpoint with short windows."""
-    given = {"model": str(cases.tiny()), "framework": framework, "sizes": Sizes(160, 32, 64)}
+    given = {"model": str(cases.tiny()), "framework": framework, "sizes": asdict(Sizes(160, 32, 64))}
     return Settings(**(given | changes))
 
 
@@ -187,7 +187,7 @@ def test_a_finished_run_is_neither_repeated_nor_overwritten(finetune, tmp_path):
         ({"head": "fresh"}, "head was pretrained, now fresh"),
         ({"framework": "torch"}, "framework was paddle, now torch"),
         ({"mode": "hf"}, "mode was paper, now hf"),
-        ({"sizes": Sizes(150, 32, 64)}, "data was"),
+        ({"sizes": asdict(Sizes(150, 32, 64))}, "data was"),
     ],
     ids=["rate", "head", "framework", "mode", "windows"],
 )
@@ -387,7 +387,24 @@ def test_windows_are_no_longer_than_the_positions():
     385 pieces do not fit 384 positions.
     """
     with pytest.raises(UsageError, match="--max-length 385 is more than the 384 positions of the model"):
-        tasks.open_answerer(settings(sizes=Sizes(385)))
+        tasks.open_answerer(settings(sizes={"max_length": 385}))
+
+
+def test_a_model_is_used_with_the_windows_of_its_training(finetune, tmp_path):
+    """
+    Each size unless it is asked for; a pretrained model, or one of another program, has the defaults.
+    """
+    finetune(hyper=replace(SHORT, max_steps=1))
+    trained = settings(model=str(tmp_path / "run"), sizes={})
+    assert tasks.open_answerer(trained).sizes == Sizes(160, 32, 64)
+    assert tasks.open_answerer(replace(trained, sizes={"max_length": 200})).sizes == Sizes(200, 32, 64)
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    for task in ("pretrain", None):
+        (tmp_path / "run" / "training.json").write_text(json.dumps({**record, "task": task}))
+        assert tasks.open_answerer(trained).sizes == Sizes(384, 128, 64)
+    (tmp_path / "run" / "training.json").write_text('{"task": "finetune", "sizes": [1]}')
+    with pytest.raises(CheckpointError, match=r"training\.json: sizes is '\[1\]', expected a whole number"):
+        tasks.open_answerer(trained)
 
 
 @BOTH

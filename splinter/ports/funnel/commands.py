@@ -59,13 +59,14 @@ def _task(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--task", choices=list(NAMES), help=f"which task ({default})")
 
 
-def _rows(parser: argparse.ArgumentParser) -> None:
+def _rows(parser: argparse.ArgumentParser, trained: str = "as in training, else ") -> None:
     group = parser.add_argument_group("rows", "A context too long for a row is read in overlapping windows.")
-    group.add_argument("--max-length", type=shared.positive, metavar="N", help="size, in pieces (qnli 128, squad 512)")
-    group.add_argument("--doc-stride", type=shared.positive, default=128, metavar="N", help="squad: overlap (128)")
-    group.add_argument(
-        "--max-query-length", type=shared.positive, default=64, metavar="N", help="squad: longest question (64)"
-    )
+    for name, default, text in (
+        ("--max-length", "qnli 128, squad 512", "size, in pieces"),
+        ("--doc-stride", "128", "squad: overlap"),
+        ("--max-query-length", "64", "squad: longest question"),
+    ):
+        group.add_argument(name, type=shared.positive, metavar="N", help=f"{text} ({trained}{default})")
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +114,7 @@ class _ByTask:
 
 def _finetune(parser: argparse.ArgumentParser) -> None:
     _task(parser, "by the name of the training file")
-    _rows(parser)
+    _rows(parser, trained="")
     group = parser.add_argument_group("recipe", "The rate rises from 0 to its peak, then falls to 0.")
     group.add_argument(
         "--head",
@@ -178,9 +179,7 @@ def _settings(options: argparse.Namespace):
     return Settings(
         **common,
         task=options.task,
-        max_length=options.max_length,
-        doc_stride=options.doc_stride,
-        max_query_length=options.max_query_length,
+        sizes=shared.sizes_of(options),
     )
 
 
@@ -219,7 +218,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     """Score; returns the scores."""
     from . import tasks
 
-    return tasks.evaluate(
+    scores = tasks.evaluate(
         _settings(options),
         options.data,
         options.predictions,
@@ -228,6 +227,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         options.null_threshold,
         {"auto": None, "yes": True, "no": False}[options.null_answers],
     )
+    return shared.rounded(scores)
 
 
 def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -49,17 +49,15 @@ SIZES = {"classification": Sizes(128), "answering": Sizes(512)}
 
 @dataclass(frozen=True)
 class Settings(tasks.Settings):
-    """What every task of Funnel shares; `task` "qnli", "squad", or None = what the file or checkpoint says."""
+    """What every task of Funnel shares.
+
+    Args:
+        task: "qnli", "squad", or None = what the file or checkpoint says.
+        sizes: fields of `Sizes` that are asked for.
+    """
 
     task: str | None = None
-    max_length: int | None = None
-    doc_stride: int = 128
-    max_query_length: int = 64
-
-    def sizes(self, mode: str) -> Sizes:
-        """The sizes of a mode, with what was asked for."""
-        most = SIZES[mode].max_length if self.max_length is None else self.max_length
-        return Sizes(most, self.doc_stride, self.max_query_length)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 def task_of_file(file: Path, task: str | None) -> str:
@@ -133,7 +131,7 @@ def finetune(
     def prepare() -> tasks.Run:
         return _prepare(settings, task, train_file, hyper, head)
 
-    sizes = asdict(settings.sizes(TASKS[task]))
+    sizes = asdict(replace(SIZES[TASKS[task]], **settings.sizes))
     asked = {"task_name": task, "train_file": str(train_file), "asked_head": head, "sizes": sizes}
     return tasks.train(
         settings, output, hyper, prepare, asked, task="finetune", resume=resume, save_every=save_every, say=say
@@ -145,7 +143,7 @@ def _prepare(settings: Settings, task: str, train_file: Path, hyper: recipe.Reci
     data.existing(train_file, "a QNLI .tsv or a SQuAD .json file")  # said before anything else
     folder = checkpoint.resolve(settings.model, settings.download)
     config = read_checkpoint(folder)[0]
-    tokenizer, sizes = open_tokenizer(folder, config), settings.sizes(mode)
+    tokenizer, sizes = open_tokenizer(folder, config), replace(SIZES[mode], **settings.sizes)
     _check_length(sizes, config)
     rows: data.PairFeatures | data.AnswerFeatures
     if mode == "classification":
@@ -206,6 +204,7 @@ class Worker:
     model: Any
     config: FunnelConfig
     tokenizer: data.Tokenizer
+    sizes: Sizes
 
     def logits(self, rows: data.PairFeatures | data.AnswerFeatures) -> dict[str, np.ndarray]:
         """Logits of all rows; those of padding are the lowest number, so that it takes no place among the best.
@@ -237,7 +236,7 @@ class Worker:
         """Each pair with the probabilities of data.LABELS, (2,) float64; one by one where `stream`."""
         pairs = iter(pairs)
         while chunk := list(islice(pairs, 1 if stream else 1000)):
-            rows = data.pair_features(chunk, self.tokenizer, self.settings.sizes(self.mode).max_length)
+            rows = data.pair_features(chunk, self.tokenizer, self.sizes.max_length)
             logits = self.logits(rows)["logits"].astype(np.float64)
             shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
             yield from zip(chunk, shares / shares.sum(axis=-1, keepdims=True), strict=True)
@@ -246,7 +245,7 @@ class Worker:
         self, examples: Iterable[data.Example], null: bool, max_answer: int = 30, stream: bool = False
     ) -> Iterator[tuple[data.Example, metric.Decoded]]:
         """Each example with what the model says to it; one by one where `stream`."""
-        done, sizes = 0, asdict(self.settings.sizes(self.mode))
+        done, sizes = 0, asdict(self.sizes)
         for kept, rows in data.answer_features(examples, self.tokenizer, block=1 if stream else 128, **sizes):
             start, end = self.logits(rows).values()
             for number, example in enumerate(kept, done):
@@ -258,7 +257,7 @@ class Worker:
 
 
 def open_worker(settings: Settings, task: str | None = None) -> Worker:
-    """Load a model for work.
+    """Load a model for work; its rows are as long as was asked for, else as in its own training.
 
     Raises:
         CheckpointError, WeightError, VocabularyError, UsageError.
@@ -267,11 +266,12 @@ def open_worker(settings: Settings, task: str | None = None) -> Worker:
     mode = TASKS[task or task_of_checkpoint(folder, settings.task)]
     config = read_checkpoint(folder)[0]
     tokenizer = open_tokenizer(folder, config)
-    _check_length(settings.sizes(mode), config)
+    sizes = replace(SIZES[mode], **tasks.trained_sizes(folder) | settings.sizes)
+    _check_length(sizes, config)
     side = tasks.backend("funnel", settings.framework)
     model = side.open_model(folder, mode, "pretrained", tasks.check_device(side, settings.device))
     _check_classes(model, mode, folder)
-    return Worker(settings, mode, side, model, config, tokenizer)
+    return Worker(settings, mode, side, model, config, tokenizer, sizes)
 
 
 def evaluate(
@@ -323,7 +323,7 @@ def evaluate(
         "model": settings.model,
         "task": task,
         "framework": settings.framework,
-        "max_length": settings.sizes(TASKS[task]).max_length,
+        "max_length": worker.sizes.max_length,
         "seconds": round(time.perf_counter() - began, 1),
     }
 

@@ -27,7 +27,8 @@ TEXTS = {
     ),
     "evaluate": Text(
         "Prints intent accuracy, slot precision, recall and F1, and sentence accuracy, in points from 0 to 100, and\n"
-        f"the mean loss, as JSON. --data is one part of a corpus.\n\n{CORPUS}",
+        "the mean loss, as JSON. Slots beyond --max-length count as missed, in `cut` sentences.\n"
+        f"--data is one part of a corpus.\n\n{CORPUS}",
         "splinter evaluate --system jointbert --model jb --data atis/test --predictions predictions.txt",
     ),
     "predict": Text(
@@ -44,12 +45,12 @@ def add(command: str, parser: argparse.ArgumentParser) -> None:
     {"convert": _convert, "finetune": _finetune, "evaluate": _evaluate, "predict": _predict}[command](parser)
 
 
-def _length(parser: Any) -> None:
-    parser.add_argument("--max-length", type=shared.positive, default=50, metavar="N", help="pieces per sentence (50)")
+def _length(parser: Any, default: str) -> None:
+    parser.add_argument("--max-length", type=shared.positive, metavar="N", help=f"pieces per sentence ({default})")
 
 
 def _use(parser: argparse.ArgumentParser) -> None:
-    _length(parser)
+    _length(parser, "as in training, else 50")
     parser.add_argument(
         "--decode-padding",
         action="store_true",
@@ -67,7 +68,7 @@ def _convert(parser: argparse.ArgumentParser) -> None:
 
 
 def _finetune(parser: argparse.ArgumentParser) -> None:
-    _length(parser)
+    _length(parser, "50")
     parser.add_argument("--crf", action="store_true", help="a conditional random field on the slots")
     parser.add_argument(
         "--evaluate-every", type=shared.positive, default=200, metavar="N", help="updates between looks at dev (200)"
@@ -126,7 +127,8 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     """Score; returns the scores."""
     from . import tasks
 
-    return tasks.evaluate(_settings(options), options.data, options.predictions, options.decode_padding)
+    scores = tasks.evaluate(_settings(options), options.data, options.predictions, options.decode_padding)
+    return shared.rounded(scores)
 
 
 def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -144,7 +146,7 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     stream = str(options.input) == "-"
     if options.input is not None and not stream:
         existing(options.input, "a text file with one sentence per line")  # before a model loads
-    given = [data.sentence(text, "the command line") for text in options.text]
+    given = [data.sentence(text, "the command line", str(number)) for number, text in enumerate(options.text, 1)]
     tagger = tasks.open_tagger(_settings(options), options.decode_padding)
     sentences = iter(given) if given else data.read_texts(options.input)
     for found in tasks.predict(tagger, sentences, stream=stream):

@@ -8,7 +8,7 @@ its train part. Layout and rules: Goo et al., NAACL 2018; monologg/JointBERT dat
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +26,13 @@ MAX_LENGTH = 50
 
 @dataclass(frozen=True)
 class Sentence:
-    """One example; `tags` and `intent` are empty where they are to be found."""
+    """One example; `tags` and `intent` are empty where they are to be found. `id` is the number of its line."""
 
     words: list[str]
     tags: list[str]
     intent: str
     where: str
+    id: str = "1"
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def read(folder: Path) -> list[Sentence]:
             raise DataError(f"{paths[1]}, line {number}: {PAD} stands for what is not scored and is no tag; use O")
         if len(intent.split()) > 1:
             raise DataError(f"{paths[2]}, line {number} is {intent[:60]!r}; expected one intent, a single word")
-        sentences.append(Sentence(words, tag, intent, f"{folder} line {number}"))
+        sentences.append(Sentence(words, tag, intent, f"{folder} line {number}", str(number)))
     return sentences
 
 
@@ -107,12 +108,12 @@ def read_texts(path: Path) -> Iterator[Sentence]:
         for number, line in enumerate(file, 1):
             if line.strip():
                 found = True
-                yield sentence(decoded(line, f"{name}, line {number}"), f"{name}, line {number}")
+                yield sentence(decoded(line, f"{name}, line {number}"), f"{name}, line {number}", str(number))
     if not found:
         raise DataError(f"{name} is empty; expected one sentence per line")
 
 
-def sentence(text: str, where: str) -> Sentence:
+def sentence(text: str, where: str, name: str = "1") -> Sentence:
     """One sentence without labels.
 
     Raises:
@@ -120,7 +121,7 @@ def sentence(text: str, where: str) -> Sentence:
     """
     if not text.split():
         raise DataError(f"{where}: no words; give a sentence")
-    return Sentence(text.split(), [], "", where)
+    return Sentence(text.split(), [], "", where, name)
 
 
 # -- labels -----------------------------------------------------------------------------------------------
@@ -214,3 +215,9 @@ def features(
         "slot_labels": made["slot_labels"],
         "intent_labels": ids_of(labels.intents, [one.intent or UNK for one in sentences]),
     }
+
+
+def count_cut(sentences: Sequence[Sentence], rows: Mapping[str, np.ndarray]) -> int:
+    """How many sentences have words beyond the end of their row; see `features`."""
+    kept = (rows["slot_labels"] != 0).sum(axis=1).tolist()
+    return sum(len(one.words) > words for one, words in zip(sentences, kept, strict=True))

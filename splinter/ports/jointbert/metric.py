@@ -1,12 +1,12 @@
 """Scores of JointBERT: intent accuracy, slot precision, recall and F1 over chunks, sentence accuracy. Pure Python.
 
-Chunks as seqeval 1.2.2 finds them by default (conlleval's rules); sentence accuracy is what monologg/JointBERT calls
-sementic_frame_acc.
+Chunks are those that seqeval 1.2.2 finds by default (conlleval's rules), in tags of any kind; sentence accuracy is what
+monologg/JointBERT calls sementic_frame_acc.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,35 +14,42 @@ Tags = Sequence[Sequence[str]]
 
 
 def _type(tag: str) -> str:
-    """What the tag says beside B or I: PAD and UNK, which have no hyphen, are types of their own."""
-    return tag[2:] if tag[1:2] == "-" else tag
+    """What stands behind the letter and its hyphen; "_" where nothing does. PAD, without hyphen, has the type AD."""
+    return tag[1:].split("-", maxsplit=1)[-1] or "_"
 
 
-def chunks(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Chunks of a sentence as (type, first word, last word).
+def chunks(sentences: Tags) -> set[tuple[str, int, int]]:
+    """Chunks of all sentences as (type, first word, last word).
 
-    A tag goes on with the chunk before it when it has the same type and is no B-; any other but O starts one. So
-    I-x after O is a chunk, and so is PAD or UNK, equal neighbours together.
+    B and S start a chunk, E and S end one, and so does a change of type. So I-x after O is a chunk, and so is PAD or
+    UNK, equal neighbours together; the U and L of BILOU are letters like any other.
+
+    Words are counted through all sentences, with an O after each: a tag of one letter other than O, B, I, E and S
+    has a chunk that begins where the chunk before it began, be it in another sentence.
     """
-    begin, before = 0, "O"
-    for place, tag in enumerate([*tags, "O"]):
-        goes_on = tag != "O" and not tag.startswith("B-") and before != "O" and _type(tag) == _type(before)
-        if goes_on:
-            before = tag
-            continue
-        if before != "O":
-            yield _type(before), begin, place - 1
-        begin, before = place, tag
+    found, begin, before, kind = set(), 0, "O", ""
+    for place, tag in enumerate(tag for tags in sentences for tag in (*tags, "O")):
+        letter, new = tag[0], _type(tag)
+        if before in "ES" or (before in "BI" and letter in "BSO") or (before not in "O." and kind != new):
+            found.add((kind, begin, place - 1))
+        if letter in "BS" or (before in "ESO" and letter in "EI") or (letter not in "O." and kind != new):
+            begin = place
+        before, kind = letter, new
+    return found
 
 
 def slot_scores(gold: Tags, predicted: Tags) -> dict[str, float]:
-    """Precision, recall and F1 (0 to 1) over the chunks of all sentences; 0 where there is nothing to divide by."""
-    right = found = wanted = 0
-    for one, other in zip(gold, predicted, strict=True):
-        mine, theirs = set(chunks(one)), set(chunks(other))
-        right, wanted, found = right + len(mine & theirs), wanted + len(mine), found + len(theirs)
-    precision = right / found if found else 0.0
-    recall = right / wanted if wanted else 0.0
+    """Precision, recall and F1 (0 to 1) over the chunks of all sentences; 0 where there is nothing to divide by.
+
+    Raises:
+        ValueError: a sentence has more predicted tags than gold ones, or fewer.
+    """
+    if [*map(len, gold)] != [*map(len, predicted)]:
+        raise ValueError("gold and predicted tags differ in number; each word needs one of both")
+    wanted, found = chunks(gold), chunks(predicted)
+    right = len(wanted & found)
+    precision = right / len(found) if found else 0.0
+    recall = right / len(wanted) if wanted else 0.0
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return {"slot_precision": precision, "slot_recall": recall, "slot_f1": f1}
 
@@ -71,9 +78,6 @@ def tags_at(ids: np.ndarray, slot_labels: np.ndarray, slots: Sequence[str]) -> l
 
 
 def line(intent: str, words: Sequence[str], tags: Iterable[str]) -> str:
-    """One sentence of a prediction file: `<intent> -> word [word:slot] word`, O plain.
-
-    Words that were cut off have no tag and do not appear, as in monologg/JointBERT.
-    """
-    marked = (word if tag == "O" else f"[{word}:{tag}]" for word, tag in zip(words, tags, strict=False))
+    """One sentence of a prediction file: `<intent> -> word [word:slot] word`, O plain."""
+    marked = (word if tag == "O" else f"[{word}:{tag}]" for word, tag in zip(words, tags, strict=True))
     return f"<{intent}> -> {' '.join(marked)}"

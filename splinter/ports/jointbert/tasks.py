@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,21 @@ from splinter.ports.tasks import UsageError
 from splinter.ports.text import DataError, WordPieces, vocabulary_lines
 
 from . import data, metric
-from .config import JointConfig, read_checkpoint
+from .config import UNK, JointConfig, read_checkpoint
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "slot_labels", "intent_labels")
 
 
 @dataclass(frozen=True)
 class Settings(tasks.Settings):
-    """What every task of JointBERT shares; `max_length` in word pieces, [CLS] and [SEP] included."""
+    """What every task of JointBERT shares.
+
+    Args:
+        max_length: in word pieces, [CLS] and [SEP] included; None = that of the model's own training, else 50.
+    """
 
     batch_size: int = 64
-    max_length: int = data.MAX_LENGTH
+    max_length: int | None = None
 
 
 # -- reading ----------------------------------------------------------------------------------------------
@@ -77,6 +81,7 @@ class Tagger:
     model: Any
     config: JointConfig
     pieces: WordPieces
+    max_length: int
 
     @property
     def labels(self) -> data.Labels:
@@ -85,7 +90,7 @@ class Tagger:
 
     def rows(self, sentences: Sequence[data.Sentence]) -> dict[str, np.ndarray]:
         """Model inputs and labels; see `data.features`."""
-        return data.features(sentences, self.pieces, self.labels, self.settings.max_length)
+        return data.features(sentences, self.pieces, self.labels, self.max_length)
 
     def found(self, rows: dict[str, np.ndarray]) -> tuple[list[str], np.ndarray, list[list[str]], float]:
         """Intents, their probabilities (N,), tags at the words' first pieces, and the mean loss over batches.
@@ -103,11 +108,18 @@ class Tagger:
         tags = metric.tags_at(got["slots"], rows["slot_labels"], self.config.slots)
         return [self.config.intents[i] for i in ids], shares, tags, float(got["loss"].mean())
 
-    def scores(self, rows: dict[str, np.ndarray]) -> tuple[dict[str, float], list[str], list[list[str]]]:
-        """Scores in points and the mean loss; the intents and tags they are of."""
+    def scores(
+        self, sentences: Sequence[data.Sentence], rows: dict[str, np.ndarray]
+    ) -> tuple[dict[str, float], list[str], list[list[str]]]:
+        """Scores in points and the mean loss; the intents and tags they are of, a tag for each word.
+
+        Words beyond the end of their row are tagged O, so that the slots there are missed.
+        """
         intents, _, tags, loss = self.found(rows)
+        tags = [[*row, *["O"] * (len(one.words) - len(row))] for one, row in zip(sentences, tags, strict=True)]
         gold = [self.config.intents[i] for i in rows["intent_labels"]]
-        gold_tags = metric.tags_at(rows["slot_labels"], rows["slot_labels"], self.config.slots)
+        known = set(self.config.slots)
+        gold_tags = [[tag if tag in known else UNK for tag in one.tags] for one in sentences]
         return points(metric.evaluate(gold, intents, gold_tags, tags)) | {"loss": loss}, intents, tags
 
 
@@ -142,6 +154,8 @@ def finetune(
         DataError, CheckpointError, WeightError, UsageError, TrainingError.
     """
 
+    settings = replace(settings, max_length=settings.max_length or data.MAX_LENGTH)
+
     def prepare() -> tasks.Run:
         return _prepare(settings, corpus, output, hyper, crf, evaluate_every)
 
@@ -166,7 +180,7 @@ def _prepare(
     labels = data.read_labels(corpus) or data.build_labels(train)
     folder = checkpoint.resolve(settings.model, settings.download)
     stored, _, found = read_checkpoint(folder)
-    check_length(settings.max_length, stored)
+    length = check_length(settings.max_length or data.MAX_LENGTH, stored)
     # heads are kept where they mean the same; else they start anew, from the seed of the run
     same = found and (stored.intents, stored.slots, stored.use_crf) == (labels.intents, labels.slots, crf)
     heads = "pretrained" if same else "fresh"
@@ -175,20 +189,29 @@ def _prepare(
     side.seed(hyper.seed)
     changes = {"intents": labels.intents, "slots": labels.slots, "use_crf": crf}
     model = side.open_model(folder, heads, device, repeated=True, **changes)
-    tagger = Tagger(settings, side, model, model.config, open_pieces(folder, stored))
+    tagger = Tagger(settings, side, model, model.config, open_pieces(folder, stored), length)
     rows, dev_rows = tagger.rows(train), tagger.rows(dev)
+    cut = {"train": data.count_cut(train, rows), "dev": data.count_cut(dev, dev_rows)}
     feed = recipe.Table(rows, hyper, names=lambda numbers: [train[i].where for i in numbers], prepare=recipe.trim)
     trainer = side.trainer(model, hyper)
     summary = f"{len(train)} sentences, {len(labels.intents)} intents, {len(labels.slots)} slots, "
     summary += f"{feed.plan.updates} updates; {'CRF' if crf else 'no CRF'}, {heads} heads, {settings.framework}"
+    if any(cut.values()):
+        summary += f"; {cut['train']} sentences of train and {cut['dev']} of dev are cut at {length} pieces"
     return tasks.Run(
         trainer,
         feed,
         lambda target: side.save(model, target, folder),
         summary,
         about={"heads": heads, "config": model.config.to_dict(), "dev": recipe.digest(dev_rows)},
-        details={"train_file": str(corpus), "sentences": len(train), "dev_sentences": len(dev), "heads": heads},
-        best=recipe.Best(trainer, lambda: tagger.scores(dev_rows)[0], "sentence_acc", output),
+        details={
+            "train_file": str(corpus),
+            "sentences": len(train),
+            "dev_sentences": len(dev),
+            "cut": cut,
+            "heads": heads,
+        },
+        best=recipe.Best(trainer, lambda: tagger.scores(dev, dev_rows)[0], "sentence_acc", output),
         watch_every=evaluate_every,
     )
 
@@ -208,13 +231,14 @@ def open_tagger(settings: Settings, decode_padding: bool = False, repeated: bool
     """
     folder = checkpoint.resolve(settings.model, settings.download)
     config = read_checkpoint(folder)[0]
-    check_length(settings.max_length, config)
+    sizes = {"max_length": data.MAX_LENGTH} | tasks.trained_sizes(folder)
+    length = check_length(settings.max_length or sizes["max_length"], config)
     pieces = open_pieces(folder, config)
     side = tasks.backend("jointbert", settings.framework)
     device = tasks.check_device(side, settings.device)
     changes = {"decode_padding": True} if decode_padding else {}
     model = side.open_model(folder, "pretrained", device, repeated, **changes)
-    return Tagger(settings, side, model, model.config, pieces)
+    return Tagger(settings, side, model, model.config, pieces, length)
 
 
 def evaluate(
@@ -226,7 +250,8 @@ def evaluate(
         predictions: also write one line per sentence, `<intent> -> word [word:slot]`.
 
     Returns:
-        Scores in points 0-100, the mean loss over batches in nats, `seconds`, and what was evaluated.
+        Scores in points 0-100, the mean loss over batches in nats, `seconds`, and what was evaluated; `cut` counts
+        the sentences with words beyond the end of their row.
     """
     sentences = data.read(folder)
     if predictions is not None:
@@ -235,17 +260,19 @@ def evaluate(
     tagger = open_tagger(settings, decode_padding, repeated=True)
     began = time.perf_counter()
     rows = tagger.rows(sentences)
-    scores, intents, tags = tagger.scores(rows)
+    scores, intents, tags = tagger.scores(sentences, rows)
     if predictions is not None:
         lines = [metric.line(i, one.words, t) + "\n" for i, one, t in zip(intents, sentences, tags, strict=True)]
         write_whole(predictions, lambda file: file.writelines(lines), "w")
     return {
         **scores,
         "sentences": len(sentences),
+        "cut": data.count_cut(sentences, rows),
         "unknown_intents": int((rows["intent_labels"] == tagger.config.intents.index("UNK")).sum()),
         "file": str(folder),
         "model": settings.model,
         "crf": tagger.config.use_crf,
+        "max_length": tagger.max_length,
         "framework": settings.framework,
         "seconds": round(time.perf_counter() - began, 1),
     }
@@ -258,14 +285,14 @@ def predict(tagger: Tagger, sentences: Iterable[data.Sentence], stream: bool = F
         stream: one by one, for input that is typed or piped; batches are faster.
 
     Yields:
-        words, intent, its probability, and a slot per word (None for words beyond the longest row).
+        id, words, intent, its probability, and a slot per word (None for words beyond the longest row).
     """
     size, rest = 1 if stream else tagger.settings.batch_size, iter(sentences)
     while block := list(itertools.islice(rest, size)):
         intents, shares, tags, _ = tagger.found(tagger.rows(block))
         for one, intent, share, row in zip(block, intents, shares, tags, strict=True):
             slots: list[str | None] = [*row, *[None] * (len(one.words) - len(row))]
-            yield {"words": one.words, "intent": intent, "probability": float(share), "slots": slots}
+            yield {"id": one.id, "words": one.words, "intent": intent, "probability": float(share), "slots": slots}
 
 
 def convert(source: str, output: Path, labels: Path | None = None, download: bool = False) -> str:

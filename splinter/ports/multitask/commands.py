@@ -219,7 +219,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from . import tasks
 
     files = _chosen_files(options, options.data, "dev", "test")
-    return tasks.evaluate(_settings(options), files, options.split, options.predictions, _say)
+    return shared.rounded(tasks.evaluate(_settings(options), files, options.split, options.predictions, _say))
 
 
 def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -84,24 +84,15 @@ def add(command: str, parser: argparse.ArgumentParser) -> None:
     }[command](parser)
 
 
-def _windows(parser: argparse.ArgumentParser, mode_default: str) -> None:
+def _windows(parser: argparse.ArgumentParser, mode_default: str, trained: str = "as in training, else ") -> None:
     parser.add_argument("--mode", choices=("hf", "paper"), help=f"whose behaviour, see above ({mode_default})")
     group = parser.add_argument_group("windows", "A context too long for the model is read in overlapping windows.")
-    group.add_argument("--max-length", type=shared.positive, default=384, metavar="N", help="size, in pieces (384)")
-    group.add_argument(
-        "--doc-stride",
-        type=shared.positive,
-        default=128,
-        metavar="N",
-        help="paper: from start to start; hf: overlap (128)",
-    )
-    group.add_argument(
-        "--max-query-length",
-        type=shared.positive,
-        default=64,
-        metavar="N",
-        help="paper: longest question, in pieces (64)",
-    )
+    for name, default, text in (
+        ("--max-length", 384, "size, in pieces"),
+        ("--doc-stride", 128, "paper: from start to start; hf: overlap"),
+        ("--max-query-length", 64, "paper: longest question, in pieces"),
+    ):
+        group.add_argument(name, type=shared.positive, metavar="N", help=f"{text} ({trained}{default})")
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +122,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         "--dev", type=shared.path, metavar="PATH", help="held-out data; the epoch with the best F1 on it is saved"
     )
     _precision(parser)
-    _windows(parser, "paper")
+    _windows(parser, "paper", trained="")
     group = parser.add_argument_group(
         "recipe", "The rate rises from 0 to its peak, then falls to 0; defaults are those of the paper."
     )
@@ -267,12 +258,12 @@ def _answers(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(options: argparse.Namespace):
-    from .tasks import Settings, Sizes
+    from .tasks import Settings
 
     return Settings(
         **shared.settings_of(options),
         mode=options.mode,
-        sizes=Sizes(options.max_length, options.doc_stride, options.max_query_length),
+        sizes=shared.sizes_of(options),
     )
 
 
@@ -306,9 +297,10 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     """Score; returns the scores."""
     from . import tasks
 
-    return tasks.evaluate(
+    scores = tasks.evaluate(
         _settings(options), options.data, options.predictions, options.max_answer_length, options.limit, options.sample
     )
+    return shared.rounded(scores)
 
 
 def mine(options: argparse.Namespace) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -44,10 +44,10 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Settings(tasks.Settings):
-    """What every task of Splinter shares."""
+    """What every task of Splinter shares; `sizes` are fields of `Sizes` that are asked for."""
 
     mode: str | None = None
-    sizes: Sizes = field(default_factory=Sizes)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 # -- reading ----------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def finetune(
 
     if dev_file is not None:
         data.existing(dev_file, "an MRQA .jsonl or a SQuAD .json file")  # said before a model loads
-    asked = {"mode": settings.mode or "paper", "train_file": str(train_file), "sizes": asdict(settings.sizes)}
+    asked = {"mode": settings.mode or "paper", "train_file": str(train_file), "sizes": asdict(Sizes(**settings.sizes))}
     asked |= {"asked_head": head, "precision": precision}
     asked |= {"dev_file": str(dev_file)} if dev_file is not None else {}
     return tasks.train(
@@ -179,7 +179,7 @@ def _prepare(
     config = replace(read_checkpoint(folder)[0], mode=settings.mode or "paper")
     if hyper.micro_batch and config.mode != "paper":
         raise UsageError("--micro-batch goes with --mode paper: in mode hf a window may count for nothing in its batch")
-    tokenizer, sizes = open_tokenizer(folder, config), check_sizes(settings.sizes, config)
+    tokenizer, sizes = open_tokenizer(folder, config), check_sizes(Sizes(**settings.sizes), config)
     blocks = data.features(
         filter(counts, data.read_examples(train_file, config.mode, training=True)),
         tokenizer,
@@ -206,7 +206,7 @@ def _prepare(
     trainer, best = side.trainer(model, hyper, precision), None
     if dev_file is not None:
         held_out = list(data.read_examples(dev_file, config.mode))
-        answerer = Answerer(settings, side, model, config, tokenizer, MAX_ANSWER[config.mode], n_best=1)
+        answerer = Answerer(settings, side, model, config, tokenizer, sizes, MAX_ANSWER[config.mode], n_best=1)
         best = recipe.Best(trainer, lambda: scores(answerer.answers(held_out))[0], "f1", output)
         summary += f", {len(held_out)} held-out questions"
     return tasks.Run(
@@ -235,6 +235,7 @@ class Answerer:
     model: Any
     config: SplinterConfig
     tokenizer: data.Tokenizer
+    sizes: Sizes
     max_answer: int
     n_best: int
 
@@ -249,7 +250,7 @@ class Answerer:
         Raises:
             DataError: a question lost its question token, or leaves no room for its context.
         """
-        sizes, done = self.settings.sizes, 0
+        sizes, done = self.sizes, 0
         for kept, rows in data.features(
             examples, self.tokenizer, self.config.mode, block=1 if stream else 128, **asdict(sizes)
         ):
@@ -299,7 +300,7 @@ class _Window:
 def open_answerer(
     settings: Settings, max_answer: int | None = None, n_best: int = 20, repeated: bool = False
 ) -> Answerer:
-    """Load a model for answering.
+    """Load a model for answering; its windows are those asked for, else those of its own training.
 
     Args:
         repeated: many questions will follow.
@@ -311,10 +312,10 @@ def open_answerer(
     stored = read_checkpoint(folder)[0]
     config = replace(stored, mode=settings.mode or stored.mode)
     tokenizer = open_tokenizer(folder, config)
-    check_sizes(settings.sizes, config)
+    sizes = check_sizes(Sizes(**tasks.trained_sizes(folder) | settings.sizes), config)
     side = tasks.backend("splinter", settings.framework)
     model = side.open_model(folder, config.mode, "pretrained", tasks.check_device(side, settings.device), repeated)
-    return Answerer(settings, side, model, config, tokenizer, max_answer or MAX_ANSWER[config.mode], n_best)
+    return Answerer(settings, side, model, config, tokenizer, sizes, max_answer or MAX_ANSWER[config.mode], n_best)
 
 
 def scores(answers: Iterable[tuple[data.Example, list[metric.Span]]]) -> tuple[dict[str, float], dict[str, str]]:
@@ -366,6 +367,7 @@ def evaluate(
         "file": str(file),
         "model": settings.model,
         "mode": answerer.config.mode,
+        "max_length": answerer.sizes.max_length,
         "framework": settings.framework,
         "seconds": round(time.perf_counter() - began, 1),
     }
