@@ -315,6 +315,92 @@ def test_a_head_of_three_classes(tmp_path, finetune, framework):
     assert tasks.open_worker(settings(framework, model=str(tmp_path / "run"))).mode == "classification"
 
 
+def exchanged(tensors):
+    """The two rows of the head the other way round."""
+    return tensors | {name: array[::-1].copy() for name, array in tensors.items() if "linear_out" in name}
+
+
+NAMED = {"id2label": {"1": "entailment", "0": "not_entailment"}}
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "names",
+    [NAMED, {"id2label": None, "label2id": {"NOT_ENTAILMENT": 0, "entailment": 1}}, {**NAMED, "label2id": {"x": 0}}],
+    ids=["id2label", "label2id", "both"],
+)
+def test_classes_are_known_by_their_names(tmp_path, framework, names):
+    """
+    A head whose rows are exchanged, and named so, gives the same probabilities.
+    """
+    pairs = list(data.read_pairs(PATH / "qnli-dev.tsv"))[:5]
+    model = broken(tmp_path, exchanged, **names)
+    ours, theirs = (
+        [shares.tolist() for _, shares in tasks.open_worker(settings(framework, model=folder), "qnli").classes(pairs)]
+        for folder in (str(cases.tiny()), model)
+    )
+    assert np.allclose(ours, theirs, atol=1e-6)
+    assert abs(np.subtract(*np.array(ours).T)).min() > 1e-3  # else the order would not show
+
+
+@BOTH
+def test_training_goes_on_with_a_head_of_another_order(tmp_path, finetune, framework):
+    """
+    The same losses from exchanged rows; what is written names the classes in the order of its rows.
+    """
+    losses = []
+    for folder in (str(cases.tiny()), broken(tmp_path, exchanged, **NAMED)):
+        losses.append(finetune("qnli", framework, model=folder)["final_loss"])
+        kept = json.loads((tmp_path / "run" / "config.json").read_text())
+        shutil.rmtree(tmp_path / "run")
+        names = data.LABELS if folder == str(cases.tiny()) else data.LABELS[::-1]
+        assert kept["id2label"] == dict(zip("01", names, strict=True))
+        assert kept["label2id"] == {name: number for number, name in enumerate(names)}
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+@BOTH
+def test_a_span_head_names_no_classes(tmp_path, finetune, framework):
+    """
+    Names of a class head that stayed behind do not go with it.
+    """
+    finetune("squad", framework, model=broken(tmp_path, **NAMED))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"}
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        (
+            {"0": "positive", "1": "negative"},
+            UsageError,
+            "id2label names the classes positive and negative, QNLI's are",
+        ),
+        ({"0": "LABEL_1", "1": "LABEL_0"}, UsageError, "names the classes LABEL_1 and LABEL_0"),
+        ({"0": "entailment", "1": "entailment"}, UsageError, "names the classes entailment and entailment"),
+        (
+            {"1": "entailment", "2": "not_entailment"},
+            CheckpointError,
+            "id2label numbers its classes 1, 2; expected 0 to 1",
+        ),
+    ],
+)
+def test_classes_of_another_task_are_refused(tmp_path, names, error, message):
+    """
+    Two classes that are not QNLI's would be taken for it.
+    """
+    with pytest.raises(error, match=message):
+        tasks.open_worker(settings(model=broken(tmp_path, id2label=names)), "qnli")
+
+
+def test_a_converted_model_keeps_the_names_of_its_classes(tmp_path):
+    """
+    Whatever they are: a conversion does not judge.
+    """
+    tasks.convert(broken(tmp_path, id2label={"0": "positive", "1": "negative"}), tmp_path / "out", "qnli")
+    assert read_checkpoint(tmp_path / "out")[0].labels == ("positive", "negative")
+
+
 def test_the_task_must_be_clear(tmp_path):
     """
     By the file's name or the checkpoint's head, else by --task.
@@ -380,6 +466,11 @@ def test_a_new_model_is_written_whole_or_not_at_all(tmp_path):
     before = vocabulary.read_bytes()
     with pytest.raises(CheckpointError, match="d_model 3 is odd"):
         tasks.from_scratch(vocabulary, tmp_path / "new", "small", {"d_model": 3}, 1)
+    for wrong in ("4,4,4", 4, [4, "4"], [4.5]):
+        with pytest.raises(CheckpointError, match=r"block_sizes is .*, expected a number per block, such as \[4,4,4\]"):
+            tasks.from_scratch(vocabulary, tmp_path / "new", "small", {"block_sizes": wrong}, 1)
+    with pytest.raises(CheckpointError, match=r"block_sizes \[1, 1\] and block_repeats \[1, 1, 1\] .*; give both"):
+        tasks.from_scratch(vocabulary, tmp_path / "new", "small", {"block_sizes": [1, 1]}, 1)
     with pytest.raises(CheckpointError, match="hidden_dropout is 2"):
         tasks.from_scratch(vocabulary, tmp_path / "new", "small", {"hidden_dropout": 2}, 1)
     with pytest.raises(UsageError, match="is not empty"):

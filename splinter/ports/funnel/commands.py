@@ -88,9 +88,12 @@ def _convert(parser: argparse.ArgumentParser) -> None:
 def _field(text: str) -> tuple[str, Any]:
     """A field of the configuration and its JSON value."""
     name, equals, value = text.partition("=")
-    if name not in {field.name for field in fields(FunnelConfig)} or not equals:
-        known = ", ".join(field.name for field in fields(FunnelConfig))
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE with a field of config.json ({known})")
+    known = [field.name for field in fields(FunnelConfig) if field.name != "labels"]
+    if name not in known or not equals:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not FIELD=VALUE with a field of config.json ({', '.join(known)}); a value holds no space, as "
+            "in block_sizes=[4,4,4]"
+        )
     try:
         return name, json.loads(value)
     except ValueError:

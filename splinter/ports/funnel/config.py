@@ -27,7 +27,8 @@ KINDS = ("base", "full", *MODES)
 class FunnelConfig:
     """Sizes and variants, under the names of `transformers`' config.json; defaults are the published ones.
 
-    `block_sizes` counts layers with weights of their own, `block_repeats` how often each of them is applied.
+    `block_sizes` counts layers with weights of their own, `block_repeats` how often each of them is applied. `labels`
+    names the classes in the order of the head's rows; () = they have no names, transformers' LABEL_0 and so on.
     """
 
     vocab_size: int = 30522
@@ -51,13 +52,19 @@ class FunnelConfig:
     truncate_seq: bool = True
     pool_q_only: bool = True
     num_labels: int = 2
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.block_sizes) != len(self.block_repeats):
             raise CheckpointError(
-                f"block_sizes {self.block_sizes} and block_repeats {self.block_repeats} differ in length"
+                f"block_sizes {[*self.block_sizes]} and block_repeats {[*self.block_repeats]} differ in length; "
+                "give both, one number per block"
             )
+        if self.labels and len(self.labels) != self.num_labels:
+            raise CheckpointError(f"labels {self.labels} are not as many as num_labels, {self.num_labels}")
         for field in fields(self):
+            if field.name == "labels":
+                continue
             name, value = field.name, getattr(self, field.name)
             numbers = value if isinstance(value, tuple) else (value,) if field.type == "int" else ()
             if (isinstance(value, tuple) and not value) or any(number < 1 for number in numbers):
@@ -80,9 +87,11 @@ class FunnelConfig:
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values; the number of labels as transformers stores it, by their names."""
         values = asdict(self)
-        labels = {str(i): f"LABEL_{i}" for i in range(values.pop("num_labels"))}
-        names = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
-        return {**values, **names, "id2label": labels, "label2id": {name: int(i) for i, name in labels.items()}}
+        count, labels = values.pop("num_labels"), values.pop("labels")
+        labels = labels or [f"LABEL_{i}" for i in range(count)]
+        lists = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
+        names = {"id2label": {str(i): name for i, name in enumerate(labels)}}
+        return {**values, **lists, **names, "label2id": {name: i for i, name in enumerate(labels)}}
 
 
 def config_from_dict(values: Mapping[str, Any], source: str) -> FunnelConfig:
@@ -94,9 +103,38 @@ def config_from_dict(values: Mapping[str, Any], source: str) -> FunnelConfig:
     values = dict(values)
     if values.get("block_repeats") is None and isinstance(values.get("block_sizes"), list):
         values["block_repeats"] = [1] * len(values["block_sizes"])
-    if isinstance(values.get("id2label"), dict):  # where transformers keeps the number of labels
-        values["num_labels"] = len(values["id2label"])
+    for name in ("block_sizes", "block_repeats"):
+        value = values.get(name, [])
+        if not isinstance(value, list) or any(type(number) is not int for number in value):
+            raise CheckpointError(f"{source}: {name} is {value!r}, expected a number per block, such as [4,4,4]")
+    names = _class_names(values, source)
+    if isinstance(values.get("id2label"), dict) or names:  # where transformers keeps the number of labels
+        values["num_labels"] = len(names or values["id2label"])
+    values["labels"] = names
     return checkpoint.config_from_dict(FunnelConfig, values, source)
+
+
+def _class_names(values: Mapping[str, Any], source: str) -> list[str]:
+    """The names of the classes by their numbers; [] where they only repeat these, as LABEL_0 does.
+
+    `id2label` counts, as in transformers, in whatever order it is written; `label2id` where that names nothing.
+
+    Raises:
+        CheckpointError: the numbers are not 0, 1 and so on.
+    """
+    for key in ("id2label", "label2id"):
+        table = values.get(key)
+        if not isinstance(table, dict):
+            continue
+        pairs = table.items() if key == "id2label" else ((number, name) for name, number in table.items())
+        found, numbers = {str(number): str(name) for number, name in pairs}, [str(n) for n in range(len(table))]
+        if found.keys() != set(numbers):
+            raise CheckpointError(
+                f"{source}: {key} numbers its classes {', '.join(found)}; expected 0 to {numbers[-1]}"
+            )
+        if any(found[number] not in (number, f"LABEL_{number}") for number in numbers):
+            return [found[number] for number in numbers]
+    return []
 
 
 PUBLISHED = {

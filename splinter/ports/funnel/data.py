@@ -40,6 +40,7 @@ SPECIAL = {0: "<pad>", 96: "<s>", 97: "</s>", 100: "<unk>", 101: "<cls>", 102: "
 """Funnel's vocabulary is BERT's uncased one with these lines (from 0) renamed."""
 TOKENS = {"pad": "<pad>", "unk": "<unk>", "cls": "<cls>", "sep": "<sep>", "mask": "<mask>"}
 LABELS = ("entailment", "not_entailment")
+"""QNLI's classes in the order of GLUE, which a head has unless its checkpoint names them otherwise."""
 CLS_SEGMENT = 2
 
 

@@ -95,14 +95,14 @@ def open_model(folder: Path, mode: str, head: str, device: str = "auto"):
     return model.to(device.replace("gpu", "cuda"))
 
 
-def save(model: nn.Module, folder: Path, source: Path) -> None:
-    """Write the model in the layout of transformers, with the vocabulary of `source`."""
+def save(model: nn.Module, folder: Path, source: Path, labels: tuple[str, ...]) -> None:
+    """Write the model in the layout of transformers, with the vocabulary of `source`; `labels` names the classes."""
     mode = "classification" if isinstance(model, FunnelForSequenceClassification) else "answering"
     arrays = {name: parameter.detach().cpu().numpy() for name, parameter in model.named_parameters()}
     shapes = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_safetensors(folder / WEIGHTS, shapes, lambda: iter(arrays.items()))
-    config = replace(configs.read_checkpoint(source)[0], num_labels=model.num_labels)
+    config = replace(configs.read_checkpoint(source)[0], num_labels=model.num_labels, labels=labels)
     configs.write_companions(folder, config, mode, source)
 
 

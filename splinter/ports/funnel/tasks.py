@@ -27,7 +27,17 @@ from splinter.ports.tasks import UsageError
 from splinter.ports.text import vocabulary_lines
 
 from . import data, metric
-from .config import MODES, PUBLISHED, RECIPES, FunnelConfig, config_from_dict, has_decoder, has_head, read_checkpoint
+from .config import (
+    MODES,
+    PUBLISHED,
+    RECIPES,
+    FunnelConfig,
+    chosen_head,
+    config_from_dict,
+    has_decoder,
+    has_head,
+    read_checkpoint,
+)
 
 TASKS = {"qnli": "classification", "squad": "answering"}
 """Names of the tasks on the command line -> modes."""
@@ -146,9 +156,12 @@ def _prepare(settings: Settings, task: str, train_file: Path, hyper: recipe.Reci
     tokenizer, sizes = open_tokenizer(folder, config), replace(SIZES[mode], **settings.sizes)
     _check_length(sizes, config)
     rows: data.PairFeatures | data.AnswerFeatures
+    labels: tuple[str, ...] = ()
     if mode == "classification":
         pairs = list(data.read_pairs(train_file))
+        labels = data.LABELS if chosen_head(folder, mode, head) == "fresh" else class_names(config, folder)
         rows, names = data.pair_features(pairs, tokenizer, sizes.max_length), [pair.id for pair in pairs]
+        rows.labels = _order(labels)[rows.labels]
     else:
         blocks = data.answer_features(
             data.read_examples(train_file, training=True), tokenizer, training=True, **asdict(sizes)
@@ -159,7 +172,6 @@ def _prepare(settings: Settings, task: str, train_file: Path, hyper: recipe.Reci
     if head != "pretrained":
         side.seed(hyper.seed)  # a fresh head is part of the run
     model = side.open_model(folder, mode, head, tasks.check_device(side, settings.device))
-    _check_classes(model, mode, folder)
     cut = mode == "classification" and config.separate_cls and config.truncate_seq
     feed = recipe.Table(
         {name: getattr(rows, name) for name in (*INPUTS, *LABELS[mode])},
@@ -172,9 +184,10 @@ def _prepare(settings: Settings, task: str, train_file: Path, hyper: recipe.Reci
     return tasks.Run(
         side.trainer(model, hyper),
         feed,
-        lambda output: side.save(model, output, folder),
+        lambda output: side.save(model, output, folder, labels),
         summary + f"{task}, {model.head} head, {settings.framework}",
-        about={"head": model.head, "config": config.to_dict()},
+        # without the names, which runs of before did not have; the hash of the data sees their order
+        about={"head": model.head, "config": replace(config, labels=()).to_dict()},
         details={"head": model.head, "train_file": str(train_file), **counts, "sizes": asdict(sizes)},
     )
 
@@ -185,10 +198,26 @@ def _check_length(sizes: Sizes, config: FunnelConfig) -> None:
         raise UsageError(f"--max-length {sizes.max_length} is too short for {len(config.block_sizes)} blocks: {least}")
 
 
-def _check_classes(model: Any, mode: str, folder: Path) -> None:
-    classes = model.config.num_labels
-    if mode == "classification" and classes != len(data.LABELS):
-        raise UsageError(f"{folder} has a head of {classes} classes, QNLI has 2; use --head fresh")
+def class_names(config: FunnelConfig, folder: Path) -> tuple[str, ...]:
+    """QNLI's classes in the order of a head's rows: as its checkpoint names them, LABELS where it does not.
+
+    Raises:
+        UsageError: a head of other classes.
+    """
+    if config.num_labels != len(data.LABELS):
+        raise UsageError(f"{folder} has a head of {config.num_labels} classes, QNLI has 2; use --head fresh")
+    names = config.labels or data.LABELS
+    if {name.lower() for name in names} != set(data.LABELS):
+        raise UsageError(
+            f"{folder / checkpoint.CONFIG}: id2label names the classes {' and '.join(names)}, QNLI's are "
+            f"{' and '.join(data.LABELS)}; correct it, or train a new head with finetune --head fresh"
+        )
+    return tuple(name.lower() for name in names)
+
+
+def _order(names: tuple[str, ...]) -> np.ndarray:
+    """Which row of the head each of LABELS has, (2,) int64."""
+    return np.array([names.index(label) for label in data.LABELS], np.int64)
 
 
 # -- using ------------------------------------------------------------------------------------------------
@@ -205,6 +234,7 @@ class Worker:
     config: FunnelConfig
     tokenizer: data.Tokenizer
     sizes: Sizes
+    labels: tuple[str, ...]
 
     def logits(self, rows: data.PairFeatures | data.AnswerFeatures) -> dict[str, np.ndarray]:
         """Logits of all rows; those of padding are the lowest number, so that it takes no place among the best.
@@ -237,7 +267,7 @@ class Worker:
         pairs = iter(pairs)
         while chunk := list(islice(pairs, 1 if stream else 1000)):
             rows = data.pair_features(chunk, self.tokenizer, self.sizes.max_length)
-            logits = self.logits(rows)["logits"].astype(np.float64)
+            logits = self.logits(rows)["logits"].astype(np.float64)[:, _order(self.labels)]
             shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
             yield from zip(chunk, shares / shares.sum(axis=-1, keepdims=True), strict=True)
 
@@ -270,8 +300,8 @@ def open_worker(settings: Settings, task: str | None = None) -> Worker:
     _check_length(sizes, config)
     side = tasks.backend("funnel", settings.framework)
     model = side.open_model(folder, mode, "pretrained", tasks.check_device(side, settings.device))
-    _check_classes(model, mode, folder)
-    return Worker(settings, mode, side, model, config, tokenizer, sizes)
+    labels = class_names(config, folder) if mode == "classification" else ()
+    return Worker(settings, mode, side, model, config, tokenizer, sizes, labels)
 
 
 def evaluate(

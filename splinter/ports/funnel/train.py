@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -48,12 +48,14 @@ def open_model(folder: Path, mode: str, head: str, device: str = "auto"):
     """A model for work, with the dropout of its configuration; QNLI's two classes where its head is fresh."""
     if device != "auto":
         paddle.set_device(device)
-    changes: dict[str, Any] = {"num_labels": len(data.LABELS)} if chosen_head(folder, mode, head) == "fresh" else {}
+    fresh = {"num_labels": len(data.LABELS), "labels": ()}
+    changes: dict[str, Any] = fresh if chosen_head(folder, mode, head) == "fresh" else {}
     return MODELS[mode].from_pretrained(folder, head=head, **changes)
 
 
-def save(model, folder: Path, source: Path) -> None:
-    """Write the model with the vocabulary of `source`."""
+def save(model, folder: Path, source: Path, labels: tuple[str, ...]) -> None:
+    """Write the model with the vocabulary of `source`; `labels` names the classes of its head."""
+    model.config = replace(model.config, labels=labels)
     model.save_pretrained(folder, source)
 
 
