@@ -1,6 +1,7 @@
 """cli.py: a mistake gets one line and exit code 2; kills, pipes and interruptions end as they should."""
 
 import gzip
+import importlib
 import io
 import json
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from splinter import cli
+from splinter import cli, ports
 from splinter.ports.splinter import cases, data, tasks
 from splinter.sample import PATH
 
@@ -527,3 +528,14 @@ def test_align_does_not_report_an_older_run(tmp_path, monkeypatch, capsys):
     assert cli.main(arguments) == 4
     assert "report:" not in capsys.readouterr().out
     assert not (tmp_path / "alignment.json").exists()
+
+
+@pytest.mark.parametrize("system", ports.SYSTEMS)
+def test_scores_are_printed_for_readers(system, monkeypatch, capsys):
+    """
+    55.00000000000001 is 55.0; a threshold, which decides between equal scores, keeps its digits.
+    """
+    found = {"f1": 55.00000000000001, "best_f1_thresh": 0.12345678901234, "total": 3, "mean": None}
+    monkeypatch.setattr(importlib.import_module(f"splinter.ports.{system}.tasks"), "evaluate", lambda *a: found)
+    assert cli.main(["evaluate", "--system", system, "--model", "m", "--data", "d"]) == 0
+    assert json.loads(capsys.readouterr().out) == {**found, "f1": 55.0}

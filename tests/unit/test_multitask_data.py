@@ -142,7 +142,7 @@ def test_a_file_that_is_another_is_an_error(file, tmp_path):
         data.read(latin, "sentiment")
     quote = tmp_path / "quote.csv"
     quote.write_text('\tid\tsentence\tsentiment\n0\tx\t"never closed\t1\n1\ty\tb\t1\n', encoding="utf-8")
-    with pytest.raises(DataError, match=r"quote\.csv, line \d: .*mend the quotes of this line"):
+    with pytest.raises(DataError, match=r"quote\.csv, line 2: .*mend the quotes of this line"):
         data.read(quote, "sentiment")
     with pytest.raises(DataError, match=r"holds no row; give a sentiment file with rows"):
         data.read(file("sentiment"), "sentiment")
@@ -157,6 +157,23 @@ def test_a_file_that_is_another_is_an_error(file, tmp_path):
     broken.write_bytes(b"no gzip")
     with pytest.raises(DataError, match=r"broken\.csv\.gz: cannot be read"):
         data.read(broken, "sentiment")
+
+
+@pytest.mark.parametrize(
+    "later",
+    ["", '3\tz\ta "film" indeed\t1\n', '3\tz"\t1\n', '3\tz\ta"b\t1\n'],
+    ids=["never closed", "by a quoted word", "in another row of as many columns", "by a single quote"],
+)
+def test_an_open_quote_is_named_where_it_opens(tmp_path, later):
+    """
+    Wherever the next quote stands, the rows up to it are not swallowed; a text of two lines before it is none.
+    """
+    path, rows = tmp_path / "quote.csv", "".join(f"{n}\ty{n}\tb\t1\n" for n in range(300))
+    for name, line in (("x", 4), ('"x\ny"', 5)):
+        head = f'\tid\tsentence\tsentiment\n0\tw\t"go""\nod"\t1\n0\t{name}\t"open\t1\n'
+        path.write_text(head + rows * 20 * (not later) + rows + later, encoding="utf-8")
+        with pytest.raises(DataError, match=rf"quote\.csv, line {line}: .*; mend the quotes of this line"):
+            data.read(path, "sentiment")
 
 
 def test_files_are_found_by_the_names_of_the_course(file, tmp_path):

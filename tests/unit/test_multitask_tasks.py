@@ -326,6 +326,20 @@ def test_one_text_has_a_sentiment_and_two_a_likeness(framework):
     assert f"similarity {pair['similarity']:.2f} of 5" in pair["lines"][2]
 
 
+@pytest.mark.parametrize(("lean", "said"), [(-9, "a paraphrase"), (9, "no paraphrase")])
+def test_the_probability_is_that_of_what_is_said(tmp_path, lean, said):
+    """
+    "no paraphrase (73.8%)" where a paraphrase has 26.2%; "probability" is always that of a paraphrase.
+    """
+    folder = shutil.copytree(cases.tiny(), tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["paraphrase_out.bias"][0] += lean
+    save_file(tensors, folder / "model.safetensors")
+    (pair,) = tasks.predict(settings(model=folder), [("1", ("Who made it?", "By whom was it made?"))])
+    assert pair["lines"][2].startswith(f"  {said} ({max(pair['probability'], 1 - pair['probability']):.1%}), ")
+    assert pair["paraphrase"] == (pair["probability"] > 0.5) == (said == "a paraphrase")
+
+
 def test_a_version_1_model_predicts_too(tmp_path):
     """
     One logit of paraphrase becomes a probability.

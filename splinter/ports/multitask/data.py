@@ -7,7 +7,8 @@ Files, text rules and the dropping of rows without a label are those of Stanford
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,9 +102,15 @@ def read(path: Path, task: str, classes: int = 5, labels: bool = True) -> Rows:
     existing(path, f"a file of {task}, tab-separated with a header")
     texts: tuple[list[str], ...] = tuple([] for _ in TEXTS[task])
     ids, found, dropped = [], [], []
+    record: list[str] = []  # the lines of the row that is being read
+
+    def lines(file: Iterable[bytes]) -> Iterator[str]:
+        for number, line in enumerate(file, 1):
+            record.append(decoded(line, f"{path}, line {number}"))
+            yield record[-1]
+
     with open_bytes(path) as file:
-        lines = (decoded(line, f"{path}, line {number}") for number, line in enumerate(file, 1))
-        reader = csv.reader(lines, delimiter="\t", strict=True)
+        reader = csv.reader(lines(file), delimiter="\t", strict=True)
         try:
             header = next(reader, [])
             wanted = ["id", *TEXTS[task], *([LABEL[task]] if labels else [])]
@@ -113,7 +120,11 @@ def read(path: Path, task: str, classes: int = 5, labels: bool = True) -> Rows:
                     f"a {task} file has {', '.join(wanted)}, separated by tabs"
                 )
             column = {name: header.index(name) for name in wanted}
+            record.clear()
             for row in reader:
+                if any("\n" in cell and "\t" in cell for cell in row):
+                    raise csv.Error("a quoted text holds tabs and ends of lines, as if it had swallowed other rows")
+                record.clear()
                 if not row:
                     continue  # an empty line
                 where = f"{path}, line {reader.line_num}"
@@ -132,13 +143,25 @@ def read(path: Path, task: str, classes: int = 5, labels: bool = True) -> Rows:
                 for kept, name in zip(texts, TEXTS[task], strict=True):
                     kept.append(CLEAN[task](row[column[name]]))
         except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}: {error}; mend the quotes of this line") from None
+            line = reader.line_num - len(record) + 1 + _unclosed("".join(record))
+            raise DataError(f"{path}, line {line}: {error}; mend the quotes of this line") from None
     if not ids:
         why = f"; the labels of all {len(dropped)} are no numbers" if dropped else ""
         raise DataError(f"{path}: holds no row{why}; give a {task} file with rows")
     # float32, not the float64 of the skeleton: the scores it is compared with are float32
     kind = np.float32 if task == "similarity" else np.int64
     return Rows(ids, texts, np.array(found, kind) if labels else None, dropped)
+
+
+CELL = re.compile(r'("[^"]*(?:""[^"]*)*"|[^"\t\n][^\t\n]*|)\t')
+
+
+def _unclosed(row: str) -> int:
+    """The line of a row (from 0) on which the text opens whose quote ends too late, or where none may end."""
+    begin = 0
+    while (cell := CELL.match(row, begin)) and not ("\n" in cell[1] and "\t" in cell[1]):
+        begin = cell.end()
+    return row.count("\n", 0, begin)
 
 
 def _label(text: str, task: str, classes: int, where: str) -> float | None:

@@ -500,7 +500,7 @@ def predict(settings: tasks.Settings, rows: Iterable[tuple[str, tuple[str, ...]]
             "similarity": score,
             "lines": [
                 *texts,
-                f"  {'a paraphrase' if same else 'no paraphrase'} ({share[1]:.1%}), similarity {score:.2f} of 5",
+                f"  {'a paraphrase' if same else 'no paraphrase'} ({share[int(same)]:.1%}), similarity {score:.2f} of 5",
             ],
         }
 
