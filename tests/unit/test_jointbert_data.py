@@ -336,14 +336,6 @@ def test_bioes_chunks_end_where_they_say():
     }
 
 
-def test_each_word_needs_a_tag_of_both():
-    """
-    Tags that differ in number would shift all chunks after them.
-    """
-    with pytest.raises(ValueError, match="differ in number"):
-        metric.slot_scores([["O", "O"], ["O"]], [["O"], ["O", "O"]])
-
-
 def test_a_line_of_a_prediction_file():
     """
     O plain, others in brackets.

@@ -160,8 +160,8 @@ def _prepare(settings: Settings, task: str, train_file: Path, hyper: recipe.Reci
     if mode == "classification":
         pairs = list(data.read_pairs(train_file))
         labels = data.LABELS if chosen_head(folder, mode, head) == "fresh" else class_names(config, folder)
-        rows, names = data.pair_features(pairs, tokenizer, sizes.max_length), [pair.id for pair in pairs]
-        rows.labels = _order(labels)[rows.labels]
+        found, names = data.pair_features(pairs, tokenizer, sizes.max_length), [pair.id for pair in pairs]
+        rows = replace(found, labels=_order(labels)[found.labels])
     else:
         blocks = data.answer_features(
             data.read_examples(train_file, training=True), tokenizer, training=True, **asdict(sizes)
@@ -296,7 +296,7 @@ def open_worker(settings: Settings, task: str | None = None) -> Worker:
     mode = TASKS[task or task_of_checkpoint(folder, settings.task)]
     config = read_checkpoint(folder)[0]
     tokenizer = open_tokenizer(folder, config)
-    sizes = replace(SIZES[mode], **tasks.trained_sizes(folder) | settings.sizes)
+    sizes = replace(SIZES[mode], **{**tasks.trained_sizes(folder), **settings.sizes})
     _check_length(sizes, config)
     side = tasks.backend("funnel", settings.framework)
     model = side.open_model(folder, mode, "pretrained", tasks.check_device(side, settings.device))

@@ -39,13 +39,7 @@ def chunks(sentences: Tags) -> set[tuple[str, int, int]]:
 
 
 def slot_scores(gold: Tags, predicted: Tags) -> dict[str, float]:
-    """Precision, recall and F1 (0 to 1) over the chunks of all sentences; 0 where there is nothing to divide by.
-
-    Raises:
-        ValueError: a sentence has more predicted tags than gold ones, or fewer.
-    """
-    if [*map(len, gold)] != [*map(len, predicted)]:
-        raise ValueError("gold and predicted tags differ in number; each word needs one of both")
+    """Precision, recall and F1 (0 to 1) over the chunks of all sentences; 0 where there is nothing to divide by."""
     wanted, found = chunks(gold), chunks(predicted)
     right = len(wanted & found)
     precision = right / len(found) if found else 0.0

@@ -40,8 +40,8 @@ TEXTS = {
     ),
     "predict": Text(
         'Each input line: {"sentence": "A fine film."} for its sentiment, or {"sentence1": "...", "sentence2": "..."}\n'
-        'for paraphrase and similarity; "id" is optional. Each line is answered as it comes. With --json, "probability"\n'
-        "is that of a paraphrase, whatever is said.",
+        'for paraphrase and similarity; "id" is optional. Each line is answered as it comes. With --json,\n'
+        '"probability" is that of a paraphrase, whatever is said.',
         "splinter predict --system multitask --model run 'A film to remember.'\n"
         "  splinter predict --system multitask --model run --pair 'How old are you?' 'What is your age?'",
     ),

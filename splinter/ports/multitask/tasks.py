@@ -491,6 +491,7 @@ def predict(settings: tasks.Settings, rows: Iterable[tuple[str, tuple[str, ...]]
         share = _softmax(np.array([0.0, float(logits)]) if logits.ndim == 0 else logits)
         score = float(runner.head("similarity", both)[0])
         same = bool(share[1] > share[0])
+        said, sure = ("a paraphrase", share[1]) if same else ("no paraphrase", share[0])
         yield {
             "id": name,
             "sentence1": texts[0],
@@ -498,10 +499,7 @@ def predict(settings: tasks.Settings, rows: Iterable[tuple[str, tuple[str, ...]]
             "paraphrase": same,
             "probability": float(share[1]),
             "similarity": score,
-            "lines": [
-                *texts,
-                f"  {'a paraphrase' if same else 'no paraphrase'} ({share[int(same)]:.1%}), similarity {score:.2f} of 5",
-            ],
+            "lines": [*texts, f"  {said} ({sure:.1%}), similarity {score:.2f} of 5"],
         }
 
 

@@ -312,7 +312,7 @@ def open_answerer(
     stored = read_checkpoint(folder)[0]
     config = replace(stored, mode=settings.mode or stored.mode)
     tokenizer = open_tokenizer(folder, config)
-    sizes = check_sizes(Sizes(**tasks.trained_sizes(folder) | settings.sizes), config)
+    sizes = check_sizes(Sizes(**{**tasks.trained_sizes(folder), **settings.sizes}), config)
     side = tasks.backend("splinter", settings.framework)
     model = side.open_model(folder, config.mode, "pretrained", tasks.check_device(side, settings.device), repeated)
     return Answerer(settings, side, model, config, tokenizer, sizes, max_answer or MAX_ANSWER[config.mode], n_best)
