@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 import re
 import warnings
 import zipfile
@@ -27,14 +26,16 @@ def read_bin(path: Path) -> dict[str, np.ndarray]:
     """Tensors of a torch checkpoint, memory-mapped; pickled code is refused.
 
     Raises:
-        UnsafeFile: the file asks to run code, or is no torch checkpoint.
+        UnsafeFile: the file asks to run code, is damaged or no torch checkpoint, or numpy cannot hold its tensors.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a strange pickle, which is refused in one line below
             # files older than torch 1.6 are no zip archives and cannot be mapped
             tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch answers to a damaged file with nearly any exception
         code = re.search(r"GLOBAL (\S+)", str(error))  # the rest of torch's text tells how to run it after all
         reason = f"it asks to run {code[1]}" if code else "damaged, or not saved by torch"
         raise UnsafeFile(
@@ -45,10 +46,23 @@ def read_bin(path: Path) -> dict[str, np.ndarray]:
     for name, value in tensors.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise UnsafeFile(f"{path} is refused: {name!r} holds a {type(value).__name__}, expected a tensor")
+    return {name: _plain(path, name, tensor) for name, tensor in tensors.items()}
+
+
+def _plain(path: Path, name: str, tensor: torch.Tensor) -> np.ndarray:
+    """The array of a tensor; conjugated or negated on paper only, it is so in fact.
+
+    Raises:
+        UnsafeFile: numpy has no such array: bfloat16, sparse, quantized, nested, without data.
+    """
     try:
-        return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
-    except TypeError as error:  # bfloat16 and the like
-        raise UnsafeFile(f"{path} is refused: numpy cannot hold its tensors ({error}); convert it to float32") from None
+        return tensor.detach().resolve_conj().resolve_neg().numpy()
+    except (TypeError, RuntimeError):
+        layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+        kind = f"{layout} {str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
+        raise UnsafeFile(
+            f"{path} is refused: numpy cannot hold its tensors ({name!r} is {kind}); convert it to float32, dense"
+        ) from None
 
 
 def environment() -> dict[str, Any]:
