@@ -251,13 +251,14 @@ def run_align(chosen: argparse.Namespace) -> int:
 
 def run_explain(chosen: argparse.Namespace) -> None:
     from splinter.align.explain import told
-    from splinter.align.report import ReportError, read
+    from splinter.align.record import ReportError, read
+    from splinter.align.terminal import printable, shortened
     from splinter.ports.tasks import UsageError
 
     try:
         print(told(read(chosen.file)), end="")
     except ReportError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(shortened(printable(str(error), keep=""))) from None
 
 
 def run_judge(chosen: argparse.Namespace) -> int:

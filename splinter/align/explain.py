@@ -23,7 +23,9 @@ import numpy as np
 
 from .compare import Tolerance, finite
 from .port import Pair, Side
+from .record import clean, contradiction, verdict
 from .steps import renamed
+from .terminal import printable
 
 GAUGE = 16.0
 """Limit of e / (eps |A||B|): what the BLAS tests allow a product."""
@@ -267,9 +269,11 @@ def stored(record: Mapping[str, Any], others: list[Mapping[str, Any]]) -> str:
     if found := record.get("explanation"):
         return str(found["sentence"])
     bad = next((tensor for tensor in record.get("tensors") or [] if tensor.get("passed") is False), None)
-    where = f"{bad['name']}, " if bad else ""
+    where = f"{bad.get('name')}, " if bad else ""
     if problem := (bad or {}).get("problem"):
         return f"unknown: {where}{problem}"
+    if record["verdict"] == "passed":
+        return f"unknown: {where}{contradiction(record)}"
     if record["step"] in ("dev_data", "train_data", "metric"):
         return f"data: {where}where both must be equal"
     if record["dtype"] == "statistics":
@@ -282,26 +286,30 @@ def stored(record: Mapping[str, Any], others: list[Mapping[str, Any]]) -> str:
     double = [r for r in others if r["dtype"] == "float64" and all(r[key] == record[key] for key in case)]
     if any(r["verdict"] == "failed" for r in double):
         return f"semantic: {where}it fails in float64 as well"
-    size = bad.get("max_rel") if bad else None
+    size = clean(bad.get("max_rel")) if bad else None
     if not double or size is None:
         return f"unknown: {where}and no run in float64 to tell rounding from meaning"
-    kind = "rounding" if size < 2**8 * np.finfo(np.float32).eps else "reduced precision"
+    kind = "rounding" if size < 2**8 * float(np.finfo(np.float32).eps) else "reduced precision"
     return f"{kind}: {where}{size:.1e} relative, and it passes in float64"
 
 
 def told(document: Mapping[str, Any]) -> str:
-    """Every failure and known gap of an alignment.json: where, which kind, and how the error grew."""
+    """Every failure and known gap of an alignment.json: where, which kind, and how the error grew.
+
+    What the file's names hold for a terminal to act on is shown, not acted on.
+    """
     lines = []
     for record in document["results"]:
-        if record["verdict"] not in ("failed", "xfailed"):
+        if verdict(record) not in ("failed", "xfailed"):
             continue
         case = f"{record['step']}/{record['system']} ({record['mode']}, {record['checkpoint']}, {record['dtype']})"
-        lines += [f"{case}: {record['verdict']}", f"  {stored(record, document['results'])}"]
+        lines += [f"{case}: {verdict(record)}", f"  {stored(record, document['results'])}"]
         layers = (record.get("explanation") or {}).get("layers") or []
         if layers:
             lines.append(f"  {'layer':<48} {'propagated':>10} {'given':>10} {'alone':>10}")
         for layer in layers:
             # JSON has no infinity: shapes that do not fit leave no number
-            sizes = ["-" if layer[k] is None else f"{layer[k]:.1e}" for k in ("propagated", "given", "alone")]
-            lines.append(f"  {layer['name']:<48} {' '.join(size.rjust(10) for size in sizes)}")
-    return "\n".join(lines or ["nothing failed"]) + "\n"
+            sizes = [clean(layer[k]) for k in ("propagated", "given", "alone")]
+            columns = ["-" if size is None else f"{size:.1e}" for size in sizes]
+            lines.append(f"  {layer['name']:<48} {' '.join(column.rjust(10) for column in columns)}")
+    return "\n".join(printable(line, keep="") for line in lines or ["nothing failed"]) + "\n"

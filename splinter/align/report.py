@@ -1,12 +1,14 @@
 """alignment.json -> one HTML page, badges for shields.io, and a matrix for the terminal.
 
-Every result here is a pure function of the JSON that `--align-json` wrote; only `read`, `write` and `main` touch
-files. A result without proof is never green: a skip is grey, and a pass that compared nothing counts as a failure.
+Every result here is a pure function of the JSON that `--align-json` wrote; only `write` and `main` touch files, and
+only the page needs jinja2. A result without proof is never green: a skip is grey, and a pass that compared nothing
+counts as a failure.
 
     python -m splinter.align.report alignment.json --out report --badges badges
 """
 
 import argparse
+import io
 import json
 import math
 import os
@@ -16,69 +18,15 @@ import textwrap
 from collections import Counter
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import jinja2
 
 from .badge import draw
-from .kill import VERDICTS, tally
 from .kill import table as killed_by_step
+from .kill import tally
+from .record import CELLS, EVIDENCE, ReportError, check, clean, contradiction, read, verdict
 from .steps import STEPS
-
-SCHEMA = 1
-# verdict -> its word in a matrix cell; from the gravest to the mildest, so that a mixed cell shows the first it holds
-CELLS = {"failed": "FAIL", "xfailed": "xfail", "passed": "ok", "skipped": "skip"}
-FIELDS: dict[str, Any] = {
-    "system": str,
-    "mode": str,
-    "step": str,
-    "checkpoint": str,
-    "dtype": str,
-    "verdict": str,
-    "reason": str,
-    "values": int,
-    "worst": (dict, type(None)),
-    "tolerance": (dict, type(None)),
-    "headroom": (int, float, type(None)),
-    "seconds": (int, float),
-    "reference": str,
-}
-OPTIONAL = {"tensors": list, "curves": dict}
-NUMBER = (int, float, type(None))
-EVIDENCE: dict[str, dict[str, Any]] = {
-    "kills": {"bug": str, "system": str, "expected": str, "verdict": str, "red": list, "strikes": list},
-    "floors": {"what": str, "step": str, "system": str, "dtype": str, "smallest": (int, float)},
-}
-"""What a run with --kill-matrix leaves beside the results."""
-STRIKE: dict[str, Any] = {"step": str, "red": bool, "tensor": str, "margin": NUMBER, "crash": str}
-LAYER: dict[str, Any] = {"name": str, "propagated": NUMBER, "given": NUMBER, "alone": NUMBER}
-
-
-class ReportError(ValueError):
-    """The input is no schema-1 alignment; the message says where, `where` holds the keys that lead there."""
-
-    def __init__(self, message, where=()):
-        super().__init__(message)
-        self.where = where
-
+from .terminal import printable, shortened
 
 # Judging
-
-
-def verdict(result):
-    """The verdict as shown: the recorded one, unless the record contradicts it."""
-    known = result["verdict"] in CELLS
-    return result["verdict"] if known and not contradiction(result) else "failed"
-
-
-def contradiction(result):
-    """Why a recorded pass cannot stand, or ''. An empty comparison proves nothing."""
-    if result["verdict"] != "passed":
-        return ""
-    if result.get("values") == 0:
-        return "recorded as passed, but no number was compared"
-    failed = [tensor.get("name") for tensor in result.get("tensors") or [] if tensor.get("passed") is False]
-    return f"recorded as passed, but {failed[0]} failed" if failed else ""
 
 
 def badge(alignment, step):
@@ -143,7 +91,7 @@ def matrix(alignment, width=100):
     heads = [{"optimizer": "optim", "regularization": "regular"}.get(step, step) for step in STEPS]
     rows: dict = {}
     for result in alignment["results"]:
-        row = rows.setdefault(f"{result['system']} {result['mode']}", {})
+        row = rows.setdefault(printable(f"{result['system']} {result['mode']}", keep=""), {})
         row.setdefault(result["step"], set()).add(verdict(result))
     heads = [head.ljust(len(CELLS["xfailed"])) for head in heads]
     label_width = 15
@@ -181,13 +129,16 @@ def kill_table(kills, floors=()):
     if floors:
         lines += ["", "smallest error that a step notices"]
         lines += [
-            f"{one['step']:<14} {one['system']:<10} {one['dtype']:<8} {number(one['smallest']):>8}  {one['what']}"
+            printable(f"{one['step']:<14} {one['system']:<10} {one['dtype']:<8} ", keep="")
+            + printable(f"{number(one['smallest']):>8}  {one['what']}", keep="")
             for one in floors
         ]
     return "\n".join(lines) + "\n"
 
 
 def cut(text, width=100):
+    """One line of a terminal, whatever the names in it hold."""
+    text = printable(text, keep="")
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
@@ -279,19 +230,19 @@ def plot(series, log, mark=None):
 
     Args:
         series: {name: values}; value i stands at x = i. None, nan and infinity interrupt the line. On a log scale a
-            value of 0 (bit-equal) lies on the bottom edge, labelled 0.
+            value of 0 (bit-equal) lies on the bottom edge, labelled 0. Beyond 1e300 nothing is drawn.
         log: logarithmic y axis.
         mark: index to mark with a vertical line, or None.
 
     Returns:
         None where there is nothing to draw, else a dict of paths, ticks and marks in SVG user units.
     """
-    drawable = {name: thin([clean(value) for value in values]) for name, values in series.items()}
-    heights = [value for points in drawable.values() for _, value in points if value is not None]
-    scaled = [math.log10(value) if log else value for value in heights if value > 0 or not log]
+    drawable = {name: thin([drawn(value) for value in values]) for name, values in series.items()}
+    numbers = [value for points in drawable.values() for _, value in points if value is not None]
+    scaled = [math.log10(value) if log else value for value in numbers if value > 0 or not log]
     if not scaled:
         return None
-    has_zero = log and len(scaled) < len(heights)
+    has_zero = log and len(scaled) < len(numbers)
     ticks = decades(min(scaled), max(scaled)) if log else even_ticks(min(scaled), max(scaled))
     low, high = ticks[0], ticks[-1]
     if has_zero:
@@ -301,9 +252,11 @@ def plot(series, log, mark=None):
     def x(place):
         return LEFT + (WIDTH - LEFT - RIGHT) * (place / last if last else 0.5)
 
-    def y(value):
-        height = (math.log10(value) if value > 0 else low) if log else value
+    def y(height):
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - height) / (high - low)
+
+    def height(value):
+        return (math.log10(value) if value > 0 else low) if log else value
 
     lines = []
     for name, points in drawable.items():
@@ -312,15 +265,15 @@ def plot(series, log, mark=None):
             if value is None:
                 pen = "M"
                 continue
-            spot = f"{x(place):.1f} {y(value):.1f}"
+            spot = f"{x(place):.1f} {y(height(value)):.1f}"
             path.append(pen + spot + ("h0" if pen == "M" else ""))
             dots.append(f"M{spot}h0")  # a line of length 0 with round caps is a dot
             pen = "L"
-        gaps = sum(1 for value in series[name] if clean(value) is None)
+        gaps = sum(1 for value in series[name] if drawn(value) is None)
         lines.append({"name": name, "path": "".join(path), "dots": "".join(dots if last < 60 else []), "gaps": gaps})
-    labels = [(y(10**tick) if log else y(tick), f"1e{tick:.0f}" if log else f"{tick:.10g}") for tick in ticks]
+    labels = [(y(tick), f"1e{tick:.0f}" if log else f"{tick:.10g}") for tick in ticks]
     if has_zero:
-        labels.insert(0, (y(0), "0"))
+        labels.insert(0, (y(low), "0"))
     columns = sorted({round(last * quarter / 4) for quarter in range(5)})
     return {
         "lines": lines,
@@ -332,10 +285,14 @@ def plot(series, log, mark=None):
     }
 
 
-def clean(value):
-    """A finite number as it is, all else (None, nan, infinity, text) as None."""
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if plain and abs(value) <= sys.float_info.max else None
+DRAWN = 1e300
+"""Numbers up to here have a place on a page: the span between two of them, and a tick beyond, are finite."""
+
+
+def drawn(value):
+    """A number that can be drawn, as a float; all else as None."""
+    value = clean(value)
+    return float(value) if value is not None and abs(value) <= DRAWN else None
 
 
 def thin(values, limit=1200):
@@ -362,7 +319,10 @@ def decades(low, high):
 
 def even_ticks(low, high):
     """Multiples of 1, 2 or 5 times a power of ten around [low, high], about five."""
-    span = (high - low) or abs(high) or 1.0
+    size = max(abs(low), abs(high))
+    span = high - low
+    if span <= max(1e-12 * size, 1 / DRAWN):  # a constant, but for less than a line is wide
+        span = size if size > 1 / DRAWN else 1.0
     power = 10.0 ** math.floor(math.log10(span / 4))
     stride = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= span / 4)
     first, last = math.floor(low / stride), math.ceil(high / stride)
@@ -380,8 +340,12 @@ def render(alignment, baseline=None):
         baseline: an earlier alignment; what is worse than there is marked.
 
     Raises:
-        ReportError: `alignment` or `baseline` is not schema 1.
+        ReportError: `alignment` or `baseline` is not schema 1, or jinja2 is missing.
     """
+    try:
+        import jinja2  # here: the matrix of the terminal does without
+    except ImportError:
+        raise ReportError("the page needs jinja2, which is not installed; pip install '.[align]'") from None
     check(alignment)
     if baseline is not None:
         check(baseline)
@@ -518,126 +482,6 @@ def detail(place, result):
 # Files
 
 
-def check(alignment):
-    """Raise ReportError, with the keys that lead to the place, unless `alignment` is schema 1."""
-    expect(isinstance(alignment, dict), "the top level must be an object", ())
-    found = alignment.get("schema")
-    expect(found == SCHEMA, f"schema is {found!r}, this report reads schema {SCHEMA}", ("schema",))
-    expect(isinstance(alignment.get("environment"), dict), "environment must be an object", ("environment",))
-    expect(isinstance(alignment.get("results"), list), "results must be a list", ("results",))
-    expect(alignment.get("interrupted") in (None, False, True), "interrupted must be true or false", ("interrupted",))
-    for place, result in enumerate(alignment["results"]):
-        where = ("results", place)
-        expect(isinstance(result, dict), f"results[{place}] must be an object", where)
-        expect_fields(result, FIELDS, f"results[{place}]", where)
-        for name, kind in OPTIONAL.items():
-            given = result.get(name)
-            wrong = f"results[{place}].{name} must be a {kind.__name__} of objects"
-            items = given.values() if isinstance(given, dict) else given or ()
-            plain = isinstance(given, (kind, type(None))) and all(isinstance(item, dict) for item in items)
-            expect(plain, wrong, (*where, name))
-        for name, pair in (result.get("curves") or {}).items():
-            wrong = f"results[{place}].curves.{name} must hold lists"
-            expect(all(isinstance(values, list) for values in pair.values()), wrong, (*where, "curves", name))
-        told = result.get("explanation")
-        plain = told is None or (isinstance(told, dict) and isinstance(told.get("sentence"), str))
-        expect(plain, f"results[{place}].explanation must be an object with a sentence", (*where, "explanation"))
-        expect_rows(told or {}, "layers", LAYER, f"results[{place}].explanation", (*where, "explanation"))
-        expect_one_of(result, "step", STEPS, f"results[{place}]", where)
-        expect_one_of(result, "verdict", CELLS, f"results[{place}]", where)
-    for key, fields in EVIDENCE.items():
-        expect_rows(alignment, key, fields, "", ())
-        for place, row in enumerate(alignment.get(key) or []):
-            expect_one_of(row, "expected" if key == "kills" else "step", STEPS, f"{key}[{place}]", (key, place))
-    for place, kill in enumerate(alignment.get("kills") or []):
-        label, where = f"kills[{place}]", ("kills", place)
-        expect_one_of(kill, "verdict", VERDICTS, label, where)
-        expect(all(step in STEPS for step in kill["red"]), f"{label}.red holds what is no step", (*where, "red"))
-        expect_rows(kill, "strikes", STRIKE, label, where)
-        for nth, strike in enumerate(kill["strikes"]):
-            expect_one_of(strike, "step", STEPS, f"{label}.strikes[{nth}]", (*where, "strikes", nth))
-
-
-def expect_rows(parent, key, fields, label, where):
-    """A list of objects with these fields, or nothing at all."""
-    rows, label, where = parent.get(key), f"{label}.{key}" if label else key, (*where, key)
-    expect(isinstance(rows, (list, type(None))), f"{label} must be a list", where)
-    for place, row in enumerate(rows or []):
-        expect(isinstance(row, dict), f"{label}[{place}] must be an object", (*where, place))
-        expect_fields(row, fields, f"{label}[{place}]", (*where, place))
-
-
-def expect_fields(row, fields, label, where):
-    """Every field is there, and of its type; True is no number."""
-    for name, kind in fields.items():
-        expect(name in row, f"{label} lacks {name!r}", where)
-        plain = isinstance(row[name], kind) and (kind is bool or not isinstance(row[name], bool))
-        expect(plain, f"{label}.{name} is of the wrong type: {row[name]!r}", (*where, name))
-
-
-def expect_one_of(row, name, choices, label, where):
-    """A field that has one of a few values."""
-    wrong = f"{label}.{name} is {row[name]!r}, not one of {', '.join(choices)}"
-    expect(row[name] in choices, wrong, (*where, name))
-
-
-def expect(condition, message, where):
-    if not condition:
-        raise ReportError(message, where)
-
-
-def read(path):
-    """
-    alignment.json as a checked dict.
-
-    Raises:
-        ReportError: no file, not JSON, or not schema 1; the message names the file and the line.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        alignment = json.loads(text)
-        check(alignment)
-    except json.JSONDecodeError as error:
-        raise ReportError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
-    except ReportError as error:
-        raise ReportError(f"{path}, line {line_of(text, error.where)}: {error}", error.where) from None
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
-    except (RecursionError, ValueError) as error:
-        if not isinstance(error, UnicodeDecodeError):
-            raise ReportError(f"{path}: JSON that cannot be read: {error}") from None
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ReportError(f"{path}, line {line}: not UTF-8") from error
-    return alignment
-
-
-def line_of(text, where):
-    """The line, from 1, where the value behind the keys `where` starts; of its container if it is missing."""
-    blank = re.compile(r"[^\s,:]|\Z")
-
-    def skip(start):
-        found = blank.search(text, start)
-        return found.start() if found else len(text)
-
-    decode = json.JSONDecoder().raw_decode
-    position = skip(0)
-    for wanted in where:
-        inside, place, found = skip(position + 1), 0, None
-        while text[inside] not in "]}" and found is None:
-            name = place
-            if text[position] == "{":
-                name, inside = decode(text, inside)
-                inside = skip(inside)
-            if name == wanted:
-                found = inside
-            inside = skip(decode(text, inside)[1])
-            place += 1
-        if found is None:
-            break
-        position = found
-    return text.count("\n", 0, position) + 1
-
-
 def write(alignment_json, folder, badges=None, kill_json=None, baseline_json=None):
     """
     Write folder/index.html and, where `badges` names a folder, badges/STEP.json and STEP.svg for all eleven steps.
@@ -702,17 +546,20 @@ def main(argv=None):
     parser.add_argument("--baseline", type=Path, help="an earlier alignment.json; what is worse now is marked")
     parser.add_argument("--kills", type=Path, help="the file that pytest --kill-matrix --align-json=FILE wrote")
     args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not in tests
+            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal lacks most names
     try:
         page = write(args.alignment, args.out, args.badges, args.kills, args.baseline)
         alignment = read(args.alignment)
         print(matrix(alignment | ({"kills": read(args.kills).get("kills", [])} if args.kills else {})), end="")
     except ReportError as error:
-        print(f"report: {error}", file=sys.stderr)
+        print(f"report: {shortened(printable(str(error), keep=''))}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"report: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+        print(printable(f"report: cannot write {error.filename}: {error.strerror}"), file=sys.stderr)
         return 2
-    print(f"wrote {page}" + (f" and {len(STEPS)} badges in {args.badges}" if args.badges else ""))
+    print(printable(f"wrote {page}" + (f" and {len(STEPS)} badges in {args.badges}" if args.badges else "")))
     return 0
 
 

@@ -95,7 +95,7 @@ def test_what_is_told_of_a_file():
     layers = [{"name": "a", "propagated": 1e-3, "given": None, "alone": 2e-3}]
     layers.append({"name": "b", "propagated": None, "given": None, "alone": None})  # shapes that do not fit
     bad = record(explanation={"sentence": "semantic: x", "layers": layers})
-    text = explain.told({"results": [bad, record(verdict="passed"), record(verdict="xfailed")]})
+    text = explain.told({"results": [bad, record(verdict="passed", tensors=[]), record(verdict="xfailed")]})
     assert text.count("forward/toy (hf, tiny, float32)") == 2
     assert "semantic: x" in text
     assert "1.0e-03          -    2.0e-03" in text
