@@ -264,6 +264,7 @@ def run_explain(chosen: argparse.Namespace) -> None:
 def run_judge(chosen: argparse.Namespace) -> int:
     from splinter.align import stored
     from splinter.align.compare import Tolerance
+    from splinter.align.terminal import printable, shortened
     from splinter.align.weights import write_whole
     from splinter.ports.tasks import UsageError
 
@@ -271,12 +272,12 @@ def run_judge(chosen: argparse.Namespace) -> int:
     try:
         found = [stored.judge(*pair, tolerance, chosen.step) for pair in stored.pairs(chosen.theirs, chosen.ours)]
     except stored.StoredError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(shortened(printable(str(error), keep=""))) from None
     for alignment in found:
         print(stored.verdict(alignment))
     if chosen.align_json is not None:
         words = {True: "passed", False: "failed"}
-        results = [one.record(tolerance, words[one.passed], "; ".join(one.problems)) for one in found]
+        results = [one.record(tolerance, words[one.passed], "; ".join([*one.problems, *one.notes])) for one in found]
         document = {"schema": 1, "environment": {}, "results": results}
         write_whole(chosen.align_json, lambda file: json.dump(document, file, indent=1), "w")
     return 0 if all(one.passed for one in found) else 1

@@ -259,7 +259,7 @@ class Alignment:
 
     def _varied(self) -> bool:
         """Whether the reference's numbers are more than one number repeated (test statistics have no such need)."""
-        if any(c.varied or c.bound is not None for c in self.comparisons):
+        if any(c.varied or c.bound is not None or c.problem for c in self.comparisons):  # a problem has its own line
             return True
         return len({c.first for c in self.comparisons if c.values}) > 1
 

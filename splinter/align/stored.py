@@ -4,23 +4,26 @@ The old way of proving a port: each side writes a file per step, a script prints
 be read again, and often says something else: a file compared with itself, NaN, one wrong number behind a small mean,
 magnitudes that make 1e-3 rounding and 1e-6 a fault.
 
-Format of reprod_log 1.0.1 (`ReprodLogger.save`): `numpy.save` of a dict, name -> array, which is a pickle. It is read
-with an unpickler that knows numpy's arrays and nothing else.
+Format of reprod_log 1.0.1 (`ReprodLogger.save`): `numpy.save` of a dict, name -> array, which is a pickle (pickled.py).
 """
 
 from __future__ import annotations
 
-import hashlib
+import filecmp
+import os
 import pickle
 import re
-from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from . import compare
 from .compare import Alignment, Tolerance
+from .pickled import KINDS, arrays_of
 from .steps import STEPS
+from .terminal import printable
+from .twin import BITS, DATA, Twin, alike, fits
 from .weights import SafetensorsFile
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
@@ -42,77 +45,17 @@ WORDS = {
     "training": "training",
 }
 """Words in the names of such files -> step; the first that fits."""
-MAY_BE_EQUAL = ("dev_data", "train_data", "metric", "lr", "regularization", "init")
+MAY_BE_EQUAL = (*DATA, "metric", "lr", "regularization", "init")
 """Steps in which bit-equal floats are what is asked for."""
+MAY_BE_CONSTANT = ("metric", "lr")
+"""Steps in which one number again and again is nothing strange: a constant rate, a perfect score."""
+BY_CHANCE = 8
+"""So many numbers may be equal in every bit by chance: of 400 float32 losses of torch and Paddle 49 % were."""
 FRAMEWORKS = {"paddle", "paddlepaddle", "torch", "pytorch", "ref", "reference", "ours", "theirs"}
 
 
 class StoredError(ValueError):
     """A file of arrays that cannot be used; one line with the file and the way out."""
-
-
-class _Dtype:
-    """Stands in for numpy's in a pickle: `numpy.dtype("f4", ...)`, then its byte order."""
-
-    def __init__(self, text: Any, *rest: Any):
-        self.text, self.order = str(text), "="
-
-    def __setstate__(self, state: Any) -> None:
-        self.order = state[1] if state[1] in "<>" else "="
-
-    def real(self) -> np.dtype:
-        made = np.dtype(self.text)
-        if made.kind not in "biufcSU":
-            raise pickle.UnpicklingError(f"its numbers are of type {self.text}")
-        return made.newbyteorder("<" if self.order == "<" else ">" if self.order == ">" else "=")
-
-
-class _Array:
-    """Stands in for `numpy.ndarray`: numbers out of bytes, or the one object that `numpy.save` wraps a dict in."""
-
-    array: np.ndarray | None = None
-    wrapped: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran, raw = state
-        if isinstance(raw, list) and len(raw) == 1 and shape == ():
-            self.wrapped = raw[0]
-        elif isinstance(dtype, _Dtype) and isinstance(raw, bytes):
-            self.array = np.frombuffer(raw, dtype.real()).reshape(shape, order="F" if fortran else "C")
-        else:
-            raise pickle.UnpicklingError("an array holds objects")
-
-
-def _buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Array:
-    """Stands in for `numpy._core.numeric._frombuffer`, of pickle protocol 5."""
-    made = _Array()
-    made.__setstate__((1, shape, dtype, order == "F", bytes(raw)))
-    return made
-
-
-def _scalar(dtype: Any, raw: Any) -> _Array:
-    return _buffer(raw, dtype, (), "C")
-
-
-NUMPY = {
-    "ndarray": _Array,
-    "dtype": _Dtype,
-    "_reconstruct": lambda *ignored: _Array(),
-    "_frombuffer": _buffer,
-    "scalar": _scalar,
-}
-"""What a pickle of arrays asks numpy for -> what it gets: nothing of numpy itself, whose own functions trust a file."""
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if module.partition(".")[0] == "numpy" and name in NUMPY:
-            return NUMPY[name]
-        if (module, name) == ("collections", "OrderedDict"):
-            return dict
-        if (module, name) == ("_codecs", "encode"):  # bytes, as protocol 2 has them
-            return lambda text, encoding: text.encode("latin1")
-        raise pickle.UnpicklingError(f"it asks to run {module}.{name}")
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -122,22 +65,14 @@ def read(path: Path) -> dict[str, np.ndarray]:
         StoredError: no such file, of another kind, damaged, or with code in it.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # a FIFO would wait, a device never end
+        raise StoredError(f"{path} is no regular file; give one of {', '.join(SUFFIXES)}")
     try:
-        if path.suffix == ".safetensors":
-            return dict(SafetensorsFile(path))
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            if version not in readers:
-                raise ValueError(f"version {version} of the format is not known")
-            _, _, dtype = readers[version](file)
-            if dtype.hasobject:
-                return _named(_Unpickler(file).load(), path)
-            file.seek(0)
-            return {"array": np.load(file, allow_pickle=False)}
+        arrays = _read(path)
+        for name, array in arrays.items():
+            if array.dtype.kind not in KINDS:
+                raise StoredError(f"{path} is refused: {name!r} is of type {array.dtype}; save numbers or words")
+        return arrays
     except FileNotFoundError:
         raise StoredError(f"{path}: no such file; give one of {', '.join(SUFFIXES)}") from None
     except pickle.UnpicklingError as error:
@@ -146,26 +81,26 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise
     # numpy and zipfile answer to a damaged file with nearly any exception
     except Exception as error:
-        raise StoredError(f"{path} cannot be read ({error}); expected {', '.join(SUFFIXES)}") from None
+        why = str(error) or type(error).__name__
+        raise StoredError(f"{path} cannot be read ({why}); expected {', '.join(SUFFIXES)}") from None
 
 
-def _named(found: Any, path: Path) -> dict[str, np.ndarray]:
-    """The arrays of what was pickled: a dict, or an array of one object that is a dict."""
-    found = found.wrapped if isinstance(found, _Array) else found
-    if not isinstance(found, Mapping):
-        kind = type(found).__name__
-        raise StoredError(f"{path} holds a {kind}, expected a dict of arrays as reprod_log saves it")
-    return {str(name): _plain_array(value) for name, value in found.items()}
-
-
-def _plain_array(value: Any) -> np.ndarray:
-    if isinstance(value, _Array) and value.array is not None:
-        return value.array
-    if isinstance(value, (bool, int, float, str, list, tuple)):
-        made = np.asarray(value)
-        if made.dtype.kind != "O":
-            return made
-    raise pickle.UnpicklingError("a value is neither an array nor a number")
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix == ".safetensors":
+        return dict(SafetensorsFile(path))
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    with open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            raise ValueError(f"version {version} of the format is not known")
+        _, _, dtype = readers[version](file)
+        if dtype.hasobject:
+            return arrays_of(file, path.stat().st_size)
+        file.seek(0)
+        return {"array": np.load(file, allow_pickle=False)}
 
 
 def step_of(path: Path) -> str:
@@ -217,7 +152,18 @@ def _plain(path: Path) -> str:
     return "/".join(kept)
 
 
-def judge(theirs: Path, ours: Path, tolerance: Tolerance, step: str = "") -> Alignment:
+@dataclass
+class Stored(Alignment):
+    """The alignment of two files.
+
+    Args:
+        notes: what was saved differently, and how it was compared; no reason to fail.
+    """
+
+    notes: list[str] = field(default_factory=list)
+
+
+def judge(theirs: Path, ours: Path, tolerance: Tolerance, step: str = "") -> Stored:
     """Put two files beside each other.
 
     Args:
@@ -233,30 +179,55 @@ def judge(theirs: Path, ours: Path, tolerance: Tolerance, step: str = "") -> Ali
     step = step or step_of(ours)
     if step not in STEPS:
         raise StoredError(f"{step!r} is none of the steps {', '.join(STEPS)}")
-    alignment = Alignment(ours.stem, "stored", step, theirs.name, "stored", reference=str(theirs.parent.name))
-    if theirs.resolve() == ours.resolve():
-        alignment.problems.append("both sides are one and the same file")
-    elif _sha256(theirs) == _sha256(ours):
-        alignment.problems.append("the two files are copies of each other, byte for byte")
     a, b = read(theirs), read(ours)
+    found = Stored(ours.stem, "stored", step, theirs.name, "stored", reference=str(theirs.parent.name))
+    if os.path.samefile(theirs, ours):
+        found.problems.append("both sides are one and the same file")
     both = [name for name in a if name in b]
     if not both:
-        alignment.problems.append(f"no name in common (there {sorted(a)[:3]}, here {sorted(b)[:3]})")
-    for name in both:
-        alignment.problems += [f"{name}: {why}" for why in _doubts(a[name], b[name], tolerance)]
+        found.problems.append(f"no name in common (there {sorted(a)[:3]}, here {sorted(b)[:3]})")
     if len(both) < max(len(a), len(b)):
-        lonely = sorted(set(a) ^ set(b))
-        alignment.problems.append(f"on one side only: {', '.join(lonely[:4])}")
-    floats = [name for name in both if a[name].dtype.kind == "f"]
-    equal = all(a[n].shape == b[n].shape and np.array_equal(a[n], b[n]) for n in floats)
-    if floats and equal and step not in MAY_BE_EQUAL and sum(a[n].size for n in floats) > 1:
-        alignment.problems.append("every floating-point array is bit-equal: two implementations hardly ever are")
-    for name in both:
-        alignment.add(name, a[name].copy(), b[name].copy())
-    alignment.judge(tolerance)
-    if alignment.values == 1:  # a single loss is what such files often hold
-        alignment.problems = [why for why in alignment.problems if not why.startswith("every compared number")]
-    return alignment
+        found.problems.append(f"on one side only: {', '.join(sorted(set(a) ^ set(b))[:4])}")
+    twins = [alike(a[name], b[name], step) for name in both]
+    limits = [_limit(tolerance, twin.rounded) for twin in twins]
+    for name, twin, limit in zip(both, twins, limits, strict=True):
+        one, other = twin.arrays
+        found.notes += [f"{name}: {note}" for note in twin.notes]
+        found.problems += [f"{name}: {why}" for why in _doubts(one, other, limit)]
+        found.add(name, one, other, exact=twin.exact)
+    found.judge(tolerance)
+    for comparison, limit in zip(found.comparisons, limits, strict=True):
+        compare.judge(comparison, limit)
+        if limit is not tolerance:
+            comparison.ulp = None  # of float32, in which shorter numbers were compared
+    if found.values == 1 or step in MAY_BE_CONSTANT:  # a single loss is what such files often hold
+        found.problems = [why for why in found.problems if not why.startswith("every compared number")]
+    _weigh_equality(found, twins, filecmp.cmp(theirs, ours, shallow=False))
+    return found
+
+
+def _limit(tolerance: Tolerance, rounded: float) -> Tolerance:
+    """The tolerance with room for rounding; one of 0 asks for equal bits."""
+    return replace(tolerance, rtol=tolerance.rtol + rounded) if tolerance.rtol and rounded else tolerance
+
+
+def _weigh_equality(found: Stored, twins: list[Twin], copies: bool) -> None:
+    """Equal bits are right in integers, rates and scores; floats that two programs have computed hardly have them."""
+    floats = [twin.arrays for twin in twins if twin.arrays[0].dtype.kind == "f"]
+    equal = all(np.array_equal(one, other) for one, other in floats)
+    telling = sum(int((~fits(one, "float16")).sum()) for one, _ in floats)
+    computed = bool(floats) and found.step not in MAY_BE_EQUAL
+    if equal and computed and telling >= BY_CHANCE:
+        what = (
+            "the two files are copies of each other, byte for byte"
+            if copies
+            else "every floating-point array is bit-equal"
+        )
+        found.problems.append(f"{what}: two implementations hardly ever are")
+    elif copies and found.passed:
+        few = f"too few of their floats have more than {BITS['float16']} bits to tell"
+        why = few if computed else "integers, words, rates and scores are equal in two programs"
+        found.notes.append(f"the two files are equal byte for byte, which is no wonder: {why}")
 
 
 def _doubts(theirs: np.ndarray, ours: np.ndarray, tolerance: Tolerance) -> list[str]:
@@ -273,29 +244,29 @@ def _doubts(theirs: np.ndarray, ours: np.ndarray, tolerance: Tolerance) -> list[
     for side, array in (("theirs", theirs), ("ours", ours)):
         if np.isnan(array).any():
             found.append(f"{side} holds {int(np.isnan(array).sum())} NaN, and a comparison with NaN is never true")
+        elif np.isinf(array).any():
+            found.append(
+                f"{side} holds {int(np.isinf(array).sum())} infinite numbers, and two of them have no difference"
+            )
         elif not array.any() and (theirs.any() or ours.any()):
             found.append(f"{side} holds nothing but zeros")
-    difference = np.abs(theirs.astype(np.float64) - ours)
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(theirs.astype(np.float64) - ours)
     mean, largest, size = float(difference.mean()), float(difference.max()), float(np.abs(theirs).max())
     if np.isfinite(mean) and mean <= 1e-6 < largest and largest > tolerance.atol + tolerance.rtol * size:
         found.append(f"the mean difference {mean:.1e} hides {largest:.1e} on numbers up to {size:.3g}")
     return found
 
 
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        raise StoredError(f"{path}: no such file; give one of {', '.join(SUFFIXES)}") from None
-
-
-def verdict(alignment: Alignment) -> str:
-    """What the files prove, in a few lines."""
-    head = (
-        f"{alignment.step}: {'agrees' if alignment.passed else 'proves nothing' if alignment.problems else 'differs'}"
-    )
-    lines = [f"{head}, {alignment.values:,} numbers in {len(alignment.comparisons)} arrays"]
-    lines += [f"  {problem}" for problem in alignment.problems]
+def verdict(alignment: Stored) -> str:
+    """What the files prove, in a few lines; what a terminal would act on in their names is shown."""
+    measured = any(not one.passed and not one.problem for one in alignment.comparisons)
+    failure = "differs" if measured or not alignment.problems else "proves nothing"
+    lines = [
+        f"{alignment.step}: {'agrees' if alignment.passed else failure}, "
+        f"{alignment.values:,} numbers in {len(alignment.comparisons)} arrays"
+    ]
+    lines += [f"  {line}" for line in (*alignment.problems, *alignment.notes)]
     for one in alignment.comparisons:
         lines.append(f"  {one.sentence()}" + ("" if one.problem else f"; relative {one.max_rel:.1e}"))
-    return "\n".join(lines)
+    return "\n".join(printable(line, keep="") for line in lines)

@@ -1,6 +1,7 @@
 """stored.py: what the saved arrays of two runs prove, and what they only seem to."""
 
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -220,3 +221,208 @@ def test_folders_are_paired_by_name(tmp_path, capsys):
     assert "would both be 'forward'" in capsys.readouterr().err
     assert cli.main(["judge", str(tmp_path / "none.npy"), str(tmp_path / "none.npy")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+# What two programs save differently, and mean alike
+
+
+def words(found):
+    """Verdict in one word or two, and all of what is said."""
+    text = stored.verdict(found)
+    return text.partition(": ")[2].partition(",")[0], text
+
+
+UINT16 = ((STATES.view("uint32") + 0x8000) >> 16).astype("uint16")  # the nearest bfloat16
+BFLOAT16 = (UINT16.astype("uint32") << 16).view("float32")
+IDS = np.arange(1, 31).astype("uint16") * 1000
+
+
+@pytest.mark.parametrize(
+    ("step", "theirs", "ours", "said"),
+    [
+        ("loss", np.array(0.71424228, "f4"), np.array([0.71424186], "f4"), "shapes () and (1,) differ in axes"),
+        ("forward", STATES, STATES[..., None] * np.float32(1 + 1e-6), "differ in axes of length 1 alone"),
+        ("loss", 0.71424228, np.array([0.71424186], "f4"), "dtypes differ, theirs float64, ours float32"),
+        ("metric", 100, np.array([100.0]), "dtypes differ, theirs int64, ours float64: compared as float64"),
+        ("forward", STATES, UINT16, "ours is uint16, which is how Paddle saves bfloat16, and compared as that"),
+        ("forward", BFLOAT16, UINT16, "both are rounded to the 8 bits of bfloat16"),
+        ("forward", UINT16, UINT16 ^ np.uint16(1), "both are uint16, which is how Paddle saves bfloat16"),
+        ("forward", STATES.astype("f2"), np.nextafter(STATES.astype("f2"), np.float16(9)), "11 bits of float16"),
+        ("forward", STATES, STATES.astype("f2"), "ours is rounded to the 11 bits of float16"),
+        ("forward", STATES.astype("longdouble"), STATES * (1 + 1e-6), "ours float32: compared as float64"),
+        ("forward", STATES.astype("longdouble"), STATES * np.longdouble(1 + 1e-6), "float128: compared as float64"),
+        ("forward", STATES * np.complex64(1j), STATES * np.complex64(1j + 1e-6), "agrees, 48 numbers"),
+        ("forward", STATES, (STATES * np.float32(1 + 1e-6)).astype(">f4"), "agrees, 24 numbers"),
+        ("lr", [np.float64(1e-3)] * 3, np.full(3, 1e-3), "agrees, 3 numbers"),
+        ("loss", [0.6931, 0.5, 0.25], np.array([0.6931, 0.5, 0.25]), "agrees, 3 numbers"),
+    ],
+)  # fmt: skip
+def test_what_is_saved_differently_and_meant_alike(saved, step, theirs, ours, said):
+    """
+    It agrees, and what was different is said; one wrong number in it still differs.
+    """
+    if np.longdouble is np.float64:
+        said = said.replace("float128", "float64")
+    word, text = words(stored.judge(saved("a.npy", x=theirs), saved("b.npy", x=ours), ROW, step))
+    assert (word, said in text) == ("agrees", True), text
+    wrong = np.array(ours)
+    wrong.flat[-1] = 0x4500 if wrong.dtype == np.uint16 else wrong.flat[-1] * 1.1  # 0x4500 is 2048 in bfloat16
+    word, text = words(stored.judge(saved("a.npy", x=theirs), saved("b.npy", x=wrong), ROW, step))
+    assert word == "differs", text
+    assert "same one" not in text
+
+
+@pytest.mark.parametrize(
+    ("step", "theirs", "ours"),
+    [
+        ("dev_data", np.arange(3), np.arange(3.0)),
+        ("dev_data", np.arange(3.0), np.arange(3.0, dtype="f4")),
+        ("metric", 100, 100.0005),
+        ("forward", IDS, IDS + np.uint16(1)),
+        ("dev_data", UINT16, UINT16 ^ np.uint16(1)),
+        ("forward", np.arange(4.0).reshape(1, 4), np.arange(4.0).reshape(4, 1)),
+        ("forward", np.ones(4, "f4"), np.ones(4, "f4")),
+        ("forward", np.array([1, np.inf]), np.array([1, np.inf])),
+    ],
+    ids=["data, int", "data, width", "a count", "identifiers", "data, uint16", "axes", "constant", "infinite"],
+)
+def test_what_is_not_meant_alike(saved, step, theirs, ours):
+    """
+    In data the type counts; a count is not rounded, an identifier is no bfloat16, a constant proves nothing.
+    """
+    assert not stored.judge(saved("a.npy", x=theirs), saved("b.npy", x=ours), ROW, step).passed
+
+
+def test_a_tolerance_of_nothing_asks_for_equal_bits(saved):
+    """
+    Asked for 0, the rounding of short numbers gets no room either.
+    """
+    exact, one = Tolerance(0.0, 0.0, why="asked for"), saved("a.npy", x=BFLOAT16)
+    assert stored.judge(one, saved("b.npy", x=UINT16), exact).passed
+    assert not stored.judge(one, saved("b.npy", x=UINT16 ^ np.uint16(1)), exact).passed
+
+
+@pytest.mark.parametrize(
+    ("step", "arrays"),
+    [
+        ("dev_data", {"input_ids": np.arange(8), "words": np.array(["a", "b"])}),
+        ("metric", {"acc": np.array([0.7312345])}),
+        ("lr", {"lr": np.linspace(1e-3, 0, 11)}),
+        ("forward", {"predicted": np.arange(30)}),
+        ("forward", {"mask": np.tri(8), "logits": BFLOAT16}),
+    ],
+)
+def test_two_programs_may_save_equal_bytes(saved, step, arrays):
+    """
+    Integers, words, rates, scores, and floats of few bits: they agree, and that they are equal is said.
+    """
+    word, text = words(stored.judge(saved("a.npy", **arrays), saved("b.npy", **arrays), ROW, step))
+    assert (word, "equal byte for byte" in text) == ("agrees", True)
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link], ids=["symbolic", "hard"])
+def test_a_link_is_the_same_file(saved, tmp_path, link):
+    """
+    Whatever the file holds, judged with itself it proves nothing.
+    """
+    path = saved("dev_data_a.npy", ids=np.arange(4))
+    link(path, tmp_path / "dev_data_b.npy")
+    word, text = words(stored.judge(path, tmp_path / "dev_data_b.npy", ROW))
+    assert (word, "one and the same file" in text) == ("proves nothing", True)
+
+
+def test_a_difference_is_called_one(saved):
+    """
+    Numbers beyond the tolerance differ, whatever else is said of them; equal copies prove nothing.
+    """
+    one = saved("a.npy", x=STATES)
+    assert words(stored.judge(one, saved("b.npy", x=STATES * 0), ROW))[0] == "differs"
+    assert words(stored.judge(one, saved("b.npy", x=STATES + 1, y=STATES), ROW))[0] == "differs"
+    assert words(stored.judge(one, saved("b.npy", x=STATES), ROW))[0] == "proves nothing"
+
+
+# Files that mean harm
+
+
+def doubled(times):
+    """A tuple of twice the tuple before: as pickle's opcodes, which put no bound to it."""
+    return b"K\x01" + b"2\x86" * times
+
+
+HARMFUL = {
+    "value": (b"}X\x01\0\0\0x" + doubled(60) + b"s.", "'x' holds lists more than 32 deep"),
+    "shallow": (b"}X\x01\0\0\0x" + doubled(30) + b"s.", "unpacks to more than 64 times its size"),
+    "name": (b"}" + doubled(60) + b"K\x01s.", "a name is neither a word nor a number"),
+    "names": (b"}(" + doubled(60) + b"K\x01u.", "a name is neither a word nor a number"),
+    "dict": (b"(" + doubled(60) + b"K\x01d.", "a name is neither a word nor a number"),
+    "pairs": (b"ccollections\nOrderedDict\n](](" + doubled(60) + b"K\x01ee\x85R.", "a name is neither"),
+    "set": (b"\x8f(" + doubled(60) + b"\x90.", "it does what no file of arrays needs"),
+    "type": (b"cnumpy\ndtype\n" + doubled(60) + b"\x85R.", "a type of numbers has no name"),
+    "bytes": (b"c_codecs\nencode\nX\0\x50\0\0" + b"a" * 0x5000 + b"X\x01\0\0\0b\x86q\x000"
+              + b"c_codecs\nencode\nh\x00R" * 999 + b".", "unpacks to more than 64 times its size"),
+    "state": (b"cnumpy\nscalar\n}X\x01\0\0\0aK\x01sb.", "it does what no file of arrays needs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "why"), HARMFUL.values(), ids=HARMFUL)
+def test_a_small_file_stays_small(tmp_path, code, why):
+    """
+    What doubles with each level is refused by name, before it is built or hashed.
+    """
+    with open(tmp_path / "bomb.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
+        file.write(b"\x80\x04" + code)
+    with pytest.raises(StoredError, match=rf"bomb\.npy is refused: .*{why}"):
+        stored.read(tmp_path / "bomb.npy")
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_every_protocol_is_read(tmp_path, protocol):
+    """
+    Arrays, numbers and words, alone and in lists, come back as numpy would make them.
+    """
+    values = [np.arange(6.0).reshape(2, 3).T, np.float32(1.5), [np.float64(1), 2.0], [[1, 2], [3, 4]], "word", True]
+    values += [[np.arange(2)] * 2, ["a", "bb"], np.array([b"\xff\xfe"]), np.array(2.5, dtype=object)]
+    with open(tmp_path / "a.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
+        pickle.dump({str(i): value for i, value in enumerate(values)}, file, protocol)
+    found = stored.read(tmp_path / "a.npy")
+    for value, array in zip(values[:-1], found.values(), strict=False):
+        assert array.dtype == np.asarray(value).dtype and np.array_equal(array, value)
+    assert found["9"] == 2.5
+
+
+@pytest.mark.parametrize("array", [np.zeros(2, "V4"), np.zeros(2, "f4,i2"), np.zeros(2, "M8[s]")], ids=str)
+def test_what_is_no_number_is_refused_by_name(tmp_path, array):
+    """
+    Records, dates and raw bytes have no difference.
+    """
+    np.savez(tmp_path / "a.npz", **{"x\x9b": array})
+    with pytest.raises(StoredError, match=r"a\.npz is refused: 'x\\x9b' is of type .*; save numbers or words"):
+        stored.read(tmp_path / "a.npz")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    """
+    What is no regular file is said, not read.
+    """
+    os.mkfifo(tmp_path / "a.npy")
+    with pytest.raises(StoredError, match=r"a\.npy is no regular file"):
+        stored.read(tmp_path / "a.npy")
+
+
+def test_names_do_not_act_on_the_terminal(saved, capsys):
+    """
+    Controls in the names of tensors are shown, in the verdict and in an error, which stays short.
+    """
+    evil = "w\x1b[2J\x9b31m\u202e"
+    one, other = saved("a.npy", **{evil: STATES}), saved("b.npy", **{evil: STATES + 1, "x": STATES})
+    assert cli.main(["judge", str(one), str(other)]) == 1
+    out = capsys.readouterr().out
+    assert r"w\x1b[2J\x9b31m\u202e (2, 3, 4); max abs 1" in out
+    broken = saved("c.npy", **{evil + "y" * 1000: None})
+    assert cli.main(["judge", str(broken), str(one)]) == 2
+    error = capsys.readouterr().err
+    assert len(error) < 350 and error.endswith("save it as .npz\n")
+    assert not {"\x1b", "\x9b", "\u202e"} & set(out + error)
