@@ -1,5 +1,9 @@
 """explain.py: kinds of differences on invented arrays, and what is told of a stored run."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -100,3 +104,39 @@ def test_what_is_told_of_a_file():
     assert "semantic: x" in text
     assert "1.0e-03          -    2.0e-03" in text
     assert explain.told({"results": []}) == "nothing failed\n"
+
+
+def test_a_pass_that_contradicts_itself_is_told():
+    """
+    What the report shows as failed, explain does not leave out.
+    """
+    text = explain.told({"results": [record(verdict="passed")]})
+    assert "failed\n  unknown: layer, recorded as passed, but layer failed" in text
+
+
+def test_names_of_layers_do_not_act_on_the_terminal():
+    """
+    Controls in a file's names and sentences are shown, each in its line.
+    """
+    layer = {"name": "a\x9b1m\n", "propagated": float("inf"), "given": None, "alone": 2e-3}
+    text = explain.told({"results": [record(explanation={"sentence": "x\x1b]0;y\x07\u202e", "layers": [layer]})]})
+    assert r"x\x1b]0;y\x07\u202e" in text and r"a\x9b1m\n" in text
+    assert text.count("\n") == 4
+
+
+def test_explain_needs_no_jinja2(tmp_path):
+    """
+    The page needs it; what reads a record and prints lines does without, and without torch and paddle.
+    """
+    path = tmp_path / "alignment.json"
+    path.write_text(json.dumps({"schema": 1, "environment": {}, "results": []}), encoding="utf-8")
+    code = "import sys; sys.modules |= dict.fromkeys(['jinja2', 'torch', 'paddle']); from splinter import cli; "
+    command = [sys.executable, "-c", code + "sys.exit(cli.main(sys.argv[1:]))", "explain", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "nothing failed\n"), done.stderr
+    code = "import sys; sys.modules['jinja2'] = None; from splinter.align import report; sys.exit(report.main())"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "report: the page needs jinja2, which is not installed; pip install '.[align]'\n",
+    )

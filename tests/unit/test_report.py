@@ -1,12 +1,18 @@
 """report.py: what turns green, what may not, and what happens to bad input."""
 
+import copy
 import json
+import os
 import re
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from splinter.align import report
+from splinter.align import explain, report
 from splinter.align.badge import draw
 from splinter.align.kill import Kill, Strike, table
 from splinter.align.report import STEPS, ReportError
@@ -456,3 +462,147 @@ def test_a_drawn_badge_is_escaped():
     """
     drawn = draw({"label": "align: <b>", "message": '"&', "color": "red"})
     assert ElementTree.fromstring(drawn).get("aria-label") == 'align: <b>: "&'
+
+
+# JSON from anywhere
+
+LAYERS = [{"name": "a", "propagated": 1e-3, "given": None, "alone": 2e-3}]
+WORST = {"tensor": "encoder.0", "index": [0, 1], "max_abs": 1e-6, "max_rel": 1e-6, "ulp": 3, "referee_ratio": 0.9}
+TOLERANCE = {"atol": 1e-5, "rtol": 1e-5, "ratio": 2.0, "why": "x"}
+EVERYTHING = {
+    **alignment(
+        result(
+            "failed",
+            tensors=[tensor(), tensor(passed=False)],
+            worst=WORST,
+            tolerance=TOLERANCE,
+            headroom=3.0,
+            curves={"loss": {"theirs": [1.0, 2.0, 0.5], "ours": [1.0, 2.0, 0.5]}},
+            explanation={"sentence": "semantic: x", "layers": LAYERS},
+        ),
+        result("failed", step="loss", tensors=[tensor(passed=False)]),
+        result("passed", step="loss", dtype="float64", headroom=1.0),
+        date="2026",
+        versions={"torch": "2"},
+    ),
+    "kills": KILLS[:2],
+    "floors": [{"what": "x", "step": "loss", "system": "s", "dtype": "float64", "smallest": 1e-9}],
+}
+HUGE = "1" + "0" * 400
+HOSTILE = [
+    *("null", "true", "0", "-1", "5e-324", "1.7e308", "-1.7e308", "1e400", "NaN", "-Infinity", HUGE, "1" + "0" * 5000),
+    *("[]", "{}", "[1]", "[{}]", '""', r'"\ud800"', r'"\u001b[31m\u009b1m\u202e\n"', '"' + "y" * 5000 + '"'),
+    *("[" * 98 + "]" * 98, "[" * 200 + "]" * 200, "[" * 5000 + "]" * 5000, '{"a":' * 99 + "1" + "}" * 99),
+    *("[5e-324, 1.7e308, -1.7e308, null]", f"[5e-324, {HUGE}, 5e-324]", "[0.1, 0.10000000000000002]"),
+    '{"theirs": [1e308, -1e308], "ours": [5e-324, 1e400]}',
+]
+
+
+def places(value, path=()):
+    """The path of everything in a document but itself."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*path, key)
+        yield from places(item, (*path, key))
+
+
+def replaced(path, text):
+    """EVERYTHING with the text put in one place, as JSON."""
+    document = copy.deepcopy(EVERYTHING)
+    inside = document
+    for key in path[:-1]:
+        inside = inside[key]
+    inside[path[-1]] = "@"
+    return json.dumps(document, indent=1).replace('"@"', text)
+
+
+def shown(folder, text):
+    """Read it and show it in every way there is, or tell the error."""
+    try:
+        document = report.read(saved(folder, text))
+    except ReportError as error:
+        return str(error), ""
+    page = report.render(document, document)
+    terminal = explain.told(document) + report.matrix(document) + report.kill_table(KILLS, document["floors"] or [])
+    return terminal, page
+
+
+@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(list(places(EVERYTHING))), st.sampled_from(HOSTILE))
+def test_hostile_json_is_shown_or_refused(tmp_path, path, text):
+    """
+    Anything in any place: one short line, or a page with coordinates that are numbers; no control reaches a terminal.
+    """
+    terminal, page = shown(tmp_path, replaced(path, text))
+    assert page or (terminal.count("\n") == 0 and len(terminal) < 600)
+    assert not {"\x1b", "\x9b", "\u202e"} & set(terminal)
+    assert not re.search(r'="[^"]*\b(nan|inf)\b[^"]*"', page)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        (("results", 0, "explanation", "layers", 0, "alone"), HUGE, "  a  "),
+        (("results", 0, "curves", "loss", "ours"), "[5e-324, 1.7e308, -1.7e308]", "semantic: x"),
+        (("results", 0, "curves", "loss", "ours"), "[5e-324, 5e-324]", "semantic: x"),
+        (("results", 0, "headroom"), HUGE, "semantic: x"),
+        (("results", 0, "seconds"), HUGE, "semantic: x"),
+        (("results", 1, "tensors", 0, "max_rel"), '"wide"', "unknown: encoder.0, and no run in float64"),
+        (("results", 1, "tensors", 0, "name"), "[[]]", "[[]]"),
+        (("results", 0, "system"), r'"a\ud800\u001b"', r"a\ud800\x1b"),
+        (("results", 0, "values"), HUGE, "line 14: results[0].values is of the wrong type: inf"),
+        (("environment", "versions"), "[" * 200 + "]" * 200, "line 1: lists and objects are nested more than 100 deep"),
+        (("environment", "versions"), "[" * 5000 + "]" * 5000, "JSON that cannot be read: maximum recursion depth"),
+        (("schema",), "true", "line 2: schema is True, this report reads schema 1"),
+        (("results", 0, "step"), '"' + "y" * 5000 + '"', "results[0].step is 'yyyyyyyyyyyy...yyyyyyyyyyyyy', not one"),
+    ],
+)
+def test_what_becomes_of_hostile_json(tmp_path, path, text, said):
+    """
+    The number is shown, or the line says which one cannot be meant.
+    """
+    terminal, page = shown(tmp_path, replaced(path, text))
+    assert said in terminal + page
+
+
+def test_of_equal_keys_the_last_one_counts(tmp_path):
+    """
+    As json takes it: the line is that of the value which was looked at.
+    """
+    text = '{"schema": 1, "environment": {}, "results": 3,\n"results": [\n{}]}'
+    assert shown(tmp_path, text)[0].endswith("line 3: results[0] lacks 'system'")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_pipe_is_no_record(tmp_path):
+    """
+    Nothing waits for what is no regular file.
+    """
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(ReportError, match=r"pipe\.json: cannot be read: it is no regular file"):
+        report.read(tmp_path / "pipe.json")
+
+
+@pytest.mark.parametrize("setting", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
+@pytest.mark.parametrize("command", [["splinter.align.report"], ["splinter.cli", "explain"]], ids=["report", "explain"])
+def test_an_ascii_terminal(tmp_path, setting, command):
+    """
+    Names of any script, and halves of a pair, end in no traceback.
+    """
+    path = saved(tmp_path, alignment(result("failed", system="größe 東京 \ud800")))
+    done = subprocess.run(
+        [sys.executable, "-m", *command, str(path)], cwd=tmp_path, env={**os.environ, **setting}, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\ud800" in done.stdout
+
+
+def test_an_error_is_short_and_shows_controls(tmp_path, capsys):
+    """
+    A name of a thousand characters and an escape: the end of the line, which tells what is wrong, is kept.
+    """
+    path = saved(tmp_path, alignment({**PASS, "curves": {"\x1b" + "y" * 1000: {"theirs": 3}}}))
+    assert report.main([str(path)]) == 2
+    error = capsys.readouterr().err
+    assert len(error) < 320 and error.endswith("must hold lists\n")
+    assert "\x1b" not in error
