@@ -50,8 +50,9 @@ MAY_BE_EQUAL = (*DATA, "metric", "lr", "regularization", "init")
 MAY_BE_CONSTANT = ("metric", "lr")
 """Steps in which one number again and again is nothing strange: a constant rate, a perfect score."""
 BY_CHANCE = 8
-"""So many numbers may be equal in every bit by chance: of 400 float32 losses of torch and Paddle 49 % were."""
+"""Fewer numbers than these may be equal in every bit by chance: of 400 float32 losses of torch and Paddle 49 % were."""
 FRAMEWORKS = {"paddle", "paddlepaddle", "torch", "pytorch", "ref", "reference", "ours", "theirs"}
+COPIES = "the two files are copies of each other, byte for byte"
 
 
 class StoredError(ValueError):
@@ -218,11 +219,7 @@ def _weigh_equality(found: Stored, twins: list[Twin], copies: bool) -> None:
     telling = sum(int((~fits(one, "float16")).sum()) for one, _ in floats)
     computed = bool(floats) and found.step not in MAY_BE_EQUAL
     if equal and computed and telling >= BY_CHANCE:
-        what = (
-            "the two files are copies of each other, byte for byte"
-            if copies
-            else "every floating-point array is bit-equal"
-        )
+        what = COPIES if copies else "every floating-point array is bit-equal"
         found.problems.append(f"{what}: two implementations hardly ever are")
     elif copies and found.passed:
         few = f"too few of their floats have more than {BITS['float16']} bits to tell"
