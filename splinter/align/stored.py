@@ -13,6 +13,7 @@ import filecmp
 import os
 import pickle
 import re
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
         for name, array in arrays.items():
             if array.dtype.kind not in KINDS:
                 raise StoredError(f"{path} is refused: {name!r} is of type {array.dtype}; save numbers or words")
+            if array.dtype.kind == "U" and not _is_text(array):
+                raise StoredError(f"{path} is refused: {name!r} holds characters that there are not; it is damaged")
         return arrays
     except FileNotFoundError:
         raise StoredError(f"{path}: no such file; give one of {', '.join(SUFFIXES)}") from None
@@ -102,6 +105,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return arrays_of(file, path.stat().st_size)
         file.seek(0)
         return {"array": np.load(file, allow_pickle=False)}
+
+
+def _is_text(array: np.ndarray) -> bool:
+    """Whether all characters exist: numpy looks when it shows one, and dies of it."""
+    return bool((np.frombuffer(array.tobytes(), f"{array.dtype.str[0]}u4") <= sys.maxunicode).all())
 
 
 def step_of(path: Path) -> str:

@@ -402,6 +402,20 @@ def test_what_is_no_number_is_refused_by_name(tmp_path, array):
         stored.read(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_characters_that_there_are_not(tmp_path, order):
+    """
+    A damaged file of words is refused; the last character that there is is read.
+    """
+    for code, fine in ((0x10FFFF, True), (0x110000, False)):
+        np.savez(tmp_path / "a.npz", x=np.array([65, code], f"{order}u4").view(f"{order}U2"))
+        if fine:
+            assert stored.read(tmp_path / "a.npz")["x"].tolist() == ["A\U0010ffff"]
+            continue
+        with pytest.raises(StoredError, match=r"a\.npz is refused: 'x' holds characters that there are not"):
+            stored.read(tmp_path / "a.npz")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
 def test_a_pipe_is_not_waited_for(tmp_path):
     """
