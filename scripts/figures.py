@@ -25,8 +25,8 @@ from pathlib import Path
 
 from splinter import experiments, ports
 from splinter.align import kill, report
+from splinter.align.files import write_whole
 from splinter.align.steps import STEPS
-from splinter.align.weights import write_whole
 
 README = Path(__file__).parents[1] / "README.md"
 KILLS = experiments.RESULTS / "kill.json"

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from splinter.align.weights import write_whole
+from splinter.align.files import write_whole
 from splinter.ports import squad
 from splinter.ports.text import DataError, from_json, open_text
 

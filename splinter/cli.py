@@ -264,8 +264,8 @@ def run_explain(chosen: argparse.Namespace) -> None:
 def run_judge(chosen: argparse.Namespace) -> int:
     from splinter.align import stored
     from splinter.align.compare import Tolerance
+    from splinter.align.files import write_whole
     from splinter.align.terminal import printable, shortened
-    from splinter.align.weights import write_whole
     from splinter.ports.tasks import UsageError
 
     tolerance = Tolerance(0.0, chosen.rtol, why="asked for")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from splinter import datasets
-from splinter.align.weights import write_whole
+from splinter.align.files import write_whole
 from splinter.ports import checkpoint
 from splinter.ports.recipe import LOG
 

@@ -25,10 +25,10 @@ from splinter import runtime
 from . import steps
 from .compare import EXACT, Alignment, Tolerance
 from .explain import Explanation, explain
+from .files import write_whole
 from .kill import Kill
 from .port import PRECISIONS, Pair, Port, edited
 from .steps import ROUNDED, STEPS
-from .weights import write_whole
 
 Row = Tolerance | Mapping[str, Tolerance]
 CHECKPOINT_FREE = ("dev_data", "metric", "lr", "optimizer", "train_data")

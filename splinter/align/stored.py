@@ -21,11 +21,11 @@ import numpy as np
 
 from . import compare
 from .compare import Alignment, Tolerance
+from .files import SafetensorsFile
 from .pickled import KINDS, arrays_of
 from .steps import STEPS
 from .terminal import printable
 from .twin import BITS, DATA, Twin, alike, fits
-from .weights import SafetensorsFile
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
 WORDS = {

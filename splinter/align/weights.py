@@ -8,22 +8,17 @@ that would stay random is an error, never a warning: Paddle's `set_state_dict` o
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from .files import SafetensorsFile as SafetensorsFile  # ports outside the project know them by this place
+from .files import WeightError as WeightError
+from .files import save_safetensors as save_safetensors
+
 FLOATING = ("float16", "float32", "float64")
-
-
-class WeightError(ValueError):
-    """A checkpoint that does not fit; the message names the tensors and the way out."""
 
 
 @dataclass(frozen=True)
@@ -170,132 +165,3 @@ class WeightMap:
             if leaf == their_leaf:
                 pairs.setdefault(mine, other)
         return pairs
-
-
-class SafetensorsFile(Mapping[str, np.ndarray]):
-    """A checkpoint file read one tensor at a time.
-
-    Read by `pread`, not mapped: every page of a mapping that is touched counts as resident, and a conversion
-    would need twice the memory of the checkpoint.
-
-    Attributes:
-        headers: name -> (shape, numpy dtype name, or the file's own for what numpy lacks); nothing is read for it.
-
-    Raises:
-        WeightError: the file is not safetensors.
-    """
-
-    def __init__(self, path: Path):
-        from safetensors import SafetensorError
-
-        self.path = path
-        self._file: Any = None
-        try:
-            with self._open() as file:
-                self._names = list(file.keys())
-                slices = ((name, file.get_slice(name)) for name in self._names)
-                self.headers = {
-                    name: (tuple(one.get_shape()), _NUMPY_DTYPE.get(one.get_dtype(), one.get_dtype()))
-                    for name, one in slices
-                }
-                self.metadata = file.metadata() or {}
-        except SafetensorError as error:
-            raise WeightError(f"{path} is not a whole safetensors file ({error}); fetch or convert it again") from error
-
-    def _open(self):
-        from safetensors import safe_open
-
-        return safe_open(self.path, framework="np", backend="pread")
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._names:
-            raise KeyError(name)
-        if self._file is None:  # opened once: a model has hundreds of tensors
-            self._file = self._open()
-        try:
-            return self._file.get_tensor(name)
-        except TypeError as error:
-            raise WeightError(
-                f"{self.path}: tensor {name!r} cannot be read into numpy ({error}); convert it to float32"
-            ) from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-_SAFETENSORS_DTYPE = {"float16": "F16", "float32": "F32", "float64": "F64", "int64": "I64", "int32": "I32"}
-_NUMPY_DTYPE = {theirs: ours for ours, theirs in _SAFETENSORS_DTYPE.items()}
-
-
-def save_safetensors(
-    path: Path,
-    shapes: Mapping[str, tuple[tuple[int, ...], str]],
-    tensors: Callable[[], Iterable[tuple[str, np.ndarray]]],
-    metadata: Mapping[str, str] | None = None,
-) -> None:
-    """Write a safetensors file tensor by tensor, beside the target, then rename it over the target.
-
-    `safetensors.numpy.save_file` wants all arrays at once; Linear weights are transposed copies, so that
-    would hold the model twice. The format is a length, a JSON header and the bytes.
-
-    Args:
-        path: the target; an older file there stays whole until the new one is complete.
-        shapes: name -> (shape, numpy dtype name), in the order of `tensors`.
-        tensors: called once; yields the same names with their arrays.
-        metadata: strings kept in the header (`format` tells transformers that the file is complete).
-    """
-    header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
-    offset = 0
-    for name, (shape, dtype) in shapes.items():
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        header[name] = {
-            "dtype": _SAFETENSORS_DTYPE[dtype],
-            "shape": list(shape),
-            "data_offsets": [offset, offset + size],
-        }
-        offset += size
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    expected = iter(shapes.items())
-
-    def body(file) -> None:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name, array in tensors():
-            wanted, (shape, dtype) = next(expected, ("nothing more", ((), "")))
-            if name != wanted or array.shape != tuple(shape) or array.dtype.name != dtype:
-                raise WeightError(f"writing {path}: got {name} {array.shape} {array.dtype}, announced {wanted} {shape}")
-            file.write(np.ascontiguousarray(array).data)
-        if next(expected, None) is not None:
-            raise WeightError(f"writing {path}: fewer tensors than announced")
-
-    write_whole(path, body)
-
-
-def write_whole(path: Path, body: Callable, mode: str = "wb") -> None:
-    """Write a file beside `path` and rename it over `path`: readers see the old file or the new one, never half.
-
-    Args:
-        path: the target.
-        body: receives the open file.
-        mode: "wb" or "w" (then UTF-8 with bare newlines).
-
-    Raises:
-        OSError: disk full and the like; the old file is untouched and the partial one removed.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-    try:
-        with open(partial, mode, **text) as file:
-            body(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = str(path)  # the name that the user knows
-        raise

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from splinter import datasets
-from splinter.align.weights import save_safetensors
+from splinter.align.files import save_safetensors
 from splinter.ports import checkpoint
 
 Scaled = Callable[[str, np.ndarray], np.ndarray]

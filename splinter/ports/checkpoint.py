@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from splinter.align.weights import SafetensorsFile, WeightError, write_whole
+from splinter.align.files import SafetensorsFile, write_whole
+from splinter.align.weights import WeightError
 
 from .text import (
     SETTINGS,

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from splinter.align.weights import WeightError, WeightMap, save_safetensors
+from splinter.align.files import save_safetensors
+from splinter.align.weights import WeightError, WeightMap
 
 from . import checkpoint
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from splinter.align.weights import SafetensorsFile, save_safetensors
+from splinter.align.files import SafetensorsFile, save_safetensors
 
 from .checkpoint import CheckpointError, read_json, write_json
 
@@ -488,7 +488,7 @@ def _bar(total: int, done: int, progress: bool):
 
 def write_log(path: Path, log: list[dict[str, Any]]) -> None:
     """Write a whole JSON-lines log (a resumed run drops the entries after its checkpoint)."""
-    from splinter.align.weights import write_whole
+    from splinter.align.files import write_whole
 
     write_whole(path, lambda file: file.writelines(json.dumps(entry) + "\n" for entry in log), "w")
 

@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from splinter.align import Rule, WeightMap
-from splinter.align.weights import SafetensorsFile, WeightError, save_safetensors, write_whole
+from splinter.align.files import SafetensorsFile, save_safetensors, write_whole
+from splinter.align.weights import WeightError
 
 TOY = WeightMap(
     [

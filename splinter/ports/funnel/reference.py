@@ -23,8 +23,8 @@ from torch import nn
 from transformers import FunnelForQuestionAnswering, FunnelForSequenceClassification
 from transformers.modeling_outputs import BaseModelOutput
 
+from splinter.align.files import save_safetensors
 from splinter.align.port import Side
-from splinter.align.weights import save_safetensors
 from splinter.ports import recipe as recipes
 from splinter.ports.checkpoint import WEIGHTS, CheckpointError
 from splinter.ports.recipe import Recipe

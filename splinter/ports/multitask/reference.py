@@ -18,8 +18,8 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from splinter.align import torch_side
+from splinter.align.files import save_safetensors
 from splinter.align.port import Side
-from splinter.align.weights import save_safetensors
 from splinter.ports import recipe as recipes
 from splinter.ports.checkpoint import WEIGHTS
 from splinter.ports.recipe import Recipe

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from splinter import __version__, runtime
-from splinter.align.weights import write_whole
+from splinter.align.files import write_whole
 from splinter.ports import engines
 from splinter.ports.checkpoint import TOKENIZER_CONFIG, VOCABULARY, CheckpointError, read_json, write_json
 from splinter.ports.recipe import differences

@@ -21,8 +21,8 @@ from torch import nn
 from transformers import BertConfig, BertModel, SplinterForPreTraining, SplinterForQuestionAnswering
 from transformers.activations import ACT2FN
 
+from splinter.align.files import save_safetensors
 from splinter.align.port import Side
-from splinter.align.weights import save_safetensors
 from splinter.ports import recipe as recipes
 from splinter.ports.checkpoint import WEIGHTS, CheckpointError
 from splinter.ports.recipe import Recipe

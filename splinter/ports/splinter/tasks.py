@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from splinter import runtime
-from splinter.align.weights import write_whole
+from splinter.align.files import write_whole
 from splinter.ports import checkpoint, recipe, tasks
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.tasks import UsageError
