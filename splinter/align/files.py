@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,13 @@ def meant(name: str) -> str | None:
     """The name that a partial file was to get; None: it is no such file."""
     found = PARTIAL.fullmatch(name)
     return found and found[1]
+
+
+def sweep(folder: Path, names: Collection[str]) -> None:
+    """Remove what a kill left of files of these names; only for the one that writes into the folder."""
+    for path in folder.iterdir():
+        if meant(path.name) in names:
+            path.unlink()
 
 
 def _text(mode: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import argparse
 import io
 import json
 import math
-import os
 import re
 import sys
 import textwrap
@@ -20,6 +19,7 @@ from importlib import resources
 from pathlib import Path
 
 from .badge import draw
+from .files import write_whole
 from .kill import table as killed_by_step
 from .kill import tally
 from .record import CELLS, EVIDENCE, ReportError, check, clean, contradiction, read, verdict
@@ -514,19 +514,9 @@ def write(alignment_json, folder, badges=None, kill_json=None, baseline_json=Non
             files[Path(badges) / f"{step}.svg"] = draw(made)
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, text)
-    return page
-
-
-def replace(path, text):
-    """Write beside, then rename: a reader sees the old file or the new one, never half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
         # JSON may smuggle in half a surrogate pair, which UTF-8 cannot hold
-        beside.write_bytes(text.encode("utf-8", errors="replace"))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+        write_whole(path, lambda file, text=text: file.write(text.encode("utf-8", errors="replace")))
+    return page
 
 
 def main(argv=None):

@@ -16,14 +16,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from splinter.align.files import SafetensorsFile, write_whole
+from splinter.align.files import SafetensorsFile, safetensors_body, write_together, write_whole
 from splinter.align.weights import WeightError
 
 from .text import (
@@ -302,6 +302,33 @@ def write_companions(
         settings = (known or BasicTokenizer(lower_case or source is not None)).to_dict()
         write_whole(folder / VOCABULARY, lambda file: file.write(vocabulary_text(lines)), "w")
     write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": tokenizer, **settings})
+
+
+def companions(write: Callable[[Path], None]) -> dict[str, bytes]:
+    """What `write` puts into a folder, by name, read now: by the time a model is saved, its source may be gone."""
+    with tempfile.TemporaryDirectory(prefix="splinter-") as folder:
+        write(Path(folder))
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def write_model(
+    folder: Path,
+    beside: Mapping[str, bytes],
+    shapes: Mapping[str, tuple[tuple[int, ...], str]],
+    tensors: Callable[[], Iterable[tuple[str, np.ndarray]]],
+) -> None:
+    """Write a model folder; it reads as whole only when it is, for the weights come last.
+
+    Args:
+        beside: see `companions`.
+        shapes, tensors: of the weights, see `safetensors_body`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    bodies: dict[Path, Callable] = {
+        folder / name: lambda file, content=content: file.write(content) for name, content in beside.items()
+    }
+    bodies[folder / WEIGHTS] = safetensors_body(folder / WEIGHTS, shapes, tensors)
+    write_together(bodies)
 
 
 def scratch(name: str) -> Path:

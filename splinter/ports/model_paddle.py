@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from splinter.align.files import save_safetensors
 from splinter.align.weights import WeightError, WeightMap
 
 from . import checkpoint
@@ -57,15 +56,18 @@ def load_weights(model, mapping: WeightMap, tensors: Mapping[str, np.ndarray], s
         fresh: prefixes of our parameters that stay as the initialiser left them.
 
     Raises:
-        WeightError: a tensor missing, surplus or of another shape.
+        WeightError: a tensor missing, surplus, of another shape, or with NaN or infinity in it.
     """
     parameters = {n: p for n, p in model.named_parameters() if not n.startswith(tuple(fresh))}
     for name, array in mapping.convert(tensors, {n: tuple(p.shape) for n, p in parameters.items()}, source):
+        if not np.isfinite(array).all():
+            theirs = mapping.links([name])[0].theirs
+            raise WeightError(f"{source}: tensor {theirs!r} holds NaN or infinity; the weights are broken, take others")
         fill(parameters[name], array)
 
 
-def save_weights(model, mapping: WeightMap, folder: Path, dtype: str = "float32") -> None:
-    """Write model.safetensors under their names and in their layout, whole or not at all.
+def save_model(model, mapping: WeightMap, folder: Path, beside: Mapping[str, bytes], dtype: str = "float32") -> None:
+    """Write the weights under their names and in their layout, and what lies beside them; see `write_model`.
 
     Raises:
         WeightError: a weight is too large for float16.
@@ -82,7 +84,7 @@ def save_weights(model, mapping: WeightMap, folder: Path, dtype: str = "float32"
         return mapping.revert(arrays)
 
     shapes = {name: (array.shape, array.dtype.name) for name, array in tensors()}
-    save_safetensors(folder / checkpoint.WEIGHTS, shapes, tensors)
+    checkpoint.write_model(folder, beside, shapes, tensors)
 
 
 def to_numpy(model) -> dict[str, np.ndarray]:

@@ -6,12 +6,12 @@ Both frameworks train through `fit`; what is theirs alone (forward, backward, up
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import re
-import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,13 +21,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from splinter.align import files
 from splinter.align.files import SafetensorsFile, save_safetensors
 
-from .checkpoint import CheckpointError, read_json, write_json
+from .checkpoint import HUB_FILES, CheckpointError, read_json, write_json
 
 SCHEDULES, OPTIMIZERS = ("linear", "constant", "from-start"), ("hf", "bert")
 PRECISIONS = ("float32", "bf16")
 LOG, STATE = "log.jsonl", "trainer.json"
+RECORD = "training.json"
+"""Written last: a folder that holds it holds a finished run."""
+STEP = re.compile(r"step-\d{6,}")
+OF_STATES = re.compile(r"state\.safetensors|trainer\.json|\d+\.safetensors")
+"""Files in the folders of training states, `step-NNNNNN` and `best`."""
 
 
 class TrainingError(RuntimeError):
@@ -367,11 +373,13 @@ def fit(
         folder.mkdir(parents=True, exist_ok=True)
         if resume:
             log = _resume(trainer, folder, run)
+            _read_log(folder / LOG, 1)  # what is no log of a run is not written over
         elif lead and latest(folder) is not None:
             raise CheckpointError(f"{folder} holds an unfinished run; add --resume to go on, or name another folder")
         if lead:
-            for partial in folder.glob(".step-*.partial"):  # as large as a checkpoint; a kill while one was written
-                shutil.rmtree(partial, ignore_errors=True)
+            for path in folder.iterdir():
+                if STEP.fullmatch(files.meant(path.name) or ""):  # of a kill; as large as a whole one
+                    discard(path)
             write_log(folder / LOG, log)
     bar = _bar(schedule.updates, len(log), progress)
     began = time.perf_counter()
@@ -432,7 +440,8 @@ class Best:
         self.folder = None if folder is None else folder / self.FOLDER
         self.kept: dict[str, Any] = {}
         self.weights: Mapping[str, np.ndarray] = {}
-        if self.folder is not None and (self.folder / STATE).is_file():
+        # without a training state the run starts anew, and what was best before is not this one's
+        if self.folder is not None and latest(self.folder.parent) and (self.folder / STATE).is_file():
             self.kept = read_json(self.folder / STATE)
             self.weights = SafetensorsFile(self.folder / f"{self.kept['updates']}.safetensors")
 
@@ -488,9 +497,7 @@ def _bar(total: int, done: int, progress: bool):
 
 def write_log(path: Path, log: list[dict[str, Any]]) -> None:
     """Write a whole JSON-lines log (a resumed run drops the entries after its checkpoint)."""
-    from splinter.align.files import write_whole
-
-    write_whole(path, lambda file: file.writelines(json.dumps(entry) + "\n" for entry in log), "w")
+    files.write_whole(path, lambda file: file.writelines(json.dumps(entry) + "\n" for entry in log), "w")
 
 
 def _append(path: Path, entry: Mapping[str, Any], sync: bool) -> None:
@@ -517,7 +524,7 @@ def checkpoint_folder(folder: Path, updates: int) -> Path:
 
 def latest(folder: Path) -> Path | None:
     """The newest whole training state in a run's folder."""
-    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{6,}", path.name)]
+    found = [path for path in folder.glob("step-*") if STEP.fullmatch(path.name)]
     return max(found, key=lambda path: int(path.name[5:]), default=None)
 
 
@@ -525,7 +532,7 @@ def save(trainer: Trainer, folder: Path, run: Mapping[str, Any], updates: int) -
     """Write the training state beside the older one, rename it into place, then remove the older one."""
     older, target = latest(folder), checkpoint_folder(folder, updates)
     partial = folder / f".{target.name}.{os.getpid()}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    discard(partial)
     partial.mkdir()
     try:
         state = trainer.state()
@@ -534,18 +541,30 @@ def save(trainer: Trainer, folder: Path, run: Mapping[str, Any], updates: int) -
         write_json(partial / STATE, {**run, "updates": updates})
         os.replace(partial, target)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        discard(partial)
         if isinstance(error, OSError):
             error.filename = str(target)  # the name that the user knows
         raise
     if older is not None and older != target:
-        shutil.rmtree(older)
+        discard(older)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder of training states; one that the user put something into stays, with that."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if OF_STATES.fullmatch(files.meant(path.name) or path.name):
+            path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def forget(folder: Path) -> None:
-    """Remove the training states of a finished run, whole and partial."""
-    for path in [*folder.glob("step-*"), *folder.glob(".*.partial"), *folder.glob(Best.FOLDER)]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()  # a partial file is what a kill before a rename left
+    """Remove the training states of a finished run and what a kill left half written; all else is the user's."""
+    for path in list(folder.iterdir()):
+        name = files.meant(path.name) or path.name
+        if STEP.fullmatch(name) or path.name == Best.FOLDER:
+            discard(path)
+    files.sweep(folder, (*HUB_FILES, LOG, RECORD))
 
 
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -7,27 +7,31 @@ reference.py (torch).
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
+import inspect
 import os
 import platform
-import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from splinter import runtime
+from splinter.align import files
 
 from . import checkpoint, recipe
+from .checkpoint import CheckpointError
 from .text import VocabularyError, WordPieces
 
-RECORD = "training.json"
-"""Written last: a folder that holds it holds a finished run."""
+RECORD = recipe.RECORD
+LOCK = ".lock"
+RESUME = " (--resume goes on with a run that was interrupted)"
 SIZES = ("max_length", "doc_stride", "max_query_length")
 
 
@@ -54,7 +58,8 @@ class Run:
     Args:
         trainer: the model in training.
         feed: its batches.
-        save: writes the model, with all that belongs to it, to a folder.
+        save: writes the model, with what lies beside its weights, to a folder.
+        beside: that: name -> content, read before the first update.
         summary: one line on what is about to happen.
         about: what else decides the run; a resumed run must be told the same.
         details: what the record says beside the shared things.
@@ -65,7 +70,8 @@ class Run:
 
     trainer: recipe.Trainer
     feed: recipe.Feed
-    save: Callable[[Path], None]
+    save: Callable[[Path, Mapping[str, bytes]], None]
+    beside: Mapping[str, bytes]
     summary: str
     about: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
@@ -103,17 +109,18 @@ def train(
         UsageError: the folder holds a model, or a finished run with other options.
         CheckpointError, TrainingError: see `recipe.fit`.
     """
-    asked = {"recipe": asdict(hyper), "framework": settings.framework, "model": settings.model, **asked}
-    with contextlib.suppress(checkpoint.CheckpointError):  # gone since; a run that needs it says so
-        asked["start_sha256"] = checkpoint.fingerprint(checkpoint.resolve(settings.model, settings.download))
-    with _alone(output) if lead else contextlib.nullcontext():
+    with alone(output) if lead else contextlib.nullcontext():
+        asked = {"recipe": asdict(hyper), "framework": settings.framework, "model": settings.model, **asked}
+        with contextlib.suppress(checkpoint.CheckpointError):  # gone since; a run that needs it says so
+            asked["start_sha256"] = checkpoint.fingerprint(checkpoint.resolve(settings.model, settings.download))
         if resume and (output / RECORD).exists():
             return _finished(output, asked, say)
         if not (resume and (output / recipe.LOG).exists()):  # killed while it wrote its model: weights, but no record
-            refuse_checkpoint(output)
-        if recipe.latest(output) is None:  # starts from nothing: what an earlier run thought best is not this one's
-            shutil.rmtree(output / recipe.Best.FOLDER, ignore_errors=True)
+            # of a team, the others may see what the first one writes already
+            (refuse_occupied if lead else refuse_checkpoint)(output, way_out=RESUME)
         run = prepare()
+        if lead:
+            refuse_others(output, run.beside)
         say(run.summary)
         log = recipe.fit(
             run.trainer,
@@ -134,7 +141,7 @@ def train(
             kept = run.best.restore()
             chosen = {"best": kept, "last": {"updates": len(log), "scores": log[-1]["dev"]}}
         if lead:
-            run.save(output)
+            write_model(output, run.beside, run.save)
         record = {
             "task": task,
             **run.details,
@@ -153,29 +160,53 @@ def train(
 
 
 @contextlib.contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """No other run writes into a folder meanwhile; a run that was killed holds nobody up.
+def alone(folder: Path) -> Iterator[None]:
+    """No other command writes into a folder meanwhile; one that was killed holds nobody up.
+
+    The folder is made, and goes again where nothing was written into it.
 
     Raises:
-        UsageError: one does.
+        UsageError: another does, or it is a file.
     """
-    refuse_file(output)
-    made = not output.exists()
-    output.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output / ".lock", timeout=0)
+    refuse_file(folder)
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except Timeout:
-        raise UsageError(f"another run is writing into {output}; wait for it, or name another folder") from None
+    except (Timeout, FileExistsError, FileNotFoundError):  # the latter where the other one removes the folder just now
+        raise UsageError(f"another run is writing into {folder}; wait for it, or name another folder") from None
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # it may stay: a lock that nobody holds keeps nobody out
+        # while it is held: who has opened it by now looks, once it is his, whether it is still there (filelock does)
+        with contextlib.suppress(OSError):
             Path(lock.lock_file).unlink()
         lock.release()
-        if made:
+        for one in made:
             with contextlib.suppress(OSError):  # not empty, as a rule
-                output.rmdir()
+                one.rmdir()
+
+
+Asked = ParamSpec("Asked")
+Given = TypeVar("Given")
+
+
+def locks(argument: str) -> Callable[[Callable[Asked, Given]], Callable[Asked, Given]]:
+    """A command that is `alone` in the folder that an argument of it names, first thing and to its end; None: none."""
+
+    def decorate(command: Callable[Asked, Given]) -> Callable[Asked, Given]:
+        signature = inspect.signature(command)
+
+        @functools.wraps(command)
+        def locked(*args: Asked.args, **kwargs: Asked.kwargs) -> Given:
+            folder = signature.bind(*args, **kwargs).arguments.get(argument)
+            with contextlib.nullcontext() if folder is None else alone(folder):
+                return command(*args, **kwargs)
+
+        return locked
+
+    return decorate
 
 
 def _finished(output: Path, asked: Mapping[str, Any], say) -> dict[str, Any]:
@@ -288,19 +319,76 @@ def refuse_file(folder: Path) -> None:
         raise UsageError(f"{folder} is a file; name a folder that may be written")
 
 
-def refuse_checkpoint(folder: Path) -> None:
+def refuse_checkpoint(folder: Path, way_out: str = "") -> None:
     """Never write over a model.
+
+    Args:
+        way_out: what else can be done, for the error.
 
     Raises:
         UsageError: the folder holds one, or is a file.
     """
     refuse_file(folder)
-    for name in (checkpoint.WEIGHTS, checkpoint.OLD_WEIGHTS, checkpoint.CONFIG):
+    for name in (checkpoint.WEIGHTS, checkpoint.OLD_WEIGHTS):
         if (folder / name).exists():
-            raise UsageError(
-                f"{folder} holds {name} already; name another folder, or remove it "
-                "(--resume goes on with a run that was interrupted)"
-            )
+            raise UsageError(f"{folder} holds {name} already; name another folder, or remove it{way_out}")
+
+
+def refuse_occupied(folder: Path, known: Collection[str] = (), way_out: str = "") -> None:
+    """A folder to write into is empty, but for what a killed try left.
+
+    Args:
+        known: names that may be there, for `refuse_others` to look at.
+        way_out: what else can be done, for the error.
+
+    Raises:
+        UsageError: it holds anything else; names the first few.
+    """
+    refuse_checkpoint(folder, way_out)
+    own = {*checkpoint.HUB_FILES, recipe.LOG, RECORD}
+    there = sorted(path.name for path in folder.iterdir() if files.meant(path.name) not in own)
+    if strangers := [name for name in there if name not in (LOCK, *known)]:
+        raise UsageError(f"{folder} holds {listed(strangers)}; name a new or an empty folder{way_out}")
+
+
+def refuse_others(folder: Path, beside: Mapping[str, bytes]) -> None:
+    """A model that can be read will be written, and of files that have its names only what a killed save left replaced.
+
+    Args:
+        beside: name -> content of what lies beside the weights, which are written last.
+
+    Raises:
+        UsageError: other content, or weights without all of that.
+        CheckpointError: no vocabulary: the folder that the model came from was removed.
+    """
+    if checkpoint.VOCABULARY not in beside:
+        raise CheckpointError(f"{checkpoint.VOCABULARY} is gone from the model's folder; {folder} could not read text")
+    there = [name for name in beside if (folder / name).exists()]
+    others = [name for name in there if not (folder / name).is_file() or (folder / name).read_bytes() != beside[name]]
+    if (folder / checkpoint.WEIGHTS).exists() and (others or len(there) < len(beside)):
+        others.append(checkpoint.WEIGHTS)
+    if others:
+        raise UsageError(f"{folder} holds {listed(others)}, which would be written over; move it to another folder")
+
+
+def write_model(folder: Path, beside: Mapping[str, bytes], write: Callable[[Path, Mapping[str, bytes]], None]) -> None:
+    """Write a model where nothing is lost by it.
+
+    Args:
+        write: writes weights and what lies beside them.
+
+    Raises:
+        UsageError, CheckpointError: see `refuse_others`.
+    """
+    refuse_others(folder, beside)
+    write(folder, beside)
+    files.sweep(folder, checkpoint.HUB_FILES)
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def refuse_target(target: Path, data_file: Path) -> None:
@@ -309,7 +397,8 @@ def refuse_target(target: Path, data_file: Path) -> None:
     Raises:
         UsageError: it cannot, or it is.
     """
-    if target.is_dir() or not os.access(target.parent, os.W_OK):
+    plain = not target.exists() or target.is_file()  # a device or a pipe is written into, a file beside its target
+    if target.is_dir() or not os.access(target.resolve().parent if plain else target, os.W_OK):
         raise UsageError(f"{target} cannot be written: it is a folder, or its folder is not there or not yours")
     if target.name in checkpoint.HUB_FILES and (target.parent / checkpoint.CONFIG).exists():
         raise UsageError(f"{target} belongs to a model; name another file for the predictions")

@@ -11,6 +11,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from splinter import cli
+from splinter.align.weights import WeightError
 from splinter.ports import recipe
 from splinter.ports import tasks as common
 from splinter.ports.checkpoint import CheckpointError
@@ -274,13 +275,34 @@ def broken(tmp_path, change=lambda tensors: tensors, vocabulary=None, **config):
 @BOTH
 def test_broken_weights_are_said(tmp_path, finetune, framework):
     """
-    NaN ends an evaluation and a training in one line.
+    NaN ends an evaluation, a training and a conversion in one line; with Paddle it names the tensor.
     """
     model = broken(tmp_path, lambda t: t | {"funnel.embeddings.layer_norm.bias": np.full(32, np.nan, "float32")})
-    with pytest.raises(CheckpointError, match="answers with NaN: its weights are broken"):
+    named = (WeightError, r"tensor 'funnel\.embeddings\.layer_norm\.bias' holds NaN")
+    torch = framework == "torch"
+    error, message = (CheckpointError, "answers with NaN: its weights are broken") if torch else named
+    with pytest.raises(error, match=message):
         tasks.evaluate(settings(framework, model=model), PATH / "qnli-dev.tsv")
-    with pytest.raises(recipe.TrainingError, match="update 1 of 4: the loss is nan"):
+    error, message = (recipe.TrainingError, "update 1 of 4: the loss is nan") if torch else named
+    with pytest.raises(error, match=message):
         finetune("qnli", framework, model=model)
+    with pytest.raises(named[0], match=named[1]):
+        tasks.convert(model, tmp_path / "new", "qnli")
+    assert not (tmp_path / "new").exists()
+
+
+@BOTH
+@TASKS
+def test_a_model_folder_may_go_while_it_is_trained(finetune, tmp_path, monkeypatch, task, framework):
+    """
+    What lies beside the weights was read before the first update.
+    """
+    model = shutil.copytree(cases.tiny(), tmp_path / "model")
+    fit = recipe.fit
+    monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
+    finetune(task, framework, model=str(model))
+    assert (tmp_path / "run" / "vocab.txt").read_bytes() == (cases.tiny() / "vocab.txt").read_bytes()
+    assert tasks.open_worker(settings(framework, model=str(tmp_path / "run")), task).tokenizer.size
 
 
 def test_a_vocabulary_must_fit(tmp_path):

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from splinter import cli
-from splinter.align.weights import SafetensorsFile, save_safetensors
+from splinter.align.weights import SafetensorsFile, WeightError, save_safetensors
+from splinter.ports import recipe
 from splinter.ports import tasks as common
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.jointbert import cases, data, tasks
-from splinter.ports.jointbert.config import RECIPE, read_checkpoint
+from splinter.ports.jointbert.config import RECIPE, companions, read_checkpoint
 from splinter.ports.jointbert.tasks import Settings
 from splinter.ports.tasks import UsageError
 from splinter.ports.text import DataError, VocabularyError, WordPieces
@@ -346,7 +347,7 @@ def test_words_beyond_the_row_have_no_slot():
 
 def test_weights_that_are_no_numbers_do_not_answer(tmp_path):
     """
-    NaN in, an error out.
+    NaN in, an error out, of conversion as well; with Paddle it names the tensor.
     """
     folder = shutil.copytree(cases.tiny(), tmp_path / "model")
     stored = SafetensorsFile(folder / "model.safetensors")
@@ -355,7 +356,27 @@ def test_weights_that_are_no_numbers_do_not_answer(tmp_path):
     shapes = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
     save_safetensors(folder / "model.safetensors", shapes, lambda: iter(tensors.items()))
     with pytest.raises(CheckpointError, match="answers with NaN"):
-        tasks.evaluate(settings(model=str(folder)), TEST)
+        tasks.evaluate(settings("torch", model=str(folder)), TEST)
+    for call in (
+        lambda: tasks.evaluate(settings(model=str(folder)), TEST),
+        lambda: tasks.convert(folder, tmp_path / "x"),
+    ):
+        with pytest.raises(WeightError, match=r"tensor 'bert\.pooler\.dense\.bias' holds NaN"):
+            call()
+    assert not (tmp_path / "x").exists()
+
+
+@BOTH
+def test_a_model_folder_may_go_while_it_is_trained(finetune, bert, tmp_path, monkeypatch, framework):
+    """
+    What lies beside the weights was read before the first update.
+    """
+    model = shutil.copytree(bert, tmp_path / "model")
+    fit = recipe.fit
+    monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
+    finetune(framework, model=str(model))
+    assert (tmp_path / "run" / "vocab.txt").read_bytes() == (bert / "vocab.txt").read_bytes()
+    assert tasks.evaluate(settings(framework, model=str(tmp_path / "run")), TEST)["sentences"]
 
 
 @pytest.mark.parametrize(
@@ -392,8 +413,8 @@ def test_there_and_back_the_bits_are_the_same(tmp_path):
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
     side = common.backend("jointbert", "torch")
-    (tmp_path / "torch").mkdir()
-    side.save(side.open_model(tmp_path / "ours", "pretrained"), tmp_path / "torch", tmp_path / "ours")
+    model = side.open_model(tmp_path / "ours", "pretrained")
+    side.save(model, tmp_path / "torch", companions(model.config, tmp_path / "ours"))
     ours, theirs = files(tmp_path / "ours"), files(tmp_path / "torch")
     assert ours["config.json"] == theirs["config.json"]
     again = SafetensorsFile(tmp_path / "torch" / "model.safetensors")

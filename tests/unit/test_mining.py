@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 from splinter import cli
 from splinter.ports.splinter import corpus, data, mining, passages, spans
 from splinter.ports.splinter.corpus import Corpus, CorpusError, Mining
+from splinter.ports.tasks import UsageError, alone
 from splinter.ports.text import DataError
 from splinter.sample import PATH
 
@@ -700,10 +701,40 @@ def test_a_folder_with_other_things_is_left_alone(text, tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("vocab.txt", "shard-precious.safetensors"):
         (tmp_path / "out" / name).write_text("mine")
-        with pytest.raises(CorpusError, match=f"{name} is no part of a corpus; name a new or an empty folder"):
+        with pytest.raises(CorpusError, match=f"holds {name}, no part of a corpus; name a new or an empty folder"):
             mine(text, tmp_path / "out")
         assert (tmp_path / "out" / name).read_text() == "mine"
         (tmp_path / "out" / name).unlink()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_files_of_the_user_outlive_a_corpus(text, tmp_path, resume):
+    """
+    In a folder that holds no corpus they are named and it is refused; in that of one under way they stay.
+    """
+    out = stopped(text, tmp_path / "out") if resume else tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    for name in (".draft.7.partial", "notes.txt", "shard-notes.safetensors"):
+        (out / name).write_text("mine")
+    if resume:
+        mine(text, out, resume=True)
+    else:
+        with pytest.raises(
+            CorpusError, match=r"holds \.draft\.7\.partial, notes\.txt, shard-notes\.safetensors, no part of"
+        ):
+            mine(text, out)
+    for name in (".draft.7.partial", "notes.txt", "shard-notes.safetensors"):
+        assert (out / name).read_text() == "mine"
+
+
+def test_two_do_not_mine_into_one_folder(text, tmp_path):
+    """
+    The second is refused at once, and the lock goes with the first.
+    """
+    with alone(tmp_path / "out"), pytest.raises(UsageError, match=r"another run is writing into .*out; wait"):
+        mine(text, tmp_path / "out")
+    mine(text, tmp_path / "out")
+    assert not (tmp_path / "out" / ".lock").exists()
 
 
 def test_the_folder_of_the_text_is_refused(text):
@@ -844,7 +875,7 @@ def test_a_full_disk_is_told_with_the_way_out(run, asked, tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, "fsync", full)
     code, _, line = run(*asked)
-    file = tmp_path / "out" / "vocab.txt"
+    file = tmp_path / "out" / "settings.json"
     assert (code, line) == (
         2,
         f"splinter mine: {file}: No space left on device; free some space and go on with --resume\n",

@@ -296,8 +296,8 @@ def test_a_saved_model_is_the_same_bits(tmp_path, design):
     Written by either framework, read by the other, tensor by tensor.
     """
     ours, theirs = train.load(cases.tiny(), design), reference.load(cases.tiny(), design=design)
-    train.save(ours, tmp_path / "paddle", cases.tiny())
-    reference.save(theirs, tmp_path / "torch", cases.tiny())
+    train.save(ours, tmp_path / "paddle", config.companions(ours.config, cases.tiny()))
+    reference.save(theirs, tmp_path / "torch", config.companions(theirs.config, cases.tiny()))
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("paddle", "torch"))
     original = load_file(cases.tiny() / "model.safetensors")
     assert first.keys() == second.keys() == config.shapes(replace(cases.TINY, design=design)).keys()

@@ -11,6 +11,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from splinter import cli
+from splinter.align.weights import WeightError
 from splinter.ports import recipe
 from splinter.ports import tasks as common
 from splinter.ports.checkpoint import CheckpointError
@@ -302,14 +303,43 @@ def test_an_undefined_correlation_is_null_with_a_warning(tmp_path):
 
 def test_weights_that_are_no_numbers_are_named(tmp_path):
     """
-    A diverged model is not scored.
+    A diverged model is not scored, and not converted; with Paddle the tensor is named.
     """
     folder = shutil.copytree(cases.tiny(), tmp_path / "model")
     tensors = load_file(folder / "model.safetensors")
     tensors["sentiment_classifier.bias"] = np.full(5, np.nan, "float32")
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match="model answers with NaN: its weights are broken"):
+        tasks.evaluate(settings("torch", model=folder), Files(SAMPLE))
+    with pytest.raises(WeightError, match=r"tensor 'sentiment_classifier\.bias' holds NaN"):
         tasks.evaluate(settings(model=folder), Files(SAMPLE))
+    with pytest.raises(WeightError, match=r"tensor 'sentiment_classifier\.bias' holds NaN"):
+        tasks.convert(str(folder), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@BOTH
+def test_a_model_folder_may_go_while_it_is_trained(finetune, tmp_path, monkeypatch, framework):
+    """
+    What lies beside the weights was read before the first update.
+    """
+    model = shutil.copytree(cases.tiny(), tmp_path / "model")
+    fit = recipe.fit
+    monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
+    finetune(framework, model=model)
+    assert (tmp_path / "run" / "vocab.txt").read_bytes() == (cases.tiny() / "vocab.txt").read_bytes()
+    assert tasks.open_runner(settings(framework, tmp_path / "run")).pieces.size
+
+
+def test_predictions_are_written_alone(tmp_path):
+    """
+    A folder that another command writes into is refused; a mistyped model leaves none behind.
+    """
+    with common.alone(tmp_path / "out"), pytest.raises(UsageError, match="another run is writing into"):
+        tasks.evaluate(settings(), Files(SAMPLE), predictions=tmp_path / "out")
+    with pytest.raises(CheckpointError):
+        tasks.evaluate(settings(model="mistyped"), Files(SAMPLE), predictions=tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 @BOTH
@@ -470,7 +500,7 @@ def wrong(name, *arguments, says):
         wrong("both", "predict", "--input", "HERE/both.jsonl", says="line 1: both 'sentence' and a pair; give one"),
         wrong("no json", "predict", "--input", "HERE/no.jsonl", says="no.jsonl, line 1: not JSON"),
         wrong("target", "evaluate", "--data", str(SAMPLE), "--predictions", "HERE/no.jsonl",
-              says="no.jsonl is a file; name a folder for the predictions"),
+              says="no.jsonl is a file; name a folder that may be written"),
         wrong("task", "evaluate", "--data", str(SAMPLE), "--tasks", "sts", says="invalid choice: 'sts'"),
     ],
 )  # fmt: skip

@@ -15,7 +15,7 @@ from filelock import FileLock
 from safetensors.numpy import load_file
 
 from splinter import cli
-from splinter.ports import checkpoint
+from splinter.ports import checkpoint, recipe
 from splinter.ports.splinter import cases, data, mining, pretraining, pretraining_cases
 from splinter.ports.splinter.config import read_checkpoint
 from splinter.ports.splinter.corpus import Corpus, CorpusError, Mining
@@ -323,15 +323,27 @@ def test_two_runs_do_not_write_into_one_folder(run, tmp_path):
     """
     Their logs would be mixed, and each would remove what the other has kept.
     """
-    (tmp_path / "run" / "best").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
     with (
         FileLock(tmp_path / "run" / ".lock"),
         pytest.raises(UsageError, match=r"another run is writing into .*run; wait"),
     ):
         run()
-    assert (tmp_path / "run" / "best").is_dir()
     run()
     assert not list((tmp_path / "run").glob(".*"))
+
+
+@BOTH
+def test_a_model_folder_may_go_while_it_is_pretrained(run, tmp_path, monkeypatch, framework):
+    """
+    What lies beside the weights was read before the first update.
+    """
+    model = shutil.copytree(cases.tiny(), tmp_path / "model")
+    fit = recipe.fit
+    monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
+    run(framework, model=model)
+    assert (tmp_path / "run" / "vocab.txt").read_bytes() == (cases.tiny() / "vocab.txt").read_bytes()
+    assert read_checkpoint(tmp_path / "run")[0].mode == "paper"
 
 
 def test_another_case_is_refused(run, tmp_path):

@@ -1,7 +1,9 @@
 """tasks.py: fine-tune, answer, score, convert, on the embedded checkpoint; what cannot be done is said, not tried."""
 
 import json
+import os
 import shutil
+import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
@@ -19,7 +22,7 @@ from splinter.ports import tasks as common
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.recipe import Recipe
 from splinter.ports.splinter import cases, data, port, reference, tasks, train
-from splinter.ports.splinter.config import read_checkpoint
+from splinter.ports.splinter.config import companions, read_checkpoint
 from splinter.ports.splinter.model import SplinterForPreTraining, SplinterForQuestionAnswering
 from splinter.ports.splinter.tasks import Settings, Sizes, UsageError
 from splinter.sample import PATH
@@ -178,6 +181,96 @@ def test_a_finished_run_is_neither_repeated_nor_overwritten(finetune, tmp_path):
         finetune(resume=True, hyper=replace(SHORT, seed=7))
     with pytest.raises(UsageError, match=r"\(mode was paper, now hf\)"):
         finetune(resume=True, mode="hf")
+
+
+def tree(folder):
+    """Relative path -> content of every file, None of every folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def test_a_folder_with_other_things_is_refused(finetune, tmp_path):
+    """
+    Whatever their names, before anything is read or written, with and without --resume.
+    """
+    foreign = ("best/7.safetensors", "log.txt", "step-by-step/x", "step-notes.txt", ".draft.partial", "vocab.txt")
+    for name in foreign:
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).write_text("mine")
+    before = tree(tmp_path)
+    for resume in (False, True):
+        with pytest.raises(UsageError, match=r"run holds \.draft\.partial, best, log\.txt and 3 more; name a new"):
+            finetune(resume=resume, file=tmp_path / "mistyped")
+    assert tree(tmp_path) == before
+
+
+def test_a_mistyped_file_leaves_no_folder(finetune, tmp_path):
+    """
+    Neither that of the run nor those above it.
+    """
+    with pytest.raises(data.DataError, match="no such file"):
+        tasks.finetune(settings(), tmp_path / "mistyped", tmp_path / "a" / "b", SHORT)
+    assert not list(tmp_path.iterdir())
+
+
+def interrupted(finetune, monkeypatch):
+    """Stop a run when its model is to be written: log and training state are there."""
+    with monkeypatch.context() as patch:
+        patch.setattr(common.backend("splinter", "paddle"), "save", _full)
+        with pytest.raises(OSError, match="No space"):
+            finetune()
+
+
+def test_notes_in_the_folder_of_a_run_outlive_it(finetune, tmp_path, monkeypatch):
+    """
+    Beside the training states and inside them; what the run itself left half written goes.
+    """
+    finetune()
+    whole = tree(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    interrupted(finetune, monkeypatch)
+    notes = ("step-notes.txt", "step-000002/notes.txt", "best/notes.txt", ".draft.partial", ".draft.7.partial")
+    for name in notes:
+        (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / name).write_text("mine")
+    for name in (".model.safetensors.7.partial", ".step-000002.7.partial/state.safetensors"):
+        (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / name).write_text("half")
+    finetune(resume=True)
+    found = tree(tmp_path / "run")
+    assert {found[name] for name in notes} == {b"mine"}
+    assert found.keys() - whole.keys() == {*notes, "step-000002", "best"}
+    assert found["model.safetensors"] == whole["model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "model.safetensors", "log.jsonl"])
+def test_a_file_with_the_name_of_the_runs_own_is_not_written_over(finetune, tmp_path, monkeypatch, name):
+    """
+    One that was put into the folder of a run under way.
+    """
+    interrupted(finetune, monkeypatch)
+    if name == "log.jsonl":
+        shutil.rmtree(tmp_path / "run" / "step-000002")
+    (tmp_path / "run" / name).write_text("mine\n")
+    before = tree(tmp_path)
+    with pytest.raises(
+        (UsageError, CheckpointError), match=rf"holds {name}, which would be written over|log\.jsonl, line"
+    ):
+        finetune(resume=True)
+    assert tree(tmp_path) == before
+
+
+@BOTH
+def test_a_model_folder_may_go_while_it_is_trained(finetune, tmp_path, monkeypatch, framework):
+    """
+    What lies beside the weights was read before the first update.
+    """
+    model = shutil.copytree(cases.tiny(), tmp_path / "model")
+    fit = recipe.fit
+    monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
+    finetune(framework, model=str(model))
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (cases.tiny() / name).read_bytes()
+    assert tasks.evaluate(settings(framework, model=str(tmp_path / "run")), PATH / "squad-dev.json", limit=2)["total"]
 
 
 @pytest.mark.parametrize(
@@ -490,14 +583,20 @@ def test_a_stream_is_answered_as_it_comes(asked):
 
 def test_weights_that_are_no_numbers_do_not_answer(tmp_path, asked):
     """
-    A diverged model is named, not scored.
+    A diverged model is named, not scored, and not converted; with Paddle the tensor is named.
     """
     folder = shutil.copytree(cases.tiny(), tmp_path / "model")
     tensors = load_file(folder / "model.safetensors")
     tensors["splinter.embeddings.LayerNorm.bias"] = np.full(64, np.nan, "float32")
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match="model answers with NaN: its weights are broken"):
-        texts(tasks.open_answerer(settings(model=str(folder), mode="paper")), asked)
+        texts(tasks.open_answerer(settings("torch", model=str(folder), mode="paper")), asked)
+    named = pytest.raises(WeightError, match=r"model: tensor 'splinter\.embeddings\.LayerNorm\.bias' holds NaN")
+    with named:
+        tasks.open_answerer(settings(model=str(folder), mode="paper"))
+    with named:
+        tasks.convert(str(folder), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_scores_and_predictions_are_of_the_same_answers(tmp_path):
@@ -535,6 +634,9 @@ def test_predictions_go_where_they_can(tmp_path):
             tasks.evaluate(settings(), questions, target)
     with pytest.raises(UsageError, match=r"dev\.json is the file of questions"):
         tasks.evaluate(settings(), questions, tmp_path / "dev.json")
+    (tmp_path / "link").symlink_to(tmp_path / "not yet")
+    for target in (Path("/dev/null"), Path("/dev/stdout"), tmp_path / "link"):
+        common.refuse_target(target, questions)
 
 
 # Converting
@@ -554,6 +656,90 @@ def test_convert_says_what_it_wrote_and_writes_over_nothing(tmp_path):
         tasks.convert(str(cases.tiny()), tmp_path / "old")
     with pytest.raises(UsageError, match="is a file; name a folder"):
         tasks.convert(str(cases.tiny()), tmp_path / "new" / "vocab.txt")
+
+
+def test_a_killed_conversion_is_refused_until_it_is_done_again(tmp_path, monkeypatch):
+    """
+    Broken off before each file gets its name, the folder cannot be read; the same command makes it whole.
+    """
+    tasks.convert(str(cases.tiny()), tmp_path / "whole")
+    rename, out = os.replace, tmp_path / "out"
+    for kept in range(4):
+        left = iter(range(kept))
+
+        def replace(source, target, left=left):
+            if Path(target).parent == out and next(left, None) is None:
+                raise KeyboardInterrupt
+            rename(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace)
+            with pytest.raises(KeyboardInterrupt):
+                tasks.convert(str(cases.tiny()), out)
+        assert len(list(out.glob("*"))) == kept
+        if kept:
+            with pytest.raises(CheckpointError, match=r"holds neither model\.safetensors nor|is missing"):
+                tasks.open_answerer(settings(model=str(out)))
+            (out / ".model.safetensors.7.partial").write_text("half")
+        tasks.convert(str(cases.tiny()), out)
+        assert tree(out) == tree(tmp_path / "whole")
+        shutil.rmtree(out)
+
+
+def test_convert_leaves_the_files_of_the_user(tmp_path):
+    """
+    Notes, or a vocabulary that is not the one to be written: refused with its name, and with no option it has not.
+    """
+    out = tmp_path / "out"
+    out.mkdir()
+    for name, message in (
+        ("notes.txt", r"holds notes\.txt; name a new or an empty folder$"),
+        ("vocab.txt", "over; move"),
+    ):
+        (out / name).write_text("mine")
+        with pytest.raises(UsageError, match=message):
+            tasks.convert(str(cases.tiny()), out)
+        assert tree(out) == {name: b"mine"}
+        (out / name).unlink()
+
+
+def test_two_conversions_do_not_write_into_one_folder(tmp_path):
+    """
+    Nor a conversion into the folder of a run: the second is refused before it reads anything.
+    """
+    (tmp_path / "out").mkdir()
+    with (
+        FileLock(tmp_path / "out" / ".lock"),
+        pytest.raises(UsageError, match=r"another run is writing into .*out; wait"),
+    ):
+        tasks.convert("mistyped", tmp_path / "out")
+    assert not list((tmp_path / "out").glob("model*"))
+
+
+def test_the_lock_of_a_folder_is_never_held_twice(tmp_path):
+    """
+    Four threads that take it and let it go: never two inside, though each removes the file that others may have open.
+    """
+    inside, most, done = [], [], []
+
+    def work():
+        for _ in range(100):
+            try:
+                with common.alone(tmp_path / "run"):
+                    inside.append(1)
+                    most.append(len(inside))
+                    inside.pop()
+                    done.append(1)
+            except UsageError:
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1
+    assert len(done) > 10
 
 
 def test_half_the_size_is_read_back_by_all(tmp_path):
@@ -586,8 +772,7 @@ def test_a_plain_head_is_written_and_read_by_both_frameworks(tmp_path):
     line = tasks.convert(str(cases.tiny()), tmp_path / "plain", head="plain")
     assert line.endswith("39 tensors, 222,978 numbers, mode paper, plain head")
     theirs = reference.open_model(tmp_path / "plain", "paper", "pretrained", "cpu")
-    (tmp_path / "again").mkdir()
-    reference.save(theirs, tmp_path / "again", tmp_path / "plain")
+    reference.save(theirs, tmp_path / "again", companions(theirs.config, tmp_path / "plain"))
     ours = SplinterForQuestionAnswering.from_pretrained(tmp_path / "again")
     assert ours.config.span_head == "plain"
     words = ours.bert.embeddings.word.weight.numpy()

@@ -1,14 +1,18 @@
-"""weights.py: names both ways, strict about every tensor; files that are whole or not there."""
+"""weights.py: names both ways, strict about every tensor. files.py: files that are whole or not there."""
 
 import errno
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from splinter.align import Rule, WeightMap
-from splinter.align.files import SafetensorsFile, save_safetensors, write_whole
+from splinter.align.files import SafetensorsFile, save_safetensors, write_together, write_whole
 from splinter.align.weights import WeightError
 
 TOY = WeightMap(
@@ -355,3 +359,80 @@ def test_the_old_file_is_whole_while_the_new_one_is_written(tmp_path):
     (tmp_path / "x").write_bytes(b"old")
     write_whole(tmp_path / "x", body)
     assert (seen, (tmp_path / "x").read_bytes()) == ([b"old"], b"new")
+
+
+def test_files_that_belong_together_are_never_mixed(tmp_path, monkeypatch):
+    """
+    Broken off before any of them gets its name, the last one is missing, or all are as before.
+    """
+    rename, names = os.replace, ("a", "b", "last")
+    for kept in range(3):
+        for name in names:
+            (tmp_path / name).write_text("old")
+        left = iter(range(kept))
+
+        def replace(source, target, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            rename(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace)
+            with pytest.raises(KeyboardInterrupt):
+                write_together({tmp_path / name: lambda file: file.write("new") for name in names}, "w")
+        assert [(tmp_path / name).read_text() for name in names[:2]] == ["new"] * kept + ["old"] * (2 - kept)
+        assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+    def full(file):
+        raise OSError(errno.ENOSPC, "disk full")
+
+    (tmp_path / "last").write_text("old")
+    with pytest.raises(OSError, match="disk full"):
+        write_together({tmp_path / "a": lambda file: file.write("half"), tmp_path / "last": full}, "w")
+    assert (tmp_path / "last").read_text() == "old"
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_a_link_stays_and_leads_to_the_new_file(tmp_path):
+    """
+    One that leads to nothing yet as well.
+    """
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").write_text("old")
+    for name in ("old", "new"):
+        (tmp_path / name).symlink_to(tmp_path / "folder" / name)
+        write_whole(tmp_path / name, lambda file: file.write("said"), "w")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "folder" / name).read_text() == "said"
+    assert sorted(os.listdir(tmp_path / "folder")) == ["new", "old"]
+
+
+def test_a_pipe_is_written_into(tmp_path):
+    """
+    Its reader gets the text, and it stays a pipe.
+    """
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        write_whole(tmp_path / "pipe", lambda file: file.write("said"), "w")
+        assert read.result(10) == "said"
+    assert (tmp_path / "pipe").is_fifo()
+    write_whole(Path("/dev/null"), lambda file: file.write(b"said"))
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "out"])
+def test_standard_output_goes_on_behind_what_is_written_into_it(tmp_path, name):
+    """
+    The file that it leads to is neither replaced nor begun anew.
+    """
+    code = f"""
+from pathlib import Path
+from splinter.align.files import write_whole
+print("before", flush=True)
+write_whole(Path({name!r}), lambda file: file.write("said\\n"), "w")
+print("after")
+"""
+    with open(tmp_path / "out", "w") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, cwd=tmp_path, check=True)
+    assert (tmp_path / "out").read_text() == "before\nsaid\nafter\n"

@@ -354,6 +354,11 @@ def write_companions(folder: Path, config: FunnelConfig, kind: str, source: Path
     checkpoint.write_companions(folder, values, source, "FunnelTokenizer")
 
 
+def companions(config: FunnelConfig, kind: str, source: Path | None) -> dict[str, bytes]:
+    """What lies beside the weights, by name; see `checkpoint.companions`."""
+    return checkpoint.companions(lambda folder: write_companions(folder, config, kind, source))
+
+
 # -- recipes ----------------------------------------------------------------------------------------------
 
 RECIPES = {

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ from paddle import nn
 from splinter.ports import checkpoint
 from splinter.ports.encoder import activation, embedding
 from splinter.ports.encoder import linear as dense
-from splinter.ports.model_paddle import cross_entropy, load_weights, save_weights
+from splinter.ports.model_paddle import cross_entropy, load_weights, save_model
 
-from .config import MODES, FunnelConfig, chosen_head, has_decoder, read_checkpoint, weight_map, write_companions
+from .config import MODES, FunnelConfig, chosen_head, companions, has_decoder, read_checkpoint, weight_map
 
 CLS_SEGMENT = 2  # [CLS] belongs to both segments
 MASKED = 1e6  # taken off the score of a masked key
@@ -468,17 +469,18 @@ class Pretrained(nn.Layer):
         """Write config.json, model.safetensors (names and layout of `transformers`), vocabulary, tokenizer settings.
 
         Args:
-            folder: made when missing; files are replaced one by one, each whole.
+            folder: made when missing; a model there is replaced, and cannot be read meanwhile.
             source: folder to take vocab.txt from; None = where the model was loaded from.
 
         Returns:
             The folder.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_weights(self, weight_map(self.kind, prefixed=self.kind in MODES), folder)
-        write_companions(folder, self.config, self.kind, source or getattr(self, "folder", None))
-        return folder
+        self.write(Path(folder), companions(self.config, self.kind, source or getattr(self, "folder", None)))
+        return Path(folder)
+
+    def write(self, folder: Path, beside: Mapping[str, bytes]) -> None:
+        """Write the model with what lies beside its weights; see `checkpoint.write_model`."""
+        save_model(self, weight_map(self.kind, prefixed=self.kind in MODES), folder, beside)
 
 
 class FunnelBaseModel(Pretrained):

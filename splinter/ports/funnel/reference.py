@@ -11,7 +11,6 @@ import contextlib
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,9 @@ from torch import nn
 from transformers import FunnelForQuestionAnswering, FunnelForSequenceClassification
 from transformers.modeling_outputs import BaseModelOutput
 
-from splinter.align.files import save_safetensors
 from splinter.align.port import Side
 from splinter.ports import recipe as recipes
-from splinter.ports.checkpoint import WEIGHTS, CheckpointError
+from splinter.ports.checkpoint import CheckpointError, write_model
 from splinter.ports.recipe import Recipe
 from splinter.ports.train_torch import AdamW, TorchTrainer, linear_rates
 from splinter.ports.train_torch import gpus as gpus
@@ -95,15 +93,11 @@ def open_model(folder: Path, mode: str, head: str, device: str = "auto"):
     return model.to(device.replace("gpu", "cuda"))
 
 
-def save(model: nn.Module, folder: Path, source: Path, labels: tuple[str, ...]) -> None:
-    """Write the model in the layout of transformers, with the vocabulary of `source`; `labels` names the classes."""
-    mode = "classification" if isinstance(model, FunnelForSequenceClassification) else "answering"
+def save(model: nn.Module, folder: Path, beside: Mapping[str, bytes]) -> None:
+    """Write the model in the layout of transformers, with what lies beside its weights; see `write_model`."""
     arrays = {name: parameter.detach().cpu().numpy() for name, parameter in model.named_parameters()}
     shapes = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    save_safetensors(folder / WEIGHTS, shapes, lambda: iter(arrays.items()))
-    config = replace(configs.read_checkpoint(source)[0], num_labels=model.num_labels, labels=labels)
-    configs.write_companions(folder, config, mode, source)
+    write_model(folder, beside, shapes, lambda: iter(arrays.items()))
 
 
 @contextlib.contextmanager

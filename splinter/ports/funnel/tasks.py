@@ -7,9 +7,8 @@ changes nothing (`data.trim`); the answering loss counts padding, so its trainin
 
 from __future__ import annotations
 
+import functools
 import json
-import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -33,6 +32,7 @@ from .config import (
     RECIPES,
     FunnelConfig,
     chosen_head,
+    companions,
     config_from_dict,
     has_decoder,
     has_head,
@@ -184,7 +184,8 @@ def _prepare(settings: Settings, task: str, train_file: Path, hyper: recipe.Reci
     return tasks.Run(
         side.trainer(model, hyper),
         feed,
-        lambda output: side.save(model, output, folder, labels),
+        functools.partial(side.save, model),
+        companions(replace(config, num_labels=model.config.num_labels, labels=labels), mode, folder),
         summary + f"{task}, {model.head} head, {settings.framework}",
         # without the names, which runs of before did not have; the hash of the data sees their order
         about={"head": model.head, "config": replace(config, labels=()).to_dict()},
@@ -358,6 +359,7 @@ def evaluate(
     }
 
 
+@tasks.locks("output")
 def convert(source: str, output: Path, task: str | None = None, head: str = "auto", download: bool = False) -> str:
     """Read a checkpoint into the Paddle model and write it, in transformers' names and layout.
 
@@ -368,7 +370,7 @@ def convert(source: str, output: Path, task: str | None = None, head: str = "aut
     Returns:
         One line on what was written.
     """
-    tasks.refuse_checkpoint(output)
+    tasks.refuse_occupied(output, known=checkpoint.HUB_FILES)
     runtime.import_paddle()
     from . import model as models
 
@@ -388,10 +390,11 @@ def convert(source: str, output: Path, task: str | None = None, head: str = "aut
         "answering": models.FunnelForQuestionAnswering,
     }
     model = classes[kind].from_pretrained(folder, head=head)
-    model.save_pretrained(output)
+    tasks.write_model(output, companions(model.config, kind, folder), model.write)
     return f"{output}: {tasks.counted(model)}, {kind}" + (f", {model.head} head" if kind in MODES else "")
 
 
+@tasks.locks("output")
 def from_scratch(
     vocabulary: Path, output: Path, layout: str, changes: Mapping[str, Any], seed: int, task: str | None = None
 ) -> str:
@@ -407,25 +410,17 @@ def from_scratch(
     Returns:
         One line on what was written.
     """
-    tasks.refuse_checkpoint(output)
-    if output.exists() and any(output.iterdir()):
-        raise UsageError(f"{output} is not empty; name a new folder")
+    tasks.refuse_occupied(output, known=checkpoint.HUB_FILES)
     side = tasks.backend("funnel", "paddle")
     from .model import FunnelForQuestionAnswering, FunnelForSequenceClassification, FunnelModel
 
     kinds = {"qnli": FunnelForSequenceClassification, "squad": FunnelForQuestionAnswering}
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")  # a whole folder or none
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        data.write_vocabulary(vocabulary, partial / checkpoint.VOCABULARY)
-        values = {**asdict(PUBLISHED[layout]), **changes, "vocab_size": data.Tokenizer(partial).size}
-        config = config_from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, "--set")
-        side.seed(seed)
-        model = kinds.get(task or "", FunnelModel)(config)
-        model.save_pretrained(partial)
-        os.replace(partial, output)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    made = checkpoint.scratch("vocabulary")
+    made.mkdir()
+    data.write_vocabulary(vocabulary, made / checkpoint.VOCABULARY)
+    values = {**asdict(PUBLISHED[layout]), **changes, "vocab_size": data.Tokenizer(made).size}
+    config = config_from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, "--set")
+    side.seed(seed)
+    model = kinds.get(task or "", FunnelModel)(config)
+    tasks.write_model(output, companions(config, model.kind, made), model.write)
     return f"{output}: {tasks.counted(model)}, {layout} with random weights, seed {seed}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -53,10 +53,9 @@ def open_model(folder: Path, mode: str, head: str, device: str = "auto"):
     return MODELS[mode].from_pretrained(folder, head=head, **changes)
 
 
-def save(model, folder: Path, source: Path, labels: tuple[str, ...]) -> None:
-    """Write the model with the vocabulary of `source`; `labels` names the classes of its head."""
-    model.config = replace(model.config, labels=labels)
-    model.save_pretrained(folder, source)
+def save(model, folder: Path, beside: Mapping[str, bytes]) -> None:
+    """Write the model with what lies beside its weights; see `checkpoint.write_model`."""
+    model.write(folder, beside)
 
 
 def forward(model, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:

@@ -158,3 +158,8 @@ def write_companions(folder: Path, config: JointConfig, source: Path | None) -> 
     """Write what lies beside the weights: config.json, tokenizer settings, and the vocabulary of `source`."""
     values = {"model_type": "bert", "architectures": ["JointBERT"], **config.to_dict()}
     checkpoint.write_companions(folder, values, source, "BertTokenizer")
+
+
+def companions(config: JointConfig, source: Path | None) -> dict[str, bytes]:
+    """What lies beside the weights, by name; see `checkpoint.companions`."""
+    return checkpoint.companions(lambda folder: write_companions(folder, config, source))

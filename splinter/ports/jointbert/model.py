@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import paddle
@@ -17,9 +18,9 @@ from paddle import nn
 
 from splinter.ports import checkpoint
 from splinter.ports.encoder import Bert
-from splinter.ports.model_paddle import cross_entropy, load_weights, save_weights
+from splinter.ports.model_paddle import cross_entropy, load_weights, save_model
 
-from .config import JointConfig, read_checkpoint, weight_map, write_companions
+from .config import JointConfig, companions, read_checkpoint, weight_map
 
 NO_LABEL = -100  # no intent is ever left out
 MODERATE = 40.0  # spread of transitions, in nats, up to which the CRF's sums are products of matrices
@@ -238,17 +239,18 @@ class JointBert(nn.Layer):
         """Write config.json, model.safetensors (names of monologg/JointBERT), vocabulary, tokenizer settings.
 
         Args:
-            folder: made when missing; files are replaced one by one, each whole.
+            folder: made when missing; a model there is replaced, and cannot be read meanwhile.
             source: folder to take vocab.txt from; None = where the model was loaded from.
 
         Returns:
             The folder.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_weights(self, weight_map(self.config.use_crf), folder)
-        write_companions(folder, self.config, source or getattr(self, "folder", None))
-        return folder
+        self.write(Path(folder), companions(self.config, source or getattr(self, "folder", None)))
+        return Path(folder)
+
+    def write(self, folder: Path, beside: Mapping[str, bytes]) -> None:
+        """Write the model with what lies beside its weights; see `checkpoint.write_model`."""
+        save_model(self, weight_map(self.config.use_crf), folder, beside)
 
     def compile(self) -> None:
         """Run `forward` through Paddle's static graph: the same bits, fewer seconds per call, some to build it."""

@@ -17,10 +17,9 @@ from torch import nn
 from torchcrf import CRF
 from transformers import BertConfig, BertModel
 
-from splinter.align.files import save_safetensors
 from splinter.align.port import Side
 from splinter.ports import recipe as recipes
-from splinter.ports.checkpoint import WEIGHTS, CheckpointError
+from splinter.ports.checkpoint import CheckpointError, write_model
 from splinter.ports.recipe import Recipe
 from splinter.ports.train_torch import AdamW, TorchTrainer, linear_rates
 from splinter.ports.train_torch import gpus as gpus
@@ -142,12 +141,11 @@ def open_model(folder: Path, heads: str, device: str = "auto", repeated: bool = 
     return model.to(device.replace("gpu", "cuda"))
 
 
-def save(model: JointBERT, folder: Path, source: Path) -> None:
-    """Write the model with the vocabulary of `source`."""
+def save(model: JointBERT, folder: Path, beside: Mapping[str, bytes]) -> None:
+    """Write the model with what lies beside its weights; see `write_model`."""
     arrays = {name: parameter.detach().cpu().numpy() for name, parameter in model.named_parameters()}
     shapes = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
-    save_safetensors(folder / WEIGHTS, shapes, lambda: iter(arrays.items()))
-    configs.write_companions(folder, model.config, source)
+    write_model(folder, beside, shapes, lambda: iter(arrays.items()))
 
 
 def forward(model: JointBERT, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

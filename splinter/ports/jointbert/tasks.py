@@ -5,6 +5,7 @@ Imports no framework; `backend` picks train.py (Paddle) or reference.py (torch),
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ from splinter.ports.tasks import UsageError
 from splinter.ports.text import DataError, WordPieces, vocabulary_lines
 
 from . import data, metric
-from .config import UNK, JointConfig, read_checkpoint
+from .config import UNK, JointConfig, companions, read_checkpoint
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "slot_labels", "intent_labels")
 
@@ -201,7 +202,8 @@ def _prepare(
     return tasks.Run(
         trainer,
         feed,
-        lambda target: side.save(model, target, folder),
+        functools.partial(side.save, model),
+        companions(model.config, folder),
         summary,
         about={"heads": heads, "config": model.config.to_dict(), "dev": recipe.digest(dev_rows)},
         details={
@@ -295,6 +297,7 @@ def predict(tagger: Tagger, sentences: Iterable[data.Sentence], stream: bool = F
             yield {"id": one.id, "words": one.words, "intent": intent, "probability": float(share), "slots": slots}
 
 
+@tasks.locks("output")
 def convert(source: str, output: Path, labels: Path | None = None, download: bool = False) -> str:
     """Read a JointBERT into the Paddle model and write it in our layout.
 
@@ -304,7 +307,7 @@ def convert(source: str, output: Path, labels: Path | None = None, download: boo
     Returns:
         One line on what was written.
     """
-    tasks.refuse_checkpoint(output)
+    tasks.refuse_occupied(output, known=checkpoint.HUB_FILES)
     named = data.read_labels(labels) if labels is not None else None
     if labels is not None and named is None:
         raise DataError(f"{labels}: holds neither {data.INTENT_LABELS} nor {data.SLOT_LABELS}; name the corpus folder")
@@ -315,7 +318,7 @@ def convert(source: str, output: Path, labels: Path | None = None, download: boo
     vocabulary_lines(folder)  # a model that could not read text is of no use
     model = JointBert.from_pretrained(folder, labels=None if named is None else (named.intents, named.slots))
     open_pieces(folder, model.config)
-    model.save_pretrained(output)
+    tasks.write_model(output, companions(model.config, folder), model.write)
     c = model.config
     kind = "with CRF" if c.use_crf else "without CRF"
     return f"{output}: {tasks.counted(model)}, {len(c.intents)} intents, {len(c.slots)} slots, {kind}"

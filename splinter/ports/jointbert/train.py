@@ -59,9 +59,9 @@ def open_model(folder: Path, heads: str, device: str = "auto", repeated: bool = 
     return model
 
 
-def save(model: JointBert, folder: Path, source: Path) -> None:
-    """Write the model with the vocabulary of `source`."""
-    model.save_pretrained(folder, source)
+def save(model: JointBert, folder: Path, beside: Mapping[str, bytes]) -> None:
+    """Write the model with what lies beside its weights; see `checkpoint.write_model`."""
+    model.write(folder, beside)
 
 
 def forward(model: JointBert, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:

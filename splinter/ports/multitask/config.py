@@ -161,6 +161,11 @@ def write_companions(folder: Path, config: MultitaskConfig, source: Path | None)
     checkpoint.write_companions(folder, values, source, "BertTokenizer")
 
 
+def companions(config: MultitaskConfig, source: Path | None) -> dict[str, bytes]:
+    """What lies beside the weights, by name; see `checkpoint.companions`."""
+    return checkpoint.companions(lambda folder: write_companions(folder, config, source))
+
+
 # -- recipes ----------------------------------------------------------------------------------------------
 
 RECIPE = Recipe(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import paddle
@@ -17,9 +18,9 @@ from paddle import nn
 
 from splinter.ports import checkpoint
 from splinter.ports.encoder import Bert
-from splinter.ports.model_paddle import cross_entropy, load_weights, save_weights
+from splinter.ports.model_paddle import cross_entropy, load_weights, save_model
 
-from .config import FILL, MultitaskConfig, heads, read_checkpoint, weight_map, which_head, write_companions
+from .config import FILL, MultitaskConfig, companions, heads, read_checkpoint, weight_map, which_head
 
 
 def head_linear(inputs: int, outputs: int) -> nn.Linear:
@@ -136,14 +137,15 @@ class MultitaskBert(nn.Layer):
         """Write config.json, model.safetensors (names and layout of torch), vocabulary, tokenizer settings.
 
         Args:
-            folder: made when missing; files are replaced one by one, each whole.
+            folder: made when missing; a model there is replaced, and cannot be read meanwhile.
             source: folder to take vocab.txt from; None = where the model was loaded from.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_weights(self, weight_map(self.config.design), folder)
-        write_companions(folder, self.config, source or getattr(self, "folder", None))
-        return folder
+        self.write(Path(folder), companions(self.config, source or getattr(self, "folder", None)))
+        return Path(folder)
+
+    def write(self, folder: Path, beside: Mapping[str, bytes]) -> None:
+        """Write the model with what lies beside its weights; see `checkpoint.write_model`."""
+        save_model(self, weight_map(self.config.design), folder, beside)
 
     def compile(self) -> None:
         """Run `encode` through Paddle's static graph: the same bits, fewer seconds per call, some to build it."""

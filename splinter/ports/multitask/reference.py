@@ -18,10 +18,9 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from splinter.align import torch_side
-from splinter.align.files import save_safetensors
 from splinter.align.port import Side
 from splinter.ports import recipe as recipes
-from splinter.ports.checkpoint import WEIGHTS
+from splinter.ports.checkpoint import write_model
 from splinter.ports.recipe import Recipe
 from splinter.ports.train_torch import AdamW, TorchTrainer
 from splinter.ports.train_torch import gpus as gpus
@@ -148,14 +147,12 @@ def open_model(
     return made.to(device.replace("gpu", "cuda"))
 
 
-def save(made: Twin, folder: Path, source: Path) -> None:
-    """Write the model with the vocabulary of `source`."""
-    folder.mkdir(parents=True, exist_ok=True)
+def save(made: Twin, folder: Path, beside: Mapping[str, bytes]) -> None:
+    """Write the model with what lies beside its weights; see `write_model`."""
     arrays = {name: parameter.detach().cpu().numpy() for name, parameter in made.named_parameters()}
     wanted = list(configs.shapes(made.config))
     shapes = {name: (arrays[name].shape, arrays[name].dtype.name) for name in wanted}
-    save_safetensors(folder / WEIGHTS, shapes, lambda: ((name, arrays[name]) for name in wanted))
-    configs.write_companions(folder, made.config, source)
+    write_model(folder, beside, shapes, lambda: ((name, arrays[name]) for name in wanted))
 
 
 def forward(made: Twin, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

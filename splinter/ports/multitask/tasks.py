@@ -22,7 +22,7 @@ from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.tasks import UsageError
 
 from . import data, metric
-from .config import TASKS, MultitaskConfig, read_checkpoint
+from .config import TASKS, MultitaskConfig, companions, read_checkpoint
 from .data import Dataset
 from .feed import MixedFeed, steps_of_an_epoch
 
@@ -289,11 +289,13 @@ def _prepare(
         "passes": feed.passes(total),
     }
 
-    def save(target: Path) -> None:
-        if model.head == "fresh" or config.trained:  # else nobody knows what the heads have seen
-            before = () if model.head == "fresh" else config.trained
-            model.config = replace(model.config, trained=tuple(t for t in TASKS if t in files.tasks or t in before))
-        side.save(model, target, folder)
+    stored = model.config
+    if model.head == "fresh" or config.trained:  # else nobody knows what the heads have seen
+        before = () if model.head == "fresh" else config.trained
+        stored = replace(stored, trained=tuple(t for t in TASKS if t in files.tasks or t in before))
+
+    def save(target: Path, beside: Mapping[str, bytes]) -> None:
+        side.save(model, target, beside)
         details["best_of_each"] = best_of_each(output / recipe.LOG)
 
     shown = ", ".join(f"{task} {n['train']} + {n['dev']}" for task, n in rows.items())
@@ -303,6 +305,7 @@ def _prepare(
         trainer,
         feed,
         save,
+        companions(stored, folder),
         summary,
         about={
             "phase": choices.phase,
@@ -355,6 +358,7 @@ def refuse_untrained(name: str, config: MultitaskConfig, asked: Iterable[str]) -
         )
 
 
+@tasks.locks("predictions")
 def evaluate(
     settings: tasks.Settings, files: Files, split: str = "dev", predictions: Path | None = None, say=print
 ) -> dict[str, Any]:
@@ -406,9 +410,6 @@ def evaluate(
 
 
 def _targets(folder: Path, files: Files, split: str) -> dict[str, Path]:
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; name a folder for the predictions")
-    folder.mkdir(parents=True, exist_ok=True)
     targets = {}
     for task in files.tasks:
         targets[task] = folder / PREDICTIONS[task][0].format(sentiment=files.sentiment, split=split)
@@ -508,13 +509,14 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum()
 
 
+@tasks.locks("output")
 def convert(source: str, output: Path, head: str = "pretrained", download: bool = False, **changes: Any) -> str:
     """Read a checkpoint into the Paddle model and write it in our layout.
 
     Returns:
         One line on what was written.
     """
-    tasks.refuse_checkpoint(output)
+    tasks.refuse_occupied(output, known=checkpoint.HUB_FILES)
     runtime.import_paddle()
     from .model import MultitaskBert
 
@@ -522,5 +524,5 @@ def convert(source: str, output: Path, head: str = "pretrained", download: bool 
     text.vocabulary_lines(folder)  # a model that could not read text is of no use
     model = MultitaskBert.from_pretrained(folder, head=head, **changes)
     open_tokenizer(folder, model.config)
-    model.save_pretrained(output)
+    tasks.write_model(output, companions(model.config, folder), model.write)
     return f"{output}: {tasks.counted(model)}, {model.config.design}, {model.head} heads"

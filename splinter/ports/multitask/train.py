@@ -64,9 +64,9 @@ def open_model(folder: Path, head: str, device: str = "auto", repeated: bool = F
     return made
 
 
-def save(made: MultitaskBert, folder: Path, source: Path) -> None:
-    """Write the model with the vocabulary of `source`."""
-    made.save_pretrained(folder, source)
+def save(made: MultitaskBert, folder: Path, beside: Mapping[str, bytes]) -> None:
+    """Write the model with what lies beside its weights; see `checkpoint.write_model`."""
+    made.write(folder, beside)
 
 
 def forward(made: MultitaskBert, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:

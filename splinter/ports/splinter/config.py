@@ -177,6 +177,11 @@ def write_companions(folder: Path, config: SplinterConfig, source: Path | None) 
     checkpoint.write_companions(folder, values, source, "SplinterTokenizer", lower_case=False, named=named)
 
 
+def companions(config: SplinterConfig, source: Path | None) -> dict[str, bytes]:
+    """What lies beside the weights, by name; see `checkpoint.companions`."""
+    return checkpoint.companions(lambda folder: write_companions(folder, config, source))
+
+
 def shapes(config: SplinterConfig) -> dict[str, tuple[int, ...]]:
     """Names (those of transformers) and shapes of all tensors of a checkpoint of these sizes."""
     width, sizes = config.hidden_size, bert.encoder_shapes(config, "splinter")

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from splinter import __version__, runtime
-from splinter.align.files import write_whole
+from splinter.align.files import meant, write_whole
 from splinter.ports import engines
 from splinter.ports.checkpoint import TOKENIZER_CONFIG, VOCABULARY, CheckpointError, read_json, write_json
 from splinter.ports.recipe import differences
-from splinter.ports.tasks import refuse_file
+from splinter.ports.tasks import LOCK, listed, locks
 from splinter.ports.text import QUESTION_TOKEN, BasicTokenizer, vocabulary_lines, vocabulary_text
 
 from . import passages, spans
@@ -48,9 +48,15 @@ MOST_NGRAMS = 2_000_000
 MOST_DOCUMENTS = 2**16
 """Of one shard: so that very many tiny ones need little memory."""
 
-OWN = re.compile(r"shard-\d{6}\.safetensors(\.json)?|settings\.json|\.[\w.-]+\.\d+\.partial")
-"""Files that may go when a corpus is whole; a partial one is what a kill before a rename left."""
+SHARD = re.compile(r"shard-\d{6}\.safetensors(\.json)?")
 TOTALS = ("documents", "passages", "tokens", "questions")
+
+
+def own(name: str) -> bool:
+    """Whether a file may go when a corpus is whole: shards, settings, and what a kill before a rename left."""
+    partial = meant(name)
+    lasting = (VOCABULARY, TOKENIZER_CONFIG, NGRAMS, STATISTICS, MANIFEST)
+    return partial in lasting or (partial or name) == SETTINGS or SHARD.fullmatch(partial or name) is not None
 
 
 @dataclass(frozen=True)
@@ -196,9 +202,7 @@ def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: b
 
     Raises:
         CorpusError: the folder holds a corpus, or one of other settings.
-        UsageError: it is a file.
     """
-    refuse_file(folder)
     lines = _lines(tokenizer)
     digest = hashlib.sha256(lines.encode()).hexdigest()
     asked = {"format": FORMAT, "splinter": __version__, "vocabulary_sha256": digest, **asked}
@@ -221,14 +225,12 @@ def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: b
             raise CorpusError(
                 f"{folder} holds shards, but no {SETTINGS} that says how they were made; name another one"
             )
-        known = (VOCABULARY, TOKENIZER_CONFIG) if resume else ()
-        strangers = [path for path in folder.glob("*") if path.name not in known and not OWN.fullmatch(path.name)]
-        if strangers:
-            raise CorpusError(f"{strangers[0]} is no part of a corpus; name a new or an empty folder")
+        if strangers := sorted(path.name for path in folder.glob("*") if path.name != LOCK and not own(path.name)):
+            raise CorpusError(f"{folder} holds {listed(strangers)}, no part of a corpus; name a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / SETTINGS, asked)  # first: from then on what has a name of a corpus is its own
     write_whole(folder / VOCABULARY, lambda file: file.write(lines), "w")
     write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": "SplinterTokenizer", **tokenizer.basic.to_dict()})
-    write_json(folder / SETTINGS, asked)
     return True
 
 
@@ -271,7 +273,7 @@ def finish(folder: Path, names: Iterable[str]) -> dict[str, Any]:
                 "stay, name that text again"
             )
         for path in folder.iterdir():
-            if path.name in (SETTINGS, VOCABULARY, TOKENIZER_CONFIG) or OWN.fullmatch(path.name):
+            if path.name in (VOCABULARY, TOKENIZER_CONFIG) or own(path.name):
                 path.unlink()
         raise CorpusError(f"{folder}: the text is empty; nothing was mined")
     statistics = {
@@ -291,10 +293,11 @@ def tidy(folder: Path) -> None:
     """Remove what only an unfinished corpus needs, and shards of an earlier try that do not belong to it."""
     whole = {shard["name"] for shard in read_json(folder / MANIFEST)["shards"]}
     for path in folder.iterdir():
-        if path.name not in whole and OWN.fullmatch(path.name):
+        if path.name not in whole and own(path.name):
             path.unlink(missing_ok=True)
 
 
+@locks("output")
 def mine(
     sources: Sequence[str],
     output: Path,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import paddle
@@ -16,9 +17,9 @@ from paddle import nn
 
 from splinter.ports import checkpoint
 from splinter.ports.encoder import Bert, activation, additive_mask, linear
-from splinter.ports.model_paddle import cross_entropy, load_weights, save_weights
+from splinter.ports.model_paddle import cross_entropy, load_weights, save_model
 
-from .config import HEAD_PREFIX, SplinterConfig, has_head, read_checkpoint, weight_map, write_companions
+from .config import HEAD_PREFIX, SplinterConfig, companions, has_head, read_checkpoint, weight_map
 
 
 class SpanTransform(nn.Layer):
@@ -202,7 +203,7 @@ class SplinterModel(nn.Layer):
         """Write config.json, model.safetensors (names and layout of `transformers`), vocabulary, tokenizer settings.
 
         Args:
-            folder: made when missing; files are replaced one by one, each whole.
+            folder: made when missing; a model there is replaced, and cannot be read meanwhile.
             source: folder to take vocab.txt from; None = where the model was loaded from.
             dtype: "float32", or "float16" for half the size; read back, the numbers are those of float16.
 
@@ -212,11 +213,12 @@ class SplinterModel(nn.Layer):
         Raises:
             WeightError: a weight is too large for float16.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_weights(self, weight_map("transformers"), folder, dtype)
-        write_companions(folder, self.config, source or getattr(self, "folder", None))
-        return folder
+        self.write(Path(folder), companions(self.config, source or getattr(self, "folder", None)), dtype)
+        return Path(folder)
+
+    def write(self, folder: Path, beside: Mapping[str, bytes], dtype: str = "float32") -> None:
+        """Write the model with what lies beside its weights; see `checkpoint.write_model`."""
+        save_model(self, weight_map("transformers"), folder, beside, dtype)
 
 
 class SplinterForQuestionAnswering(SplinterModel):

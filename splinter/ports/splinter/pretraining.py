@@ -22,7 +22,7 @@ from splinter.ports import recipe as recipes
 from splinter.ports.recipe import Plan, Recipe, differences
 from splinter.ports.tasks import Settings, UsageError
 
-from .config import SplinterConfig, read_checkpoint
+from .config import SplinterConfig, companions, read_checkpoint
 from .corpus import Corpus, CorpusError, records
 from .spans import MAX_SPAN
 from .tasks import open_tokenizer
@@ -171,10 +171,6 @@ def pretrain(
         feed = Passages(corpora[0], hyper, config.question_token_id)
         model = side.open_pretraining(folder, tasks.check_device(side, settings.device), dropout)
 
-        def save(target: Path) -> None:
-            model.config = replace(config, mode="paper")  # as it is used from here on, not as it was pretrained
-            side.save(model, target, folder)
-
         def watch(updates: int) -> dict[str, float]:
             return span_accuracy(side, model, corpora[1], config.question_token_id, dev_passages)
 
@@ -183,7 +179,8 @@ def pretrain(
         return tasks.Run(
             side.pretrainer(model, hyper, precision, team),
             feed,
-            save,
+            partial(side.save, model),
+            companions(replace(config, mode="paper"), folder),  # as it is used from then on, not as it was pretrained
             summary + (f", {team.size} processes" if team.size > 1 else ""),
             about={"processes": team.size},
             details={

@@ -21,10 +21,9 @@ from torch import nn
 from transformers import BertConfig, BertModel, SplinterForPreTraining, SplinterForQuestionAnswering
 from transformers.activations import ACT2FN
 
-from splinter.align.files import save_safetensors
 from splinter.align.port import Side
 from splinter.ports import recipe as recipes
-from splinter.ports.checkpoint import WEIGHTS, CheckpointError
+from splinter.ports.checkpoint import CheckpointError, write_model
 from splinter.ports.recipe import Recipe
 from splinter.ports.train_torch import AdamW, Team, TorchTrainer, linear_rates
 from splinter.ports.train_torch import gpus as gpus
@@ -222,18 +221,15 @@ def open_model(folder: Path, mode: str, head: str, device: str = "auto", repeate
     return model.to(device.replace("gpu", "cuda"))
 
 
-def save(model: nn.Module, folder: Path, source: Path) -> None:
-    """Write the model in the layout of transformers, with the vocabulary of `source`."""
-    twin = isinstance(model, PaperSplinter)
-    config = model.config if twin else configs.read_checkpoint(source, mode="hf")[0]
-    theirs = configs.weight_map("authors" if twin else "transformers")
+def save(model: nn.Module, folder: Path, beside: Mapping[str, bytes]) -> None:
+    """Write the model in the layout of transformers, with what lies beside its weights; see `write_model`."""
+    theirs = configs.weight_map("authors" if isinstance(model, PaperSplinter) else "transformers")
     state = {name: parameter.detach().cpu().numpy() for name, parameter in model.named_parameters()}
     links = theirs.links_from(state)
     ours = {links[n].ours: a.T if links[n].transpose else a for n, a in state.items()}
     arrays = dict(configs.weight_map("transformers").revert(ours))
     shapes = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
-    save_safetensors(folder / WEIGHTS, shapes, lambda: iter(arrays.items()))
-    configs.write_companions(folder, config, source)
+    write_model(folder, beside, shapes, lambda: iter(arrays.items()))
 
 
 def forward(model: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ Imports no framework; `backend` picks train.py (Paddle) or reference.py (torch),
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +26,7 @@ from splinter.ports.text import vocabulary_lines
 from splinter.sample import PATH as SAMPLE
 
 from . import data, metric
-from .config import SplinterConfig, read_checkpoint
+from .config import SplinterConfig, companions, read_checkpoint
 
 MAX_ANSWER = {"paper": 10, "hf": 30}
 """Longest answer: pieces in `paper` mode, as in the paper; tokens in `hf` mode, as in transformers' script."""
@@ -212,7 +213,8 @@ def _prepare(
     return tasks.Run(
         trainer,
         feed,
-        lambda output: side.save(model, output, folder),
+        functools.partial(side.save, model),
+        companions(config, folder),
         summary + (f"; {len(rows.skipped)} examples skipped" if rows.skipped else ""),
         about={"head": model.head, "config": config.to_dict()},
         details={
@@ -373,6 +375,7 @@ def evaluate(
     }
 
 
+@tasks.locks("output")
 def convert(
     source: str,
     output: Path,
@@ -395,7 +398,7 @@ def convert(
     Returns:
         One line on what was written.
     """
-    tasks.refuse_checkpoint(output)
+    tasks.refuse_occupied(output, known=checkpoint.HUB_FILES)
     if encoder == "fresh" and head == "pretrained":
         raise UsageError("--encoder fresh would leave a pretrained head astray; add --head fresh, matching or plain")
     runtime.import_paddle()
@@ -419,7 +422,7 @@ def convert(
     elif head == "plain":
         model.question_as_mask()
     open_tokenizer(folder, model.config)
-    model.save_pretrained(output, dtype=dtype)
+    tasks.write_model(output, companions(model.config, folder), functools.partial(model.write, dtype=dtype))
     line = f"{output}: {tasks.counted(model)}, mode {model.config.mode}, {head} head"
     line += ", fresh encoder" * (encoder == "fresh")
     return line + f", {dtype}" * (dtype != "float32")

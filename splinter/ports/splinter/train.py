@@ -63,9 +63,9 @@ def open_model(folder: Path, mode: str, head: str, device: str = "auto", repeate
     return model
 
 
-def save(model, folder: Path, source: Path) -> None:
-    """Write the model with the vocabulary of `source`."""
-    model.save_pretrained(folder, source)
+def save(model, folder: Path, beside: Mapping[str, bytes]) -> None:
+    """Write the model with what lies beside its weights; see `checkpoint.write_model`."""
+    model.write(folder, beside)
 
 
 def forward(model, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
