@@ -88,7 +88,8 @@ def main() -> int:
         rows = model.bert.embeddings.segment.weight
         rows.set_value(rows[:1].expand_as(rows))
         folder = options.output or checkpoint.MINI_FOLDER
-        model.save_pretrained(folder, dtype="float16")
+        with tasks.alone(folder):
+            model.save_pretrained(folder, dtype="float16")
         side = tasks.backend("splinter", "torch")
         scores = span_accuracy(
             side, side.open_pretraining(folder, "cpu", 0.0), held_out, model.config.question_token_id

@@ -315,7 +315,7 @@ def refuse_file(folder: Path) -> None:
     Raises:
         UsageError: it is a file.
     """
-    if folder.exists() and not folder.is_dir():
+    if os.path.lexists(folder) and not folder.is_dir():  # also a link that leads nowhere
         raise UsageError(f"{folder} is a file; name a folder that may be written")
 
 
@@ -352,7 +352,7 @@ def refuse_occupied(folder: Path, known: Collection[str] = (), way_out: str = ""
 
 
 def refuse_others(folder: Path, beside: Mapping[str, bytes]) -> None:
-    """A model that can be read will be written, and of files that have its names only what a killed save left replaced.
+    """A model can be written that will be read as it is; what has the name of a file of its is what a killed save left.
 
     Args:
         beside: name -> content of what lies beside the weights, which are written last.
@@ -363,12 +363,15 @@ def refuse_others(folder: Path, beside: Mapping[str, bytes]) -> None:
     """
     if checkpoint.VOCABULARY not in beside:
         raise CheckpointError(f"{checkpoint.VOCABULARY} is gone from the model's folder; {folder} could not read text")
-    there = [name for name in beside if (folder / name).exists()]
-    others = [name for name in there if not (folder / name).is_file() or (folder / name).read_bytes() != beside[name]]
-    if (folder / checkpoint.WEIGHTS).exists() and (others or len(there) < len(beside)):
-        others.append(checkpoint.WEIGHTS)
-    if others:
-        raise UsageError(f"{folder} holds {listed(others)}, which would be written over; move it to another folder")
+
+    def same(name: str) -> bool:
+        path = folder / name
+        return name in beside and path.is_file() and path.read_bytes() == beside[name]
+
+    whole = all(map(same, beside))
+    names = sorted({*checkpoint.HUB_FILES, *beside} - ({checkpoint.WEIGHTS} if whole else set()))
+    if others := [name for name in names if os.path.lexists(folder / name) and not same(name)]:
+        raise UsageError(f"{folder} holds {listed(others)}, not of the model to be written there; move it away")
 
 
 def write_model(folder: Path, beside: Mapping[str, bytes], write: Callable[[Path, Mapping[str, bytes]], None]) -> None:
