@@ -20,6 +20,7 @@ import ctypes
 import io
 import os
 import platform
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -29,6 +30,27 @@ from pathlib import Path
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # malloc.h
 _FENV_WORDS, _MXCSR = 8, 7  # fenv_t of glibc on x86-64: 32 bytes, the register of SSE and AVX last
 _FLUSH_TO_ZERO, _DENORMALS_ARE_ZERO = 1 << 15, 1 << 6  # what comes out, what goes in
+
+
+class SettingError(ValueError):
+    """An environment variable that is set to what it cannot be."""
+
+
+def whole_number(variable: str, default: int, least: int) -> int:
+    """The number that an environment variable holds; the default where it is not set.
+
+    Raises:
+        SettingError: it holds something else, or less than `least`.
+    """
+    text = os.environ.get(variable)
+    if text is None:
+        return default
+    # nothing needs more digits; int() would take "1_0" and digits of other scripts, too
+    if not re.fullmatch(r"[0-9]{1,18}", text) or int(text) < least:
+        raise SettingError(
+            f"{variable}={text!r} in the environment is not a whole number from {least} on; correct it, or unset it"
+        )
+    return int(text)
 
 
 def tune() -> dict[str, str]:

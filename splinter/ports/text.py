@@ -24,6 +24,8 @@ import numpy as np
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
 
+from . import reading
+
 CACHED_WORDS = 500_000  # about 50 MB when full: streaming stays bounded
 
 
@@ -50,35 +52,43 @@ class VocabularyError(DataError):
 # -- files ------------------------------------------------------------------------------------------------
 
 
-def existing(path, expected):
-    """The path of a file or a pipe that is there.
+def existing(path, expected, pipe=True):
+    """The path of a file that is there, or of a pipe, which is read once.
+
+    Args:
+        pipe: whether a pipe or a device will do.
 
     Raises:
         DataError: it is not, or it is a folder; says what was `expected`.
     """
     path = Path(path)
-    if path.is_dir() or not path.exists():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise DataError(f"{path}: {what}; give {expected}, plain or .gz")
+    if not path.exists():
+        raise DataError(f"{path}: no such file; give {expected}, plain or .gz{reading.meant_path(path)}")
+    if path.is_dir() or not (pipe or path.is_file()):
+        what = "a folder" if path.is_dir() else "a pipe or a device"
+        raise DataError(f"{path}: is {what}; give {expected}, plain or .gz")
     return path
 
 
+@contextlib.contextmanager
 def open_text(path):
-    """As text; a byte order mark at the start, which Windows writes, is passed over."""
-    return gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else open(path, encoding="utf-8-sig")
+    """As text, see `reading.Bounded`; a byte order mark at the start, which Windows writes, is passed over."""
+    opened = gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else open(path, encoding="utf-8-sig")
+    with opened as file:
+        yield reading.Bounded(file, path)
 
 
 @contextlib.contextmanager
 def open_bytes(path):
-    """A file or standard input as lines of bytes, each as soon as it is there."""
+    """A file or standard input as lines of bytes, each as soon as it is there; see `reading.Bounded`."""
     if str(path) == "-":
         if sys.stdin is None:
             raise DataError("standard input is closed; pipe text into it, or name a file")
-        yield sys.stdin.buffer
+        yield reading.Bounded(sys.stdin.buffer, "standard input")
         return
     try:
         with gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb") as file:
-            yield file
+            yield reading.Bounded(file, path)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); expected UTF-8 text, gzipped when named .gz") from error
 
@@ -261,7 +271,7 @@ def read_settings(folder: Path, tokens: Iterable[str], vocabulary: Mapping[str, 
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    return as_record(from_json(decoded(path.read_bytes(), path), path), path, "the file")
+    return as_record(from_json(decoded(reading.whole(path), path), path), path, "the file")
 
 
 def _refuse_tokens(path: Path, values: Mapping[str, Any], known: set[str], vocabulary: Mapping[str, int]) -> None:
@@ -356,7 +366,7 @@ def vocabulary_lines(path: Path) -> list[str]:
     path = vocabulary_file(path)
     if path.name == TOKENIZER:
         return _pieces_of_json(path)
-    with io.StringIO(decoded(path.read_bytes(), path), newline=None) as file:  # newline: as open() reads them
+    with io.StringIO(decoded(reading.whole(path), path), newline=None) as file:  # newline: as open() reads them
         return [line.rstrip("\n") for line in file]
 
 

@@ -12,6 +12,7 @@ import paddle
 import paddle.distributed as distributed
 
 from splinter.align import paddle_side
+from splinter.runtime import whole_number
 
 from . import recipe as recipes
 from .recipe import BatchTrainer, Recipe
@@ -116,12 +117,11 @@ class Team(recipes.Team):
     """As paddle.distributed.launch starts it; without it, a team of one."""
 
     def __init__(self) -> None:
-        super().__init__(int(os.environ.get("PADDLE_TRAINER_ID", 0)), int(os.environ.get("PADDLE_TRAINERS_NUM", 1)))
+        super().__init__("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM")
 
     @property
     def device(self) -> str:
-        number = os.environ.get("FLAGS_selected_gpus", 0)  # noqa: SIM112 - Paddle's own name
-        return f"gpu:{number}" if gpus() else "cpu"
+        return f"gpu:{whole_number('FLAGS_selected_gpus', 0, least=0)}" if gpus() else "cpu"
 
     def join(self, parameter: paddle.Tensor) -> None:
         if not distributed.is_initialized():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from functools import cache, cached_property
@@ -14,6 +13,7 @@ import torch
 import torch.distributed as distributed
 
 from splinter.align import torch_side
+from splinter.runtime import whole_number
 
 from . import recipe as recipes
 from .recipe import BatchTrainer, Recipe
@@ -107,11 +107,11 @@ class Team(recipes.Team):
     """As torchrun starts it; without it, a team of one."""
 
     def __init__(self) -> None:
-        super().__init__(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+        super().__init__("RANK", "WORLD_SIZE")
 
     @cached_property
     def device(self) -> str:
-        return f"gpu:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        return f"gpu:{whole_number('LOCAL_RANK', 0, least=0)}" if torch.cuda.is_available() else "cpu"
 
     def join(self, parameter: torch.Tensor) -> None:
         if not distributed.is_initialized():

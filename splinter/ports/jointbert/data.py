@@ -48,7 +48,7 @@ class Labels:
 
 def _lines(path: Path, expected: str) -> list[str]:
     """Lines of a text file as open() gives them, without white space at their ends."""
-    existing(path, expected)
+    existing(path, expected, pipe=False)
     with open_bytes(path) as file, io.StringIO(decoded(file.read(), path), newline=None) as text:
         return [line.strip() for line in text]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +20,7 @@ from splinter.ports import checkpoint, tasks
 from splinter.ports import recipe as recipes
 from splinter.ports.recipe import Plan, Recipe, differences
 from splinter.ports.tasks import Settings, UsageError
+from splinter.runtime import whole_number
 
 from .config import SplinterConfig, companions, read_checkpoint
 from .corpus import Corpus, CorpusError, records
@@ -218,9 +218,10 @@ def refuse_launcher(settings: Settings, size: int) -> None:
 
     Raises:
         UsageError: the other one, or a device that all processes would share.
+        SettingError: its variable holds no number.
     """
     for framework, (variable, launcher) in LAUNCHERS.items():
-        if framework != settings.framework and int(os.environ.get(variable, 1)) > 1:
+        if framework != settings.framework and whole_number(variable, 1, least=1) > 1:
             raise UsageError(f"started by {launcher}, which goes with --framework {framework}")
     if size > 1 and settings.device not in ("auto", "cpu"):
         raise UsageError(f"--device {settings.device} with {size} processes; leave it to the launcher, or give cpu")
