@@ -5,6 +5,11 @@ Thin on purpose: parse, call one function, print. Wrong input ends in one line o
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # python -m splinter.cli: what is imported below takes a moment
+    from splinter import stopping
+
+    stopping.listen()
+
 import argparse
 import contextlib
 import errno
@@ -13,23 +18,43 @@ import importlib.util
 import io
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from splinter import __version__, options, ports, runtime
+from splinter import __version__, options, ports, runtime, stopping
+from splinter.align.terminal import CONTROL, printable, shortened
+from splinter.ports import reading
 
 
 class _Parser(argparse.ArgumentParser):
     """One line for a mistake; argparse puts the whole usage above it."""
 
+    commands: Mapping[str, Any]
+    """The parsers of the commands, by name."""
+    help_with = ""
+    """What to add before --help: an option that brings others along."""
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{_line(f'{self.prog}: {message}; see {self.prog}{self.help_with} --help')}\n")
+
+    def unknown(self, name: str, meant: str) -> NoReturn:
+        """Ends with a line on something that the command does not know."""
+        self.error(f"{name!r} is not known to {self.prog.split()[-1]}{meant}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            meant = reading.meant(str(value), map(str, action.choices or ()))
+            raise argparse.ArgumentError(action, error.message + meant) from None
 
 
-def _command(commands: Any, name: str, help: str, text: str, example: str) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, help: str, text: str, example: str) -> _Parser:
     return commands.add_parser(
         name,
         help=help,
@@ -53,15 +78,20 @@ RUNS = """The output folder gets the model, log.jsonl (one line per update), tra
 while it runs, a checkpoint. Interrupted, the same command with --resume ends in the same bits (on a GPU, nearly)."""
 
 
-def _asked_system(arguments: Sequence[str]) -> str:
-    """The system that --system names, read ahead: it decides which other options there are."""
+def _options_of(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments that may be options."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _asked(arguments: Sequence[str]) -> tuple[str, str | None]:
+    """The values of --system and --model, read ahead: the one decides which other options there are."""
     ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     ahead.add_argument("--system", default=DEFAULT)
+    ahead.add_argument("--model")
     with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
-        before = arguments[: arguments.index("--")] if "--" in arguments else arguments
-        found = ahead.parse_known_args(before)[0].system
-        return found if found in ports.SYSTEMS else DEFAULT
-    return DEFAULT
+        found = ahead.parse_known_args(_options_of(arguments))[0]
+        return found.system, found.model
+    return DEFAULT, None
 
 
 def _system_command(commands: Any, name: str, system: str) -> None:
@@ -74,6 +104,7 @@ def _system_command(commands: Any, name: str, system: str) -> None:
         text += f"\n\nThis is the help for --system {system}; {', '.join(others)} have their own:\n"
         text += f"  splinter {name} --system {others[0]} --help"
     command = _command(commands, name, HELP[name], text, example)
+    command.help_with = "" if system == DEFAULT else f" --system {system}"
     command.add_argument("--system", choices=list(ports.SYSTEMS), default=DEFAULT, help=f"which model ({DEFAULT})")
     if name == "convert":
         command.add_argument("source", type=options.model_name, help="checkpoint folder, hub name or minilm")
@@ -93,7 +124,7 @@ def _system_command(commands: Any, name: str, system: str) -> None:
     rooms.add(name, command)
 
 
-def parser(system: str = DEFAULT) -> argparse.ArgumentParser:
+def parser(system: str = DEFAULT) -> _Parser:
     """The whole command line, with the options of one system."""
     top = _Parser(
         prog="splinter",
@@ -102,12 +133,15 @@ def parser(system: str = DEFAULT) -> argparse.ArgumentParser:
         epilog="splinter COMMAND --help explains each command and ends in an example.\n"
         "First steps:\n"
         "  splinter finetune --model splinter-mini --train sample --min-steps 0 --micro-batch 3 --output my-qa\n"
-        "and predict with my-qa.",
+        "and predict with my-qa.\n\n"
+        f"Of a file, {reading.DEFAULT:,} bytes at most are read at once (a line; what is not in lines, whole);\n"
+        f"{reading.VARIABLE}=NUMBER in the environment changes this.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"splinter {__version__}")
     top.add_argument("--no-tune", action="store_true", help="leave threads and malloc alone (as SPLINTER_TUNE=0)")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    top.commands = commands.choices
 
     for name in HELP:
         _system_command(commands, name, system)
@@ -125,7 +159,7 @@ def parser(system: str = DEFAULT) -> argparse.ArgumentParser:
         "align",
         "Prove the port equal to its reference: run the alignment suite and write its report.",
         "Runs tests/alignment with pytest and writes alignment.json, an HTML report and badges. Ends with pytest's\n"
-        "exit code. Needs a clone of the project and torch (pip install '.[align]').",
+        "exit code. Needs a clone of the project and torch (pip install -e '.[align]').",
         "splinter align -k forward",
     )
     align.add_argument(
@@ -175,8 +209,19 @@ def parser(system: str = DEFAULT) -> argparse.ArgumentParser:
 # -- commands ---------------------------------------------------------------------------------------------
 
 
+def _line(text: str) -> str:
+    """An error as one line that a terminal can show whole."""
+    return shortened(printable(" ".join(text.split()), keep=""))
+
+
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """JSON that a reader can read in any script; what a terminal would act upon stays escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return CONTROL.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
 
 
 def _rooms(chosen: argparse.Namespace) -> Any:
@@ -184,7 +229,7 @@ def _rooms(chosen: argparse.Namespace) -> Any:
 
 
 def run_convert(chosen: argparse.Namespace) -> None:
-    print(_rooms(chosen).convert(chosen))
+    print(printable(_rooms(chosen).convert(chosen)))
 
 
 def run_finetune(chosen: argparse.Namespace) -> None:
@@ -192,7 +237,8 @@ def run_finetune(chosen: argparse.Namespace) -> None:
 
 
 def _say_trained(chosen: argparse.Namespace, record: dict[str, Any]) -> None:
-    print(f"{chosen.output}: {record['updates']} updates, loss {record['final_loss']:.4f}, {record['seconds']} s")
+    output = printable(str(chosen.output))
+    print(f"{output}: {record['updates']} updates, loss {record['final_loss']:.4f}, {record['seconds']} s")
     for name in ("best", "last"):
         if name in record:
             scores = ", ".join(f"{k} {v:.4f}" for k, v in record[name]["scores"].items() if isinstance(v, float))
@@ -200,19 +246,19 @@ def _say_trained(chosen: argparse.Namespace, record: dict[str, Any]) -> None:
 
 
 def run_evaluate(chosen: argparse.Namespace) -> None:
-    print(json.dumps(_rooms(chosen).evaluate(chosen), indent=1, ensure_ascii=False))
+    print(_json(_rooms(chosen).evaluate(chosen), indent=1))
 
 
 def run_predict(chosen: argparse.Namespace) -> None:
     for answer in _rooms(chosen).predict(chosen):
         lines = answer.pop("lines")
-        print(json.dumps(answer, ensure_ascii=False) if chosen.json else "\n".join(lines), flush=True)
+        print(_json(answer) if chosen.json else printable("\n".join(lines)), flush=True)
 
 
 def run_mine(chosen: argparse.Namespace) -> None:
     from splinter.ports.splinter import commands
 
-    print(commands.mine(chosen))
+    print(printable(commands.mine(chosen)))
 
 
 def run_pretrain(chosen: argparse.Namespace) -> None:
@@ -228,7 +274,7 @@ def run_align(chosen: argparse.Namespace) -> int:
 
     for name in ("jinja2", "pytest", "torch", "transformers"):
         if importlib.util.find_spec(name) is None:
-            raise UsageError(f"the proof needs {name}, which is not installed; pip install '.[align]'")
+            raise UsageError(f"the proof needs {name}, which is not installed; in a clone: pip install -e '.[align]'")
     from splinter.align import report
 
     suite = chosen.suite or next(
@@ -239,13 +285,17 @@ def run_align(chosen: argparse.Namespace) -> int:
     for folder in (chosen.report, chosen.badges):
         folder.mkdir(parents=True, exist_ok=True)  # said now, not after minutes of tests
     record = chosen.report / "alignment.json"
-    record.unlink(missing_ok=True)  # an older run's record is no evidence for this one
+    new = chosen.report / f"alignment-{os.getpid()}.json"  # the last record stays where no test ran: -k mistyped
     rest = [option for option in chosen.rest if option != "--"]
-    command = [sys.executable, "-m", "pytest", str(suite), f"--align-json={record}", *rest]
-    code = subprocess.call(command)
-    if record.is_file():
-        page = report.write(record, chosen.report, chosen.badges)
-        print(f"report: {page}")
+    command = [sys.executable, "-m", "pytest", str(suite), f"--align-json={new}", *rest]
+    try:
+        code = subprocess.call(command)
+        if new.is_file() and any(report.read(new).get(key) for key in ("results", "kills", "floors")):
+            os.replace(new, record)
+            page = report.write(record, chosen.report, chosen.badges)
+            print(printable(f"report: {page}"))
+    finally:
+        new.unlink(missing_ok=True)
     return code
 
 
@@ -300,55 +350,121 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0, 2 for wrong input, 130 when interrupted; 1 where judge
-    finds a difference, and pytest's own of align."""
+    """Entry point; returns the exit code: 0, 2 for wrong input, 130 when interrupted, 143 when terminated; 1 where
+    judge finds a difference, and pytest's own of align."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    top = parser(_asked_system(arguments))
-    chosen, surplus = top.parse_known_args(arguments)
-    if chosen.command is None:
-        top.print_help(sys.stderr)
-        return 2
-    if chosen.command == "align":
-        chosen.rest = [*surplus, *chosen.rest]
-    elif surplus:
-        top.error(f"{' '.join(surplus)!r} is not known to {chosen.command}")
-    if chosen.no_tune:
-        os.environ["SPLINTER_TUNE"] = "0"
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 - closed by the caller (2>&-)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not in tests
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # a Windows code page lacks most of it
-    fast = runtime.subnormals_are_zero() if chosen.command in COMPUTING else contextlib.nullcontext()
+    _open_streams()
+    chosen = argparse.Namespace(command=None)
     try:
-        with fast:
+        chosen = _parsed(arguments)
+        fast = runtime.subnormals_are_zero() if chosen.command in COMPUTING else contextlib.nullcontext()
+        with stopping.raised(), fast:
             code = COMMANDS[chosen.command](chosen) or 0
-        sys.stdout.flush()  # here, where a full disk or a reader that left can still be told from success
+            sys.stdout.flush()  # here, where a full disk or a reader that left can still be told from success
         return code
-    except KeyboardInterrupt:
-        _say("splinter: interrupted" + ("; go on with --resume" if hasattr(chosen, "resume") else ""))
-        return 130
+    except KeyboardInterrupt as error:
+        signum = getattr(error, "signum", signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing to report
         return 0
-    except MemoryError as error:
-        _say(f"splinter {chosen.command}: out of memory ({error}); ask for smaller batches, lengths or steps")
-        return 2
     except Exception as error:
-        # what the project raises itself is written for the user; anything else is a fault of the program
-        ours = type(error).__module__.split(".")[0] == "splinter"
-        if not ours and not isinstance(error, OSError):
-            raise
-        text = str(error)
-        if isinstance(error, OSError) and error.strerror:
-            text = f"{error.filename or 'output'}: {error.strerror}"
-            if error.errno == errno.ENOSPC and hasattr(chosen, "resume"):
-                text += "; free some space and go on with --resume"
-            if error.filename is None:  # standard output: what is left in its buffer would fail once more at the end
-                with contextlib.suppress(OSError, ValueError):
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _say(f"splinter {chosen.command}: {' '.join(text.split())}")
-        return 2
+        signum = stopping.heard()
+        if not signum:
+            return _failed(error, chosen)
+    # only here: what the frames of the command held, a progress bar and worker processes, has ended
+    _say(f"splinter: {stopping.WORDS[signal.Signals(signum)]}{_to_resume(chosen)}")
+    return 128 + signum
+
+
+def _open_streams() -> None:
+    """Make the standard streams fit to write to. One that the caller closed leads nowhere; left closed, it would be
+    the next file that is opened."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not in tests
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # a Windows code page lacks most of it
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options. Exits with a line on a mistake, and after a help or the version."""
+    system, model = _asked(arguments)
+    top = parser(system if system in ports.SYSTEMS else DEFAULT)
+    if not arguments:
+        top.print_help(sys.stderr)
+        top.exit(2)
+    try:
+        named = next((one for one in arguments if not one.startswith("-")), None)
+        if named in HELP and system in ports.SYSTEMS and not {"-h", "--help"} & {*arguments}:
+            _refuse_unknown(top, named, arguments)
+            _refuse_other_system(top.commands[named], system, model)
+        chosen, surplus = top.parse_known_args(arguments)
+    except SystemExit:
+        sys.stdout.flush()  # of a help
+        raise
+    if chosen.command is None:
+        top.error("a command is missing")
+    if chosen.command == "align":
+        chosen.rest = [*surplus, *chosen.rest]
+    elif surplus:
+        top.commands[chosen.command].unknown(" ".join(surplus), "")
+    if chosen.command == "convert":
+        _refuse_other_system(top.commands["convert"], system, chosen.source)
+    if chosen.no_tune:
+        os.environ["SPLINTER_TUNE"] = "0"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    return chosen
+
+
+def _refuse_unknown(top: _Parser, named: str, arguments: Sequence[str]) -> None:
+    """An option that the command does not have is told before the one that is missing in its place."""
+    for name in (one.partition("=")[0] for one in _options_of(arguments)):
+        known = top.commands[named]._option_string_actions
+        if re.fullmatch(r"--[a-z][\w-]*", name) and name not in {*known, *top._option_string_actions}:
+            others = [one for one in ports.SYSTEMS if name in parser(one).commands[named]._option_string_actions]
+            meant = f" (it goes with --system {others[0]})" if others else reading.meant(name, known)
+            top.commands[named].unknown(name, meant)
+
+
+def _refuse_other_system(command: _Parser, system: str, model: str | None) -> None:
+    found = ports.system_of(Path(model)) if model else None
+    if found not in (None, system):
+        command.error(f"{model} holds a model of {found}; add --system {found}")
+
+
+def _to_resume(chosen: argparse.Namespace) -> str:
+    """How to go on, where something was saved to go on from."""
+    from splinter.ports import recipe
+
+    if not hasattr(chosen, "resume"):
+        return ""
+    saved = recipe.latest(chosen.output) is not None or any(chosen.output.glob("shard-*.safetensors.json"))
+    return "; go on with --resume" if saved else ""
+
+
+def _failed(error: Exception, chosen: argparse.Namespace) -> int:
+    """Say what was wrong, in a line; returns the exit code.
+
+    Raises:
+        Exception: what is not written for the user is a fault of the program, and comes through.
+    """
+    command = f"splinter {chosen.command}" if chosen.command else "splinter"
+    text = str(error)
+    if isinstance(error, MemoryError):
+        text = f"out of memory ({error}); ask for smaller batches, lengths or steps"
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename or 'output'}: {error.strerror}"
+        if error.errno == errno.ENOSPC and hasattr(chosen, "resume"):
+            text += f"; free some space{_to_resume(chosen).replace(';', ' and', 1)}"
+        if error.filename is None:  # standard output: what is left in its buffer would fail once more at the end
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    elif not isinstance(error, OSError) and type(error).__module__.split(".")[0] != "splinter":
+        raise error
+    _say(_line(f"{command}: {text}"))
+    return 2
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from splinter import stopping
+
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # malloc.h
 _FENV_WORDS, _MXCSR = 8, 7  # fenv_t of glibc on x86-64: 32 bytes, the register of SSE and AVX last
 _FLUSH_TO_ZERO, _DENORMALS_ARE_ZERO = 1 << 15, 1 << 6  # what comes out, what goes in
@@ -130,10 +132,12 @@ def import_paddle() -> None:
     and warns that ccache is missing (it is wanted only for compiling custom operators).
     """
     tune()
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.filterwarnings("ignore", message=".*ccache.*")
-        import paddle
-    paddle.disable_signal_handler()  # it answers SIGTERM with pages of C++ frames
+    whole_number("PADDLE_TRAINER_ID", 0, least=0)  # paddle reads it, and without a number breaks off with a traceback
+    with stopping.deferred():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.filterwarnings("ignore", message=".*ccache.*")
+            import paddle
+        paddle.disable_signal_handler()  # it answers SIGTERM with pages of C++ frames
 
 
 def _processor() -> tuple[frozenset[str], str]:

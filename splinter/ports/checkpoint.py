@@ -220,7 +220,7 @@ def resolve(name_or_folder: str | os.PathLike[str], download: bool = False, cach
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(
             f"{name} is neither a folder nor a hub name such as tau/splinter-base-qass; check the path"
-            f"{reading.meant(name, NAMED) or reading.meant_path(folder)}"
+            f"{reading.meant_path(folder) or reading.meant(name, NAMED)}"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -231,9 +231,7 @@ def resolve(name_or_folder: str | os.PathLike[str], download: bool = False, cach
         )
     except LocalEntryNotFoundError:
         way_out = "check the network" if download else "add --download to fetch it, or give a local folder"
-        raise CheckpointError(
-            f"{name} is not in the local hub cache; {way_out}{reading.meant_path(folder)}"
-        ) from None
+        raise CheckpointError(f"{name} is not in the local hub cache; {way_out}{reading.meant_path(folder)}") from None
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise CheckpointError(f"{name}: the hub has no such model ({type(error).__name__})") from None
 

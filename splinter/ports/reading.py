@@ -79,9 +79,9 @@ def whole(path: Path) -> bytes:
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """"; did you mean ...?" with the most similar of the known names; "" where none is like it."""
+    """ " (did you mean ...?)" with the most similar of the known names; "" where none is like it."""
     close = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def meant_path(path: str | os.PathLike[str]) -> str:

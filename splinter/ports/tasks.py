@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from filelock import FileLock, Timeout
 
-from splinter import runtime
+from splinter import runtime, stopping
 from splinter.align import files
 
 from . import checkpoint, recipe
@@ -253,11 +253,14 @@ def backend(system: str, framework: str) -> Any:
             runtime.import_paddle()
         else:
             runtime.tune()  # torch, too, asks the system for every array anew
-        return importlib.import_module(f"splinter.ports.{system}.{'train' if framework == 'paddle' else 'reference'}")
+        with stopping.deferred():
+            return importlib.import_module(
+                f"splinter.ports.{system}.{'train' if framework == 'paddle' else 'reference'}"
+            )
     except ImportError as error:
         raise UsageError(
             f"--framework {framework} needs {error.name or error}, which is not installed; "
-            "in a clone of the project: pip install '.[align]' for torch, '.' for Paddle"
+            "in a clone of the project: pip install -e '.[align]' for torch, -e . for Paddle"
         ) from None
 
 

@@ -63,7 +63,7 @@ def existing(path, expected, pipe=True):
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path}: no such file; give {expected}, plain or .gz{reading.meant_path(path)}")
+        raise DataError(f"{path}: no such file{reading.meant_path(path)}; give {expected}, plain or .gz")
     if path.is_dir() or not (pipe or path.is_file()):
         what = "a folder" if path.is_dir() else "a pipe or a device"
         raise DataError(f"{path}: is {what}; give {expected}, plain or .gz")
@@ -73,8 +73,8 @@ def existing(path, expected, pipe=True):
 @contextlib.contextmanager
 def open_text(path):
     """As text, see `reading.Bounded`; a byte order mark at the start, which Windows writes, is passed over."""
-    opened = gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else open(path, encoding="utf-8-sig")
-    with opened as file:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8-sig") as file:
         yield reading.Bounded(file, path)
 
 

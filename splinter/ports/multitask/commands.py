@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from splinter import options as shared
+from splinter.align.terminal import printable
 from splinter.options import Text
 
 from .config import CHOICES, RATES, RECIPE, TASKS
@@ -176,7 +177,7 @@ def _chosen_files(options: argparse.Namespace, folder: Any, *splits: str):
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def convert(options: argparse.Namespace) -> str:

@@ -1,0 +1,19 @@
+"""`splinter` and `python -m splinter`: listens to signals, then imports the command line."""
+
+from __future__ import annotations
+
+import sys
+
+from splinter import stopping
+
+
+def main() -> int:
+    """Entry point; returns the exit code, see `cli.main`."""
+    stopping.listen()
+    from splinter import cli
+
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Ctrl-C and SIGTERM end a command with one line and exit code 130 or 143, at whatever moment they come.
+
+Imports next to nothing, so that it can listen before the rest is imported. While modules load, nothing is half done
+and the process ends at once: an exception in the middle of an import may turn into another, or get lost. While a
+command runs, `Stopped` is raised, so that partial files and worker processes are cleaned up. A second signal ends
+the process at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal came; `signum` says which."""
+
+    def __init__(self, signum: int):
+        super().__init__(WORDS[signal.Signals(signum)])
+        self.signum = signum
+
+
+_heard = 0
+
+
+def heard() -> int:
+    """The signal that came while a command ran; 0: none."""
+    return _heard
+
+
+def _leave(signum: int, *frame: Any) -> None:
+    with contextlib.suppress(OSError):  # not by print: the stream may be in use just now
+        os.write(2, f"splinter: {WORDS[signal.Signals(signum)]}\n".encode())
+    os._exit(128 + signum)
+
+
+def _raise(signum: int, *frame: Any) -> None:
+    global _heard
+    if _heard:
+        _leave(signum)
+    _heard = signum
+    raise Stopped(signum)
+
+
+def _not_lost(unraisable: Any) -> None:
+    """What is raised while Python frees an object is only printed: the signal comes once more, a moment later."""
+    global _heard
+    if not isinstance(unraisable.exc_value, Stopped):
+        sys.__unraisablehook__(unraisable)
+        return
+    import _thread
+    import threading
+
+    _heard = 0
+    threading.Timer(0.01, _thread.interrupt_main, [unraisable.exc_value.signum]).start()
+
+
+def _install(handler: Any) -> dict[int, Any]:
+    """Returns the handlers before; a signal that is ignored, as after nohup, stays so."""
+    before = {}
+    for signum in WORDS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            with contextlib.suppress(ValueError):  # not the main thread
+                before[signum] = signal.signal(signum, handler)
+    return before
+
+
+def listen() -> None:
+    """From here on a signal ends the process at once."""
+    _install(_leave)
+
+
+@contextlib.contextmanager
+def raised() -> Iterator[None]:
+    """Meanwhile a signal raises `Stopped`; afterwards all is as before."""
+    global _heard
+    _heard, before, hook = 0, _install(_raise), sys.unraisablehook
+    sys.unraisablehook = _not_lost
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Meanwhile signals wait: for the import of a framework, where an exception may get lost."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WORDS)
+    try:
+        yield
+    finally:
+        for signum in WORDS:  # Paddle takes SIGTERM for itself, and gives back the system's handler instead of ours
+            with contextlib.suppress(ValueError, TypeError):
+                signal.signal(signum, signal.getsignal(signum))
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
