@@ -10,9 +10,12 @@ from splinter import stopping
 def main() -> int:
     """Entry point; returns the exit code, see `cli.main`."""
     stopping.listen()
-    from splinter import cli
-
-    return cli.main()
+    with stopping.deferred():  # threads of numpy start deaf, see there
+        from splinter import cli
+    try:
+        return cli.main()
+    finally:
+        stopping.ignore()
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ Thin on purpose: parse, call one function, print. Wrong input ends in one line o
 
 from __future__ import annotations
 
-if __name__ == "__main__":  # python -m splinter.cli: what is imported below takes a moment
-    from splinter import stopping
+import sys
 
-    stopping.listen()
+if __name__ == "__main__":  # python -m splinter.cli
+    from splinter.__main__ import main
+
+    sys.exit(main())
 
 import argparse
 import contextlib
@@ -21,7 +23,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -415,7 +416,17 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     if chosen.no_tune:
         os.environ["SPLINTER_TUNE"] = "0"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if chosen.command in COMPUTING:
+        _start_tokenizers()
     return chosen
+
+
+def _start_tokenizers() -> None:
+    """Start the threads of tokenizers deaf to signals: they would take one that waits for the import of a framework."""
+    from tokenizers import Tokenizer, models
+
+    with stopping.deferred():
+        Tokenizer(models.WordPiece({"a": 0}, unk_token="a")).encode_batch(["a", "a"])
 
 
 def _refuse_unknown(top: _Parser, named: str, arguments: Sequence[str]) -> None:
@@ -465,7 +476,3 @@ def _failed(error: Exception, chosen: argparse.Namespace) -> int:
         raise error
     _say(_line(f"{command}: {text}"))
     return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,8 +12,11 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from typing import Any
+
+TYPE_CHECKING = False  # typing takes as long to import as all the rest
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
@@ -76,6 +79,17 @@ def listen() -> None:
     _install(_leave)
 
 
+def ignore() -> None:
+    """From here on all is done, and a signal changes nothing: the exit code says how the command ended."""
+    _install(signal.SIG_IGN)
+
+
+def check() -> None:
+    """Raise once more what an import may have swallowed."""
+    if _heard:
+        raise Stopped(_heard)
+
+
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
     """Meanwhile a signal raises `Stopped`; afterwards all is as before."""
@@ -92,7 +106,10 @@ def raised() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Meanwhile signals wait: for the import of a framework, where an exception may get lost."""
+    """Meanwhile signals wait: Paddle, when it is imported, answers SIGTERM itself, with pages of C++ frames.
+
+    In threads that are there already they must be blocked, too: in those that start within such a block they are.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

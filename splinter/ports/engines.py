@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -31,6 +32,8 @@ class EngineError(RuntimeError):
 def local(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
     """Results in the order in which they come; one worker means this very process, and one core all the same.
 
+    Workers end at once where nobody waits for their results any more, because of an interruption, say.
+
     Raises:
         EngineError: a worker was killed. What jobs raise comes through.
     """
@@ -40,11 +43,15 @@ def local(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) 
         return
     # spawn: a fork of a process with threads (tokenizers, a framework) may hang
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+    others = set(multiprocessing.active_children())
+    with _quiet():
+        made = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
+    with made as pool:
         running: set[Future] = set()
         try:
             for job in jobs:
-                running.add(pool.submit(function, job))
+                with _deaf():
+                    running.add(pool.submit(_done, function, job))
                 if len(running) >= AHEAD * workers:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     yield from (one.result() for one in done)
@@ -55,9 +62,59 @@ def local(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) 
             raise EngineError(
                 "a worker was killed (out of memory?); go on with --resume, with fewer --workers"
             ) from None
+        except (KeyboardInterrupt, GeneratorExit):
+            _end(set(multiprocessing.active_children()) - others)
+            raise
         finally:
             for one in running:
                 one.cancel()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The process that tidies up after this one starts meanwhile, and does not report that it had to."""
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+    try:
+        yield
+    finally:
+        sys.warnoptions.pop()
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that start meanwhile hear no Ctrl-C, not even while they import: it is meant for this one."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(workers: Iterable[multiprocessing.process.BaseProcess]) -> None:
+    """End workers, in the middle of a job as well, which removes what it has half written."""
+    for worker in workers:
+        while worker.is_alive():  # the first signal may end a job only, see `_done`
+            worker.terminate()
+            worker.join(0.1)
+
+
+def _done(function: Callable[[Job], Result], job: Job) -> Result:
+    """What a worker does: the job, or an end without a word when it is terminated."""
+    try:
+        return function(job)
+    except _Terminated:
+        os._exit(128 + signal.SIGTERM)
+
+
+class _Terminated(SystemExit):
+    """Ends a worker that waits for a job; multiprocessing is silent on it."""
+
+
+def _terminate(signum: int, frame: Any) -> None:
+    raise _Terminated(128 + signum)
 
 
 @contextlib.contextmanager
@@ -78,6 +135,7 @@ def _one_thread() -> None:
     """Workers share the cores already. An interruption is the business of the process that gave them their jobs."""
     os.environ.update(ONE_THREAD)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _terminate)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -105,7 +163,9 @@ def ray(
     try:
         import ray as cluster  # an extra of its own
     except ImportError:
-        raise EngineError("--engine ray needs ray, which is not installed; pip install '.[ray]'") from None
+        raise EngineError(
+            "--engine ray needs ray, which is not installed; in a clone: pip install -e '.[ray]'"
+        ) from None
     started = not cluster.is_initialized()
     if started:
         more: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}

@@ -453,8 +453,7 @@ class Best:
         self.weights: Mapping[str, np.ndarray] = {}
         # without a training state the run starts anew, and what was best before is not this one's
         if self.folder is not None and latest(self.folder.parent) and (self.folder / STATE).is_file():
-            self.kept = read_json(self.folder / STATE)
-            self.weights = SafetensorsFile(self.folder / f"{self.kept['updates']}.safetensors")
+            self.kept, self.weights = self._read(self.folder / STATE)
 
     def __call__(self, updates: int) -> Mapping[str, Any]:
         scores = self.evaluate()
@@ -462,12 +461,27 @@ class Best:
             self._keep({"updates": updates, "scores": {k: None if v != v else v for k, v in scores.items()}})
         return scores
 
+    def _read(self, path: Path) -> tuple[dict[str, Any], SafetensorsFile]:
+        """What an interrupted run has kept.
+
+        Raises:
+            CheckpointError: it is not as it was written.
+        """
+        kept, way_out = read_json(path), "start in another folder"
+        scores = kept.get("scores")
+        value = scores.get(self.key, "missing") if isinstance(scores, dict) else "missing"
+        if type(kept.get("updates")) is not int or not (value is None or _is_number(value)):
+            raise CheckpointError(f"{path} is damaged: it names no update with its score {self.key!r}; {way_out}")
+        weights = _open_state(path.with_name(f"{kept['updates']}.safetensors"), way_out)
+        _refuse_others(weights, _weights(self.trainer).items(), way_out)
+        return kept, weights
+
     def _value(self, scores: Mapping[str, Any]) -> float:
         value = scores[self.key]
         return -math.inf if value is None or value != value else value  # any score is better than none
 
     def _keep(self, kept: dict[str, Any]) -> None:
-        weights = {n: a for n, a in self.trainer.state().items() if not n.startswith(("moment1/", "moment2/"))}
+        weights = _weights(self.trainer)
         older, self.kept, self.weights = self.kept, kept, weights
         if self.folder is None:
             return
@@ -603,33 +617,59 @@ def _resume(trainer: Trainer, folder: Path, run: Mapping[str, Any]) -> list[dict
     newest = latest(folder)
     if newest is None:
         return []  # killed before the first checkpoint: the run starts again, from the same seed
+    way_out = f"where {newest.name} is damaged, remove it to train from the beginning"
+    updates = int(newest.name.removeprefix("step-"))
     try:
         stored = read_json(newest / STATE)
-        state = SafetensorsFile(newest / "state.safetensors")
-    except (ValueError, FileNotFoundError) as error:
-        raise CheckpointError(f"{error}; {_way_out(newest)}") from None
-    if other := differences(stored, {**run, "updates": int(newest.name.removeprefix("step-"))}):
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {way_out}") from None
+    state = _open_state(newest / "state.safetensors", way_out)
+    if other := differences(stored, {**run, "updates": updates}):
         raise CheckpointError(
             f"{newest / STATE}: {'; '.join(other)}; resume with the same data and options, or start in another folder"
         )
     for name, array in trainer.state().items():
         moments = [f"moment1/{name}", f"moment2/{name}"]
         has_moments = any(one in state.headers for one in moments)  # none before its first gradient, else both
-        for needed in (name, *(moments if has_moments else ())):
-            if (there := state.headers.get(needed, (None,))[0]) != array.shape:
-                raise CheckpointError(f"{state.path}: {needed} should be {array.shape}, is {there}; {_way_out(newest)}")
-    trainer.load(state, stored["updates"])
-    log = _read_log(folder / LOG, stored["updates"])
-    if len(log) < stored["updates"]:
+        _refuse_others(state, ((one, array) for one in (name, *(moments if has_moments else ()))), way_out)
+    log = _read_log(folder / LOG, updates)
+    if len(log) < updates:
         raise CheckpointError(
-            f"{folder / LOG} has {len(log)} entries, {newest.name} comes after {stored['updates']}; "
-            "start in another folder"
+            f"{folder / LOG} has {len(log)} entries, {newest.name} comes after {updates}; start in another folder"
         )
+    trainer.load(state, updates)
     return log
 
 
-def _way_out(state: Path) -> str:
-    return f"where {state.name} is damaged, remove it to train from the beginning"
+def _weights(trainer: Trainer) -> dict[str, np.ndarray]:
+    """What of a trainer's state is the model's."""
+    return {n: a for n, a in trainer.state().items() if not n.startswith(("moment1/", "moment2/"))}
+
+
+def _open_state(path: Path, way_out: str) -> SafetensorsFile:
+    try:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+        return SafetensorsFile(path)
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{error}; {way_out}") from None
+
+
+def _refuse_others(state: SafetensorsFile, arrays: Iterable[tuple[str, np.ndarray]], way_out: str) -> None:
+    """Every array has its counterpart in the file, of the same shape and dtype.
+
+    Raises:
+        CheckpointError: names the first that has not.
+    """
+    for name, array in arrays:
+        wanted, there = (array.shape, array.dtype.name), state.headers.get(name)
+        if there != wanted:
+            raise CheckpointError(f"{state.path}: {name} should be {wanted}, is {there}; {way_out}")
+
+
+def _is_number(value: Any) -> bool:
+    """A finite number of JSON; one of hundreds of digits is none."""
+    return type(value) in (int, float) and abs(value) < 1e300
 
 
 def _read_log(path: Path, updates: int) -> list[dict[str, Any]]:
@@ -643,9 +683,23 @@ def _read_log(path: Path, updates: int) -> list[dict[str, Any]]:
     for number, line in enumerate(lines[:updates], 1):
         try:
             entry = json.loads(line)
-            if entry["step"] != number or not all(math.isfinite(entry[key]) for key in ("loss", "seconds")):
+            if entry["step"] != number or not all(_is_number(entry[key]) for key in ("lr", "loss", "norm", "seconds")):
                 raise ValueError("not the entry of this update")
-        except (ValueError, TypeError, KeyError) as error:
+            if not all(value is None or _is_number(value) for value in _leaves(entry.get("dev", {}))):
+                raise ValueError("its 'dev' are no scores")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CheckpointError(f"{path}, line {number} is damaged ({error}); start in another folder") from None
         log.append(entry)
     return log
+
+
+def _leaves(scores: dict[str, Any]) -> Iterator[Any]:
+    """The values of nested scores.
+
+    Raises:
+        TypeError: what is no object.
+    """
+    if not isinstance(scores, dict):
+        raise TypeError(f"'dev' is {str(scores)[:40]!r}")
+    for value in scores.values():
+        yield from _leaves(value) if isinstance(value, dict) else value if isinstance(value, list) else (value,)

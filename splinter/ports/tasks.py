@@ -253,10 +253,9 @@ def backend(system: str, framework: str) -> Any:
             runtime.import_paddle()
         else:
             runtime.tune()  # torch, too, asks the system for every array anew
-        with stopping.deferred():
-            return importlib.import_module(
-                f"splinter.ports.{system}.{'train' if framework == 'paddle' else 'reference'}"
-            )
+        room = importlib.import_module(f"splinter.ports.{system}.{'train' if framework == 'paddle' else 'reference'}")
+        stopping.check()
+        return room
     except ImportError as error:
         raise UsageError(
             f"--framework {framework} needs {error.name or error}, which is not installed; "

@@ -23,7 +23,7 @@ class Toy:
     """A trainer of two numbers: noise from the seed, momentum, and a loss that tells which rows it saw."""
 
     def __init__(self, die_at=None, loss_of=float, norm_of=abs):
-        self.arrays = {"weight": np.zeros(2)} | {f"moment{n}/weight": np.zeros(2, "float32") for n in (1, 2)}
+        self.arrays = {"weight": np.zeros(2)} | {f"moment{n}/weight": np.zeros(2) for n in (1, 2)}
         self.updates, self.die_at, self.loss_of, self.norm_of = 0, die_at, loss_of, norm_of
 
     def seed(self, *numbers):
@@ -35,8 +35,8 @@ class Toy:
             raise FloatingPointError(f"the loss is {loss}")
         if self.updates == self.die_at:
             raise Killed
-        self.arrays["moment1/weight"] *= np.float32(0.9)
-        self.arrays["moment1/weight"] += (batch["x"].sum() + self.rng.normal(size=2)).astype("float32")
+        self.arrays["moment1/weight"] *= 0.9
+        self.arrays["moment1/weight"] += batch["x"].sum() + self.rng.normal(size=2)
         self.arrays["weight"] -= rate * self.arrays["moment1/weight"]
         self.updates += 1
         return loss, self.norm_of(loss)

@@ -209,7 +209,7 @@ def best_of_each(log: Path) -> dict[str, dict[str, Any]]:
         entry = json.loads(line)
         for task in TASKS:
             score = entry.get("dev", {}).get(task)
-            if score is not None and (task not in found or score > found[task]["score"]):
+            if isinstance(score, int | float) and (task not in found or score > found[task]["score"]):
                 found[task] = {"score": score, "updates": entry["step"]}
     return found
 
