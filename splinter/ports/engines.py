@@ -82,11 +82,12 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Processes that start meanwhile hear no Ctrl-C, not even while they import: it is meant for this one."""
+    """Processes that start meanwhile hear no Ctrl-C, which is meant for this one, and no SIGTERM before `_one_thread`;
+    this one hears them afterwards: a worker that finds no more than half of its task would tell so at length."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -135,6 +136,8 @@ def _one_thread() -> None:
     """Workers share the cores already. An interruption is the business of the process that gave them their jobs."""
     os.environ.update(ONE_THREAD)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # ends this process, if one has come
     signal.signal(signal.SIGTERM, _terminate)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -32,8 +32,7 @@ from splinter.ports.text import (
     decoded,
     existing,
     from_json,
-    is_blank,
-    is_dropped,
+    is_empty,
     open_bytes,
     required,
 )
@@ -258,7 +257,7 @@ def context_of(record, where) -> str:
     if "context" not in record:
         raise DataError(f"{where}: key 'context' is missing (found {sorted(record)[:12]}); give {LAYOUTS}")
     context = required(record, "context", str, where)
-    if not context.strip():
+    if is_empty(context):
         raise DataError(f"{where}: 'context' is empty ({context[:40]!r}); remove the line or give its text")
     return context
 
@@ -495,7 +494,7 @@ def refuse_empty(question: str, context: str, where, text_key: str = "context") 
         DataError: one does not.
     """
     for what, text in (("question", question), (text_key, context)):
-        if all(is_blank(char) or is_dropped(char) for char in text):
+        if is_empty(text):
             raise DataError(f"{where}: the {what} is empty ({text[:40]!r}); give its text")
         if not text.isascii() and re.search("[\ud800-\udfff]", text):
             raise DataError(f"{where}: the {what} is not UTF-8 ({text[:40]!r}); correct it")

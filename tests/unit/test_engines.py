@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -245,6 +246,53 @@ def test_what_the_reader_of_jobs_raises_comes_through(errands, workers):
         list(engines.local(errands.square, broken(), workers))
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
+@pytest.mark.parametrize("moment", ["starting", "working"])
+def test_an_interruption_ends_the_workers_in_silence(errands, tmp_path, how, moment):
+    """
+    Ctrl-C reaches all processes of a terminal, SIGTERM the first one alone: no worker says a word, or stays.
+    """
+    program = """
+import sys
+from pathlib import Path
+
+from splinter import stopping
+from splinter.ports import engines
+import errands_of_test_engines as errands
+
+if __name__ == "__main__":
+    try:
+        with stopping.raised():
+            print("here", flush=True)
+            list(engines.local(errands.last, [Path(sys.argv[1])] * 2, 2))
+    except KeyboardInterrupt as error:
+        print(*error.args)
+"""
+    (tmp_path / "parent.py").write_text(program)
+    (tmp_path / "marks").mkdir()
+    path = os.pathsep.join([str(Path(errands.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "parent.py", tmp_path / "marks"],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert parent.stdout.readline() == b"here\n"
+    group = psutil.Process(parent.pid)
+    while moment == "starting" and len(group.children()) < 2:
+        time.sleep(0.001)
+    while moment == "working" and len(list((tmp_path / "marks").iterdir())) < 2:
+        time.sleep(0.01)
+    workers = group.children()
+    (os.killpg if how == signal.SIGINT else os.kill)(parent.pid, how)
+    said = parent.communicate(timeout=60)
+    assert said == ({signal.SIGINT: b"interrupted\n", signal.SIGTERM: b"terminated\n"}[how], b"")
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+
+
 def test_a_killed_worker_is_told(errands):
     """
     With the way out, instead of waiting for ever.
@@ -274,7 +322,9 @@ def test_without_ray_it_is_said_how_to_get_it(monkeypatch, errands):
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
         monkeypatch.setenv(name, "0")  # the engine sets them, and monkeypatch takes them back
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(engines.EngineError, match=r"--engine ray needs ray, which is not installed; pip install"):
+    with pytest.raises(
+        engines.EngineError, match=r"--engine ray needs ray, which is not installed; in a clone: pip install -e"
+    ):
         list(engines.ray(errands.square, range(3), 2))
 
 

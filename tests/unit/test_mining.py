@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load, load_file, save
 
 from splinter import cli
 from splinter.ports.splinter import corpus, data, mining, passages, spans
@@ -574,6 +574,113 @@ def test_a_manifest_that_miscounts_is_refused(copy, more):
         Corpus(copy)
 
 
+def forged(folder, change, name="shard-000003.safetensors"):
+    """Let a change of its bytes give another shard, which the manifest vouches for."""
+    path, manifest = folder / name, read(folder)
+    path.write_bytes(change(path.read_bytes()))
+    entry = next(one for one in manifest["shards"] if one["name"] == name)
+    entry |= {"bytes": path.stat().st_size, "sha256": corpus.sha256(path)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def column(name, place, value):
+    """A change of one number in a column."""
+
+    def change(data):
+        arrays = load(data)
+        arrays[name].reshape(-1)[place] = value
+        return save(arrays)
+
+    return change
+
+
+def header(**changes):
+    """A change of what a shard's header says of its tokens, or of its first 8 bytes, the length of the header."""
+
+    def change(data):
+        size = int.from_bytes(data[:8], "little")
+        head = json.loads(data[8 : 8 + size])
+        head["tokens"] |= {name: value for name, value in changes.items() if name != "size"}
+        text = json.dumps(head).encode()
+        return changes.get("size", len(text)).to_bytes(8, "little") + text + data[8 + size :]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: b"", "is no shard of a corpus"),
+        (lambda data: b"{}", "is no shard of a corpus"),
+        (header(size=2**63), "is no shard of a corpus .a header of 9223372036854775808 bytes"),
+        (header(data_offsets=[0, 10**400]), "lies outside the file"),
+        (header(data_offsets=[-8, 0]), "lies outside the file"),
+        (header(data_offsets=None), "is no shard of a corpus"),
+        (header(dtype="I64"), "is not I32 of shape"),
+        (header(shape=[10**9]), "is no shard of a corpus"),
+        (header(shape=[]), "is no shard of a corpus"),
+        (column("tokens", 0, 2**31 - 1), "a piece beyond the [0-9]+ of the vocabulary"),
+        (column("tokens", 0, -1), "a piece beyond"),
+        (column("keys", 0, -1), "a negative key"),
+        (column("tokens_offsets", 0, 3), "tokens_offsets do not fit keys and tokens"),
+        (column("tokens_offsets", 1, -(2**63)), "offsets that go back"),
+        (column("starts", 0, -5), "a span of no piece"),
+        (column("starts", 0, 2**15 - 1), "a span that ends outside its passage"),
+        (column("lengths", 0, 0), "a span of no piece"),
+        (column("lengths", 0, 2**15 - 1), "a span that ends outside its passage"),
+    ],
+)
+def test_a_forged_shard_is_refused(copy, change, message):
+    """
+    One that the manifest vouches for, with numbers that cannot be: a line, and no traceback in the middle of a run.
+    """
+    forged(copy, change)
+    with pytest.raises(CorpusError, match=rf"shard-000003\.safetensors.*{message}"):
+        Corpus(copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "../vocab.txt"), ("name", "/etc/passwd"), ("name", "vocab.txt"), ("name", 3), ("bytes", -1),
+        ("bytes", "1"), ("passages", 10**400), ("passages", 1.5), ("questions", -1), ("questions", True), ("sha256", 1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("check", [True, False])
+def test_a_forged_manifest_is_refused(copy, monkeypatch, key, value, check):
+    """
+    Before a file that it names is opened.
+    """
+    manifest = read(copy)
+    manifest["shards"][3][key] = value
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(corpus, "_mapped", None)
+    with pytest.raises(CorpusError, match=r"manifest\.json is damaged \(.*\); mine again"):
+        Corpus(copy, check)
+
+
+@pytest.mark.parametrize("mining_of", [{"length": 48.0}, {"length": True}, {"passes": "2"}, {"seed": -1}, {"x": 1}, 5])
+def test_forged_settings_are_refused(copy, mining_of):
+    """
+    Of another type, out of range or unknown.
+    """
+    manifest = read(copy)
+    manifest["mining"] = manifest["mining"] | mining_of if isinstance(mining_of, dict) else mining_of
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CorpusError):
+        Corpus(copy)
+
+
+def test_a_pipe_in_the_place_of_a_vocabulary_is_not_waited_for(copy):
+    """
+    Nobody writes into it.
+    """
+    (copy / "vocab.txt").unlink()
+    os.mkfifo(copy / "vocab.txt")
+    with pytest.raises(CorpusError, match=r"vocab\.txt is not the vocabulary"):
+        Corpus(copy)
+
+
 def test_a_vocabulary_from_elsewhere_is_refused(copy):
     """
     It may fit the model, but not the ids of the shards.
@@ -867,7 +974,7 @@ def test_a_folder_in_use_gets_one_line(run, asked, text):
 
 def test_a_full_disk_is_told_with_the_way_out(run, asked, tmp_path, monkeypatch):
     """
-    The file, and how to go on.
+    The file; where nothing is saved yet, there is nothing to go on with.
     """
 
     def full(number):
@@ -878,7 +985,7 @@ def test_a_full_disk_is_told_with_the_way_out(run, asked, tmp_path, monkeypatch)
     file = tmp_path / "out" / "settings.json"
     assert (code, line) == (
         2,
-        f"splinter mine: {file}: No space left on device; free some space and go on with --resume\n",
+        f"splinter mine: {file}: No space left on device; free some space\n",
     )
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -294,7 +295,20 @@ def test_what_else_decides_a_run_does_not_change(tmp_path):
     fit(Toy(), columns(), SHORT, tmp_path, resume=True, about={"checkpoint": "tiny"})
 
 
-@pytest.mark.parametrize("entry", [b"{", b"1", b"\xff", b"{}", None], ids=["cut", "number", "bytes", "empty", "twice"])
+ENTRY = {"step": 2, "lr": 0.1, "loss": 1.0, "norm": 1.0, "seconds": 0.1}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"{", b"1", b"\xff", b"{}", None, b"[" * 100_000, b'{"step": 2, "loss": 1.0, "seconds": 0.1}',
+        *(json.dumps(ENTRY | change).encode() for change in (
+            {"lr": "0.1"}, {"norm": None}, {"norm": [1]}, {"loss": True}, {"seconds": 10**400}, {"step": "2"},
+            {"loss": float("nan")}, {"dev": 1}, {"dev": {"score": "high"}}, {"dev": {"score": {"of": [{}]}}},
+        )),
+    ],
+    ids=range(17),
+)  # fmt: skip
 def test_a_damaged_log_does_not_resume(tmp_path, entry):
     """
     A line before the checkpoint that is not the entry of its update is named, not skipped.
@@ -313,6 +327,10 @@ def test_a_damaged_log_does_not_resume(tmp_path, entry):
         "other shape",
         "one moment",
         "other moments",
+        "other dtype",
+        "whole numbers",
+        "other dtype of a moment",
+        "pipe",
         "cut",
         "gone",
         "no trainer.json",
@@ -325,8 +343,10 @@ def test_a_damaged_state_does_not_resume(tmp_path, damage):
     """
     killed(tmp_path, 5)
     state = tmp_path / "step-000003" / "state.safetensors"
-    if damage == "gone":
+    if damage in ("gone", "pipe"):
         state.unlink()
+        if damage == "pipe":
+            os.mkfifo(state)
     elif damage == "cut":
         state.write_bytes(state.read_bytes()[:-1])
     elif damage.endswith("json"):
@@ -338,6 +358,13 @@ def test_a_damaged_state_does_not_resume(tmp_path, damage):
             "other names": {"w": np.zeros(2)},
             "other shape": {"weight": np.zeros(3)},
             "one moment": {"weight": np.zeros(2), "moment1/weight": np.zeros(2)},
+            "other dtype": {"weight": np.zeros(2, "float32")},
+            "whole numbers": {"weight": np.zeros(2, int)},
+            "other dtype of a moment": {
+                "weight": np.zeros(2),
+                "moment1/weight": np.zeros(2),
+                "moment2/weight": np.zeros(2, "float32"),
+            },
             "other moments": {"weight": np.zeros(2), "moment1/weight": np.zeros(3), "moment2/weight": np.zeros(3)},
         }
         save_file(arrays[damage], state)
@@ -555,6 +582,31 @@ def test_a_killed_run_finds_the_same_best(tmp_path, at):
     log, again = watched(other := Toy(), tmp_path / "killed", resume=True)
     assert plain(log) == plain(whole)
     assert (again.restore(), other.arrays["weight"].tolist()) == (best.restore(), one.arrays["weight"].tolist())
+
+
+@pytest.mark.parametrize(
+    ("kept", "weights"),
+    [
+        ([], {"weight": np.zeros(2)}),
+        ({"updates": "../4", "scores": {"score": 1}}, {"weight": np.zeros(2)}),
+        ({"updates": 4, "scores": {"score": "high"}}, {"weight": np.zeros(2)}),
+        ({"updates": 4, "scores": [1]}, {"weight": np.zeros(2)}),
+        ({"updates": 4, "scores": {}}, {"weight": np.zeros(2)}),
+        ({"updates": 5, "scores": {"score": 1}}, {"weight": np.zeros(2)}),
+        ({"updates": 4, "scores": {"score": 1}}, {"weight": np.zeros(3)}),
+        ({"updates": 4, "scores": {"score": 1}}, {"weight": np.zeros(2, "float32")}),
+        ({"updates": 4, "scores": {"score": 1}}, {"other": np.zeros(2)}),
+    ],
+)
+def test_a_damaged_best_is_told_before_the_training(tmp_path, kept, weights):
+    """
+    Not after it, when the best weights are put into the model.
+    """
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "trainer.json").write_text(json.dumps(kept))
+    save_file(weights, tmp_path / "best" / "4.safetensors")
+    with pytest.raises(CheckpointError, match=str(tmp_path / "best")):
+        recipes.Best(Toy(), dict, "score", tmp_path)
 
 
 def test_a_constant_schedule_climbs_and_stays():

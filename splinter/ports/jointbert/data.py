@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splinter.ports.text import DataError, WordPieces, decoded, existing, open_bytes
+from splinter.ports.text import DataError, WordPieces, decoded, existing, is_empty, open_bytes
 
 from .config import PAD, UNK, label_problem
 
@@ -119,7 +119,7 @@ def sentence(text: str, where: str, name: str = "1") -> Sentence:
     Raises:
         DataError: nothing in it.
     """
-    if not text.split():
+    if is_empty(text):
         raise DataError(f"{where}: no words; give a sentence")
     return Sentence(text.split(), [], "", where, name)
 

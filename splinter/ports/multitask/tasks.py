@@ -446,7 +446,7 @@ def asked_rows(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
             if "sentence" in record and ("sentence1" in record or "sentence2" in record):
                 raise data.DataError(f"{where}: both 'sentence' and a pair; give one of them per line")
             texts = tuple(text.required(record, key, str, where) for key in keys)
-            if not all(one.strip() for one in texts):
+            if any(map(text.is_empty, texts)):
                 raise data.DataError(f"{where}: a sentence is empty; give it some text")
             said = record.get("id")
             if not isinstance(said, str | int | None) or isinstance(said, bool):
@@ -466,7 +466,7 @@ def predict(settings: tasks.Settings, rows: Iterable[tuple[str, tuple[str, ...]]
     longest = min(data.LONGEST, opened.config.max_position_embeddings)
     runner = opened.runner
     for name, texts in rows:
-        if not all(one.strip() for one in texts):
+        if any(map(text.is_empty, texts)):
             raise data.DataError(f"{name}: a sentence is empty; give it some text")
 
         def encoded(clean, texts=texts):

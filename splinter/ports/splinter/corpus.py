@@ -20,6 +20,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from splinter.ports import reading
 from splinter.ports.checkpoint import VOCABULARY, read_json
 
 from . import spans
@@ -65,10 +67,11 @@ class Mining:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise CorpusError(f"mode {self.mode!r} is not known; one of {', '.join(MODES)} is")
-        if not LENGTHS[0] <= self.length <= LENGTHS[1]:
+        if type(self.length) is not int or not LENGTHS[0] <= self.length <= LENGTHS[1]:
             raise CorpusError(f"--length {self.length}: a passage has {LENGTHS[0]} to {LENGTHS[1]} pieces")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise CorpusError(f"seed {self.seed!r}: expected a whole number from 0 on")
+        for name in ("seed", "passes"):
+            if type(value := getattr(self, name)) is not int or value < 0:
+                raise CorpusError(f"{name} {value!r}: expected a whole number from 0 on")
 
 
 def generator(seed: int, document: int, number: int, passage: int, epoch: int) -> spans.Random:
@@ -131,8 +134,8 @@ class Corpus:
 
     Args:
         folder: what `splinter mine` wrote.
-        check: compare the sha256 of every shard, and the number of its passages, with the manifest; else only the
-            sizes.
+        check: compare the sha256 of every shard with the manifest, and look at every number in it; else only at
+            sizes, types and shapes.
 
     Attributes:
         manifest: what manifest.json says.
@@ -141,7 +144,8 @@ class Corpus:
         sources: the files that were mined, name and bytes of each.
 
     Raises:
-        CorpusError: no manifest, another vocabulary than the shards have, a shard that is missing, cut off or changed.
+        CorpusError: no manifest, another vocabulary than the shards have, a shard that is missing, cut off or changed,
+            or that says what cannot be: whoever made it, nothing is read outside the folder.
     """
 
     def __init__(self, folder: Path, check: bool = True):
@@ -158,9 +162,13 @@ class Corpus:
             )
         try:
             self.settings = Mining(**self.manifest["mining"])
-            if sha256(self.folder / VOCABULARY) != self.manifest["vocabulary_sha256"]:
-                raise CorpusError(f"{self.folder / VOCABULARY} is not the vocabulary that was mined with; {WAY_OUT}")
-            self.paths = [self._checked(shard, check) for shard in self.manifest["shards"]]
+            vocabulary = self.folder / VOCABULARY
+            if not vocabulary.is_file() or sha256(vocabulary) != self.manifest["vocabulary_sha256"]:
+                raise CorpusError(f"{vocabulary} is not the vocabulary that was mined with; {WAY_OUT}")
+            for shard in self.manifest["shards"]:
+                _refuse_entry(shard)
+            size = len(reading.whole(vocabulary).splitlines()) if check else None
+            self.paths = [self._checked(shard, size) for shard in self.manifest["shards"]]
             self.firsts = np.cumsum([0, *(shard["passages"] for shard in self.manifest["shards"])])
             self.questions = sum(shard["questions"] for shard in self.manifest["shards"])
             self.sources = self.manifest["sources"]
@@ -168,18 +176,27 @@ class Corpus:
             raise CorpusError(f"{self.folder / MANIFEST} is damaged ({error}); mine again") from None
         self.length = self.settings.length
 
-    def _checked(self, shard: Mapping[str, Any], check: bool) -> Path:
+    def _checked(self, shard: Mapping[str, Any], vocabulary: int | None) -> Path:
+        """The path of a shard; with a size of the vocabulary, all that is in it has been looked at."""
         path = self.folder / shard["name"]
         if not path.is_file():
             raise CorpusError(f"{path} is missing; {WAY_OUT}")
         facts: dict[str, Callable[[], Any]] = {"bytes": lambda: path.stat().st_size}
-        if check:  # in this order: each relies on the ones before it
-            facts |= {"sha256": lambda: sha256(path), "passages": lambda: len(_mapped(path, shard["sha256"])["keys"])}
+        if vocabulary is not None:  # in this order: each relies on the ones before it
+            facts["sha256"] = lambda: sha256(path)
+        facts |= {
+            name: lambda column=column: len(_mapped(path, shard["sha256"])[column])
+            for name, column in (("passages", "keys"), ("questions", "questions"))
+        }
         for name, fact in facts.items():
             if (value := fact()) != shard[name]:
                 raise CorpusError(
                     f"{path}: {name} {value}, the manifest says {shard[name]}; it was cut off or changed, {WAY_OUT}"
                 )
+        if vocabulary is not None and (
+            wrong := _wrong(_mapped(path, shard["sha256"]), vocabulary, self.settings.length)
+        ):
+            raise CorpusError(f"{path}: {wrong}; {WAY_OUT}")
         return path
 
     def shard(self, number: int) -> dict[str, np.ndarray]:
@@ -226,24 +243,98 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+SHARD = re.compile(r"shard-\d{6,}\.safetensors")
+TYPES = {"I64": np.int64, "I32": np.int32, "I16": np.int16}
+COLUMNS = {
+    "tokens": ("I32", ()),
+    "keys": ("I64", (3,)),
+    "lengths": ("I16", ()),
+    "starts": ("I16", ()),
+    "questions": ("I16", (3,)),
+    **{f"{name}_offsets": ("I64", ()) for name in ("tokens", "clusters", "starts", "questions")},
+}
+"""Of a shard: type, and shape after the first axis."""
+OWNERS = {"tokens": ("keys", "tokens"), "clusters": ("keys", "lengths"), "questions": ("keys", "questions")}
+OWNERS |= {"starts": ("lengths", "starts")}
+"""Offsets -> the column with a row per part, and the column that is cut into these parts."""
+
+
+def _refuse_entry(shard: Any) -> None:
+    """What a manifest says of a shard could be so.
+
+    Raises:
+        KeyError, TypeError: it could not.
+    """
+    if not (isinstance(shard["name"], str) and SHARD.fullmatch(shard["name"]) and isinstance(shard["sha256"], str)):
+        raise TypeError(f"{str(shard['name'])[:40]!r} is no name of a shard with its sha256")
+    for name in ("bytes", "passages", "questions"):
+        if type(shard[name]) is not int or not 0 <= shard[name] < 2**63:
+            raise TypeError(f"{name} {str(shard[name])[:40]} of {shard['name']}")
+
+
 @functools.lru_cache(200)  # a mapped file counts as an open one, of which there may be 1024
 def _mapped(path: Path, sha256: str) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file as views of the mapped file: nothing is read before it is looked at.
 
     Args:
         sha256: of what the file should hold: one of the same name, mined anew, is another.
+
+    Raises:
+        CorpusError: it has not the columns of a shard, or they reach beyond the file.
     """
-    data = np.memmap(path, np.uint8, "r")
-    begin = 8 + int.from_bytes(data[:8].tobytes(), "little")
-    header = json.loads(data[8:begin].tobytes())
-    types = {"I64": np.int64, "I32": np.int32, "I16": np.int16}
-    return {
-        name: data[begin + one["data_offsets"][0] : begin + one["data_offsets"][1]]
-        .view(types[one["dtype"]])
-        .reshape(one["shape"])
-        for name, one in header.items()
-        if name != "__metadata__"
-    }
+    try:
+        data = np.memmap(path, np.uint8, "r")
+        begin = 8 + int.from_bytes(data[:8].tobytes(), "little")
+        if not 8 < begin <= len(data):
+            raise ValueError(f"a header of {begin - 8} bytes")
+        header = json.loads(data[8:begin].tobytes())
+        columns = {name: _column(data[begin:], header[name], *COLUMNS[name]) for name in COLUMNS}
+        for name, (rows, parts) in OWNERS.items():
+            ends = columns[f"{name}_offsets"]
+            if len(ends) != len(columns[rows]) + 1 or ends[0] != 0 or ends[-1] != len(columns[parts]):
+                raise ValueError(f"{name}_offsets do not fit {rows} and {parts}")
+        return columns
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise CorpusError(f"{path} is no shard of a corpus ({error}); {WAY_OUT}") from None
+
+
+def _column(data: np.ndarray, entry: Any, dtype: str, rest: tuple[int, ...]) -> np.ndarray:
+    """One array of a shard, as its header describes it.
+
+    Raises:
+        ValueError, TypeError, KeyError: it describes something else, or bytes that are not there.
+    """
+    (begin, end), shape = entry["data_offsets"], entry["shape"]
+    numbers = [begin, end, *shape]
+    if any(type(number) is not int or not 0 <= number <= len(data) for number in numbers) or begin > end:
+        raise ValueError(f"{entry!r} lies outside the file")
+    if entry["dtype"] != dtype or tuple(shape[1:]) != rest:
+        raise ValueError(f"{entry!r} is not {dtype} of shape (..., {rest})")
+    return data[begin:end].view(TYPES[dtype]).reshape(shape)
+
+
+def _wrong(columns: Mapping[str, np.ndarray], vocabulary: int, length: int) -> str:
+    """What of the numbers of a shard cannot be; "" where all can.
+
+    Args:
+        vocabulary: how many pieces it has.
+        length: most pieces of a passage.
+    """
+    offsets = [columns[f"{name}_offsets"] for name in ("tokens", "clusters", "starts")]
+    if any((ends[1:] < ends[:-1]).any() for ends in (*offsets, columns["questions_offsets"])):
+        return "offsets that go back"
+    pieces, clusters, starts = map(np.diff, offsets)  # of each passage, of each passage, of each span
+    if pieces.min(initial=1) < 1 or pieces.max(initial=1) > length:
+        return f"a passage without a piece, or of more than {length}"
+    ids, spans = columns["tokens"], columns["lengths"].astype(np.int64)
+    if ids.min(initial=0) < 0 or ids.max(initial=0) >= vocabulary:
+        return f"a piece beyond the {vocabulary} of the vocabulary"
+    if columns["keys"].min(initial=0) < 0:
+        return "a negative key"
+    room = np.repeat(np.repeat(pieces, clusters) - spans, starts)  # of each occurrence
+    if spans.min(initial=1) < 1 or starts.min(initial=1) < 1 or columns["starts"].min(initial=0) < 0:
+        return "a span of no piece, or of no occurrence"
+    return "a span that ends outside its passage" if (columns["starts"] > room).any() else ""
 
 
 def records(corpus: Corpus, numbers: Iterable[int], epoch: int, question: int) -> dict[str, np.ndarray]:

@@ -208,7 +208,7 @@ def _prepare(
     if dev_file is not None:
         held_out = list(data.read_examples(dev_file, config.mode))
         answerer = Answerer(settings, side, model, config, tokenizer, sizes, MAX_ANSWER[config.mode], n_best=1)
-        best = recipe.Best(trainer, lambda: scores(answerer.answers(held_out))[0], "f1", output)
+        best = recipe.Best(trainer, lambda: scores(answerer.answers(held_out), dev_file)[0], "f1", output)
         summary += f", {len(held_out)} held-out questions"
     return tasks.Run(
         trainer,
@@ -320,11 +320,19 @@ def open_answerer(
     return Answerer(settings, side, model, config, tokenizer, sizes, max_answer or MAX_ANSWER[config.mode], n_best)
 
 
-def scores(answers: Iterable[tuple[data.Example, list[metric.Span]]]) -> tuple[dict[str, float], dict[str, str]]:
-    """Scores (points 0-100) of the best answer to each question, and question id -> its text."""
+def scores(
+    answers: Iterable[tuple[data.Example, list[metric.Span]]], file: Path
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Scores (points 0-100) of the best answer to each question of a file, and question id -> its text.
+
+    Raises:
+        DataError: there is none.
+    """
     golds, predicted = {}, {}
     for example, spans in answers:
         golds[example.id], predicted[example.id] = example.answers, spans[0].text
+    if not golds:
+        raise data.DataError(f"{file}: no question has a context that a tokenizer reads; nothing was evaluated")
     return metric.evaluate(golds, predicted), predicted
 
 
@@ -361,7 +369,7 @@ def evaluate(
     if sample is not None:
         examples = drawn(list(examples), sample)
     began = time.perf_counter()
-    found, predicted = scores(tasks.bar(answerer.answers(examples), settings.progress, "questions"))
+    found, predicted = scores(tasks.bar(answerer.answers(examples), settings.progress, "questions"), file)
     if predictions is not None:
         write_whole(predictions, lambda f: json.dump(predicted, f, ensure_ascii=False, indent=1), "w")
     return {
