@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":  # python -m splinter.cli
-    from splinter.__main__ import main
+    from splinter.__main__ import main as start
 
-    sys.exit(main())
+    sys.exit(start())
 
 import argparse
 import contextlib

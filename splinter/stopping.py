@@ -66,7 +66,7 @@ def _not_lost(unraisable: Any) -> None:
 
 def _install(handler: Any) -> dict[int, Any]:
     """Returns the handlers before; a signal that is ignored, as after nohup, stays so."""
-    before = {}
+    before: dict[int, Any] = {}
     for signum in WORDS:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             with contextlib.suppress(ValueError):  # not the main thread

@@ -26,6 +26,7 @@ import numpy as np
 from splinter.align.files import SafetensorsFile, safetensors_body, write_together, write_whole
 from splinter.align.weights import WeightError
 
+from . import reading
 from .text import (
     SETTINGS,
     TOKENIZER,
@@ -36,8 +37,6 @@ from .text import (
     vocabulary_lines,
     vocabulary_text,
 )
-
-from . import reading
 
 WEIGHTS, OLD_WEIGHTS, CONFIG = "model.safetensors", "pytorch_model.bin", "config.json"
 HUB_FILES = (CONFIG, WEIGHTS, OLD_WEIGHTS, VOCABULARY, TOKENIZER, *SETTINGS)
@@ -220,7 +219,7 @@ def resolve(name_or_folder: str | os.PathLike[str], download: bool = False, cach
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(
             f"{name} is neither a folder nor a hub name such as tau/splinter-base-qass; check the path"
-            f"{reading.meant_path(folder) or reading.meant(name, NAMED)}"
+            f"{reading.meant(name, NAMED) or reading.meant_path(folder)}"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError

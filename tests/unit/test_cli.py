@@ -10,12 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from splinter import cli, ports
+from splinter.ports.jointbert import cases as jointbert_cases
 from splinter.ports.splinter import cases, data, tasks
 from splinter.sample import PATH
 
@@ -172,6 +174,63 @@ def test_what_was_asked_is_checked_before_a_model_loads(refused, arguments, mess
     What is missing or contradicts itself is told at once, with the way out.
     """
     assert message in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["finetun"], "(did you mean finetune?); see splinter --help"),
+        (["finetune", "--epoch", "3"],
+         "'--epoch' is not known to finetune (did you mean --epochs?); see splinter finetune --help"),
+        (["finetune", "--system", "jointbert", "--epoch=3"],
+         "is not known to finetune (did you mean --epochs?); see splinter finetune --system jointbert --help"),
+        (["finetune", "--system", "jointbrt", "--crf"], "(did you mean jointbert?); see splinter finetune --help"),
+        (["finetune", "--crf"], "'--crf' is not known to finetune (it goes with --system jointbert); see splinter"),
+        (["predict", "--system", "funnel", "--device", "x"], "see splinter predict --system funnel --help"),
+        (["finetune", "--mode", "papr", "--model", "m"], "(did you mean paper?)"),
+        (["mine", "a", "--tokenzier", "b"], "see splinter mine --help"),
+        (["--no-tune"], "splinter: a command is missing; see splinter --help"),
+        (["predict", "--model", "splinter-mni", *ASK], "check the path (did you mean splinter-mini?)"),
+    ],
+)  # fmt: skip
+def test_what_is_mistyped_is_told_with_what_was_meant(refused, arguments, line):
+    """
+    Options, systems, commands and values, with the help of the command that they were given to.
+    """
+    assert line in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["evaluate", "--data", "DIR/squad-dv.json"], "no such file (did you mean DIR/squad-dev.json?)"),
+        (["predict", "--input", "DIR/squad-dv.json"], "no such file (did you mean DIR/squad-dev.json?)"),
+        (["predict", "--model", "DIR/modell", *ASK], "check the path (did you mean DIR/model?)"),
+    ],
+)  # fmt: skip
+def test_a_missing_file_is_told_with_the_one_that_was_meant(refused, model, tmp_path, arguments, line):
+    """
+    The most similar name in the same folder.
+    """
+    (tmp_path / "squad-dev.json").touch()
+    given = [one.replace("DIR", str(tmp_path)) for one in arguments]
+    assert line.replace("DIR", str(tmp_path)) in refused(*given, *(() if "--model" in given else ("--model", model)))
+
+
+@pytest.mark.parametrize("how", ["architectures", "tensors"])
+@pytest.mark.parametrize("command", ["predict", "convert"])
+def test_a_folder_of_another_system_names_the_option(refused, tmp_path, command, how):
+    """
+    Told by config.json or by the tensors, before what is missing for the wrong system.
+    """
+    folder = shutil.copytree(jointbert_cases.tiny(), tmp_path / "jb")
+    if how == "tensors":
+        values = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(values | {"architectures": None}))
+    asked = ("--model", folder, "book a flight") if command == "predict" else (folder, tmp_path / "out")
+    line = refused(command, *asked)
+    assert line.startswith(f"splinter {command}: {folder} holds a model of jointbert; add --system jointbert; ")
+    refused(command, *asked, "--system", "funnel")
 
 
 def test_a_window_longer_than_the_positions_is_refused(refused, tiny):
@@ -454,7 +513,139 @@ def test_align_runs_a_suite_and_hands_on_options(tmp_path, monkeypatch, capfd):
     assert cli.main(["align", *folders, "-p", "no:cacheprovider"]) == 1
 
 
+# What a terminal would act upon, and what has no end
+
+
+EVIL = "Ann \x1b[31m\x9b2J\u202e wrote"
+
+
+@pytest.mark.parametrize("json_lines", [(), ("--json",)])
+def test_escape_sequences_of_a_text_are_shown_not_run(run, typed, tiny, json_lines):
+    """
+    In lines for a reader and in JSON, which means the same text as before.
+    """
+    typed(json.dumps({"question": EVIL, "context": "Ann", "id": EVIL}))
+    _, out, _ = run("predict", "--model", tiny, "--input", "-", *json_lines)
+    assert not set(out) & set("\x1b\x9b\u202e") and ("\\x9b" in out or "\\u009b" in out)
+    assert not json_lines or json.loads(out)["id"] == EVIL
+
+
+def test_a_line_of_an_error_is_short_and_harmless(refused, tiny, tmp_path):
+    """
+    300 characters of a file with a long, evil name and value; the way out is still there.
+    """
+    path = tmp_path / f"{'a' * 200}\x1b[2J.jsonl"
+    path.write_text(_changed(answers=[1]).replace('"a"', '"' + "a" * 500 + '"'))
+    line = refused("finetune", "--model", tiny, "--train", path, "--output", tmp_path / "run")
+    assert len(line) <= 301 and "\x1b" not in line and line.startswith("splinter finetune: ")
+    assert " ... " in line and line.endswith("not a list of texts; correct it\n")
+    assert len(refused("finetune", "--epochs", "9" * 5000)) <= 301
+
+
+@pytest.mark.parametrize("option", ["--input", "--context-file", "--data", "--train"])
+@pytest.mark.parametrize("kind", ["device", "gz"])
+def test_a_file_without_end_is_refused_at_the_limit(refused, tiny, tmp_path, monkeypatch, option, kind):
+    """
+    /dev/zero, and a .gz that unpacks to a thousand times its size; the line names the limit and how to change it.
+    """
+    monkeypatch.setenv("SPLINTER_MAX_BYTES", "200000")  # the configuration and the vocabulary are smaller
+    path = Path("/dev/zero")
+    if kind == "gz":
+        path = tmp_path / "big.gz"
+        path.write_bytes(gzip.compress(b"a" * 10**6))
+    command = {"--data": "evaluate", "--train": "finetune"}.get(option, "predict")
+    more = {"--context-file": ASK[:2], "--train": ("--output", tmp_path / "out")}.get(option, ())
+    line = refused(command, "--model", tiny, option, path, *more)
+    assert f"{path}: " in line and "is larger than 200,000 bytes" in line and "SPLINTER_MAX_BYTES=NUMBER" in line
+
+
+def test_the_limit_counts_for_configurations_and_must_be_a_number(refused, tiny, monkeypatch):
+    """
+    What a checkpoint says is read whole.
+    """
+    monkeypatch.setenv("SPLINTER_MAX_BYTES", "100")
+    assert "config.json: the file is larger than 100 bytes" in refused("predict", "--model", tiny, *ASK)
+    monkeypatch.setenv("SPLINTER_MAX_BYTES", "1e9")
+    assert "SPLINTER_MAX_BYTES='1e9' in the environment is not a whole" in refused("predict", "--model", tiny, *ASK)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocab.txt"])
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(refused, model, name):
+    """
+    Nobody writes into it.
+    """
+    (model / name).unlink()
+    os.mkfifo(model / name)
+    refused("predict", "--model", model, *ASK)
+
+
+def test_a_pipe_of_questions_is_read_once(run, tiny, tmp_path):
+    """
+    As from a shell's <(...).
+    """
+    os.mkfifo(tmp_path / "pipe")
+    asked = json.dumps({"question": "Who?", "context": "Ann wrote it."})
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=[asked])
+    writer.start()
+    code, out, _ = run("predict", "--model", tiny, "--input", tmp_path / "pipe", "--json")
+    writer.join()
+    assert (code, json.loads(out)["id"]) == (0, "1")
+
+
+@pytest.mark.parametrize("content", [
+    {"data": [{"paragraphs": [{"context": "\u200b", "qas": [{"id": "1", "question": "?", "answers": []}]}]}]},
+    {**MRQA, "context": "\u200b \u200b"},
+])  # fmt: skip
+def test_a_context_without_a_piece_is_refused_in_a_file(refused, tiny, tmp_path, content):
+    """
+    As it is on the command line: a tokenizer reads nothing in it.
+    """
+    (tmp_path / "data.json").write_text(json.dumps(content))
+    line = refused("evaluate", "--model", tiny, "--data", tmp_path / "data.json", "--mode", "paper")
+    assert "'context' is empty" in line
+
+
 # Processes
+
+
+@pytest.mark.parametrize(
+    "arguments", [("predict", *ASK), ("evaluate", "--data", "sample", "--limit", "1"), ("--help",), ("--version",)]
+)
+def test_standard_output_may_be_closed(tiny, tmp_path, arguments):
+    """
+    Nobody wants the answers, which is no mistake; and no file that is opened takes the place of the output.
+    """
+    asked = [*arguments, *(() if arguments[0].startswith("-") else ("--model", tiny))]
+    process = started(*asked, stdout=None, preexec_fn=lambda: os.close(1))
+    assert (process.communicate()[1], process.returncode) == (b"", 0)
+
+
+def loaded(process, library):
+    """Whether a process has loaded a library."""
+    return library in Path(f"/proc/{process.pid}/maps").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc to meet the moment")
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
+@pytest.mark.parametrize("moment", ["_multiarray_umath", "tokenizers", "libpaddle", "waiting"])
+def test_a_signal_ends_a_command_in_one_line(tiny, moment, how, times):
+    """
+    While it imports, while it loads a model, while it waits for a question: the line, the code, no hint.
+    """
+    process = started("predict", "--model", tiny, "--input", "-", "--json")
+    if moment == "waiting":
+        process.stdin.write(json.dumps({"question": "Who?", "context": "Ann."}).encode() + b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+    else:
+        while not loaded(process, moment):
+            time.sleep(0.001)
+    for _ in range(times):
+        process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    word = {signal.SIGINT: b"interrupted", signal.SIGTERM: b"terminated"}[how]
+    assert (process.returncode, err) == (128 + how, b"splinter: " + word + b"\n")
 
 
 def test_a_process_converts(tiny, tmp_path):
@@ -498,8 +689,9 @@ def test_a_stopped_run_goes_on_to_the_same_bits(run, tiny, tmp_path, how):
         time.sleep(0.005)
     process.send_signal(how)
     _, err = process.communicate()
-    assert process.returncode == {signal.SIGINT: 130}.get(how, -how), err
-    assert err.count(b"\n") == (2 if how == signal.SIGINT else 1)  # what it trains, and that it was interrupted
+    assert process.returncode == {signal.SIGKILL: -9}.get(how, 128 + how), err
+    said = {signal.SIGINT: b"splinter: interrupted", signal.SIGTERM: b"splinter: terminated"}
+    assert err.splitlines()[1:] == ([said[how] + b"; go on with --resume"] if how in said else [])
     assert run(*asked, tmp_path / "run", "--resume")[0] == 0
     files = ("model.safetensors", "config.json", "vocab.txt")
     assert all((tmp_path / "run" / f).read_bytes() == (tmp_path / "whole" / f).read_bytes() for f in files)
@@ -514,20 +706,29 @@ def test_align_without_its_extra_says_what_to_install(monkeypatch, capsys):
     """
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert cli.main(["align"]) == 2
-    assert "pip install '.[align]'" in capsys.readouterr().err
+    assert "pip install -e '.[align]'" in capsys.readouterr().err
 
 
-def test_align_does_not_report_an_older_run(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("written", [None, '{"schema": 1, "environment": {}, "results": []}'])
+def test_align_without_a_test_leaves_the_last_report(tmp_path, monkeypatch, capsys, written):
     """
-    A run that writes no record leaves no report: what lay there is gone.
+    With -k mistyped, say; pytest's exit code comes back, and nothing is reported.
     """
-    (tmp_path / "alignment.json").write_text("{}")
-    monkeypatch.setattr(subprocess, "call", lambda command: 4)
+    (tmp_path / "alignment.json").write_text("the last")
+
+    def called(command):
+        file = next(one.partition("=")[2] for one in command if one.startswith("--align-json="))
+        if written:
+            Path(file).write_text(written)
+        return 5
+
+    monkeypatch.setattr(subprocess, "call", called)
     suite = Path(__file__).parents[1] / "alignment"
     arguments = ["align", "--suite", str(suite), "--report", str(tmp_path), "--badges", str(tmp_path / "b")]
-    assert cli.main(arguments) == 4
+    assert cli.main([*arguments, "-k", "typo"]) == 5
     assert "report:" not in capsys.readouterr().out
-    assert not (tmp_path / "alignment.json").exists()
+    assert (tmp_path / "alignment.json").read_text() == "the last"
+    assert {path.name for path in tmp_path.iterdir()} == {"alignment.json", "b"}
 
 
 @pytest.mark.parametrize("system", ports.SYSTEMS)

@@ -15,12 +15,13 @@ from filelock import FileLock
 from safetensors.numpy import load_file
 
 from splinter import cli
-from splinter.ports import checkpoint, recipe
+from splinter.ports import checkpoint, recipe, train_paddle, train_torch
 from splinter.ports.splinter import cases, data, mining, pretraining, pretraining_cases
 from splinter.ports.splinter.config import read_checkpoint
 from splinter.ports.splinter.corpus import Corpus, CorpusError, Mining
 from splinter.ports.splinter.pretraining import RECIPE, Passages, pretrain, span_accuracy
 from splinter.ports.tasks import Settings, UsageError
+from splinter.runtime import SettingError
 from splinter.sample import PATH
 
 BOTH = pytest.mark.parametrize("framework", ["paddle", "torch"])
@@ -382,6 +383,27 @@ def test_a_batch_smaller_than_the_team_is_refused(run, monkeypatch):
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "8")
     with pytest.raises(UsageError, match="--batch-size 4 is less than the 8 processes that share it"):
         run()
+
+
+@pytest.mark.parametrize("framework", ["paddle", "torch"])
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("PADDLE_TRAINERS_NUM", "abc"), ("WORLD_SIZE", ""), ("PADDLE_TRAINER_ID", "x"), ("RANK", "2")],
+)
+def test_a_launcher_that_says_no_number_is_named(monkeypatch, framework, variable, value):
+    """
+    The variables of the framework that computes, and the sizes that the other launcher says.
+    """
+    monkeypatch.setenv(variable, value)
+    team = train_paddle.Team if framework == "paddle" else train_torch.Team
+    if framework != ("paddle" if variable.startswith("PADDLE") else "torch") and variable in (
+        "PADDLE_TRAINER_ID",
+        "RANK",
+    ):
+        assert team().rank == 0
+        return
+    with pytest.raises(SettingError, match=f"{variable}='?{value}'? in the environment is not"):
+        pretraining.refuse_launcher(Settings("m", framework=framework), team().size)
 
 
 def test_only_the_first_of_a_team_writes(run, tmp_path, monkeypatch):

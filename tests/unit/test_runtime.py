@@ -249,3 +249,17 @@ def test_the_command_line_computes_without_subnormals(monkeypatch, command, zero
     assert cli.main(command) == 0
     assert seen == [zero]
     assert smallest_half() > 0
+
+
+@pytest.mark.parametrize("value", ["", "abc", "-1", "0", "1.0", "1_0", "\u0661", "9" * 30])
+def test_a_variable_that_is_no_number_is_named(monkeypatch, value):
+    """
+    With its value and the way out; not set, it is the default.
+    """
+    monkeypatch.setenv("SOME_VARIABLE", value)
+    with pytest.raises(runtime.SettingError, match=rf"^SOME_VARIABLE='{value}' in the environment is not .*unset it$"):
+        runtime.whole_number("SOME_VARIABLE", 7, least=1)
+    monkeypatch.setenv("SOME_VARIABLE", "12")
+    assert runtime.whole_number("SOME_VARIABLE", 7, least=1) == 12
+    monkeypatch.delenv("SOME_VARIABLE")
+    assert runtime.whole_number("SOME_VARIABLE", 7, least=1) == 7

@@ -184,10 +184,8 @@ class Corpus:
         facts: dict[str, Callable[[], Any]] = {"bytes": lambda: path.stat().st_size}
         if vocabulary is not None:  # in this order: each relies on the ones before it
             facts["sha256"] = lambda: sha256(path)
-        facts |= {
-            name: lambda column=column: len(_mapped(path, shard["sha256"])[column])
-            for name, column in (("passages", "keys"), ("questions", "questions"))
-        }
+        facts["passages"] = lambda: len(_mapped(path, shard["sha256"])["keys"])
+        facts["questions"] = lambda: len(_mapped(path, shard["sha256"])["questions"])
         for name, fact in facts.items():
             if (value := fact()) != shard[name]:
                 raise CorpusError(
