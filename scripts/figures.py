@@ -271,7 +271,22 @@ def few_shot_table(folder: Path) -> str:
                     each = [told.get(seed, "") for seed in experiments.SAMPLING_SEEDS]
                     runs.append(f"| {start} | {size} | {framework} | {' | '.join(each)} |")
     note = ["", "\\* in float32, on a processor without products in bfloat16"] if any("\\*" in r for r in runs) else []
-    return "\n".join([*rows, "", *runs, *note, "", *_starts(folder), *_frameworks(folder)])
+    return "\n".join([*rows, "", *runs, *note, *_decoding(folder), "", *_starts(folder), *_frameworks(folder)])
+
+
+def _decoding(folder: Path) -> list[str]:
+    """Which runs were scored when answers of an uncased model were still decoded as those of a cased one."""
+    names = [f"few-shot-{start}-{size}" for start in experiments.STARTS for size in experiments.SIZES]
+    runs = [run for name in names for run in experiments.read(name, folder)["runs"]]
+    before = sum(run.get("decoding") == "cased" for run in runs)
+    if not before:
+        return []
+    which = "All" if before == len(runs) else f"{before} of"
+    return [
+        "",
+        f"{which} {len(runs)} runs were scored before: their answers kept what follows them in a word of the context "
+        '("in 1874." for "in 1874"). docs/splinter.md has what that costs.',
+    ]
 
 
 def _starts(folder: Path) -> list[str]:

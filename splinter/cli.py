@@ -462,6 +462,8 @@ def _failed(error: Exception, chosen: argparse.Namespace) -> int:
     Raises:
         Exception: what is not written for the user is a fault of the program, and comes through.
     """
+    from splinter.ports.text import DataErrors
+
     command = f"splinter {chosen.command}" if chosen.command else "splinter"
     text = str(error)
     if isinstance(error, MemoryError):
@@ -475,5 +477,7 @@ def _failed(error: Exception, chosen: argparse.Namespace) -> int:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif not isinstance(error, OSError) and type(error).__module__.split(".")[0] != "splinter":
         raise error
-    _say(_line(f"{command}: {text}"))
+    # bad examples of a file are told together, each in a line of its own
+    first, *others = error.lines if isinstance(error, DataErrors) else [text]
+    _say("\n".join([_line(f"{command}: {first}"), *(f"  {_line(one)}" for one in others)]))
     return 2
