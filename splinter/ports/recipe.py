@@ -385,6 +385,8 @@ def fit(
         if resume:
             log = _resume(trainer, folder, run)
             _read_log(folder / LOG, 1)  # what is no log of a run is not written over
+            if isinstance(watch, Best):
+                watch.check()
         elif lead and latest(folder) is not None:
             raise CheckpointError(f"{folder} holds an unfinished run; add --resume to go on, or name another folder")
         if lead:
@@ -472,9 +474,16 @@ class Best:
         value = scores.get(self.key, "missing") if isinstance(scores, dict) else "missing"
         if type(kept.get("updates")) is not int or not (value is None or _is_number(value)):
             raise CheckpointError(f"{path} is damaged: it names no update with its score {self.key!r}; {way_out}")
-        weights = _open_state(path.with_name(f"{kept['updates']}.safetensors"), way_out)
-        _refuse_others(weights, _weights(self.trainer).items(), way_out)
-        return kept, weights
+        return kept, _open_state(path.with_name(f"{kept['updates']}.safetensors"), way_out)
+
+    def check(self) -> None:
+        """That what was kept can be restored: told before the training, not after it.
+
+        Raises:
+            CheckpointError: it has other tensors than the model.
+        """
+        if isinstance(self.weights, SafetensorsFile):
+            _refuse_others(self.weights, _weights(self.trainer).items(), "start in another folder")
 
     def _value(self, scores: Mapping[str, Any]) -> float:
         value = scores[self.key]

@@ -481,7 +481,7 @@ def wrong(name, *arguments, says):
     [
         wrong("no folder", "evaluate", "--data", "/none", says="/none: no such folder; give the one that holds"),
         wrong("no file", "evaluate", "--data", str(PATH), says="holds no ids-sst-dev.csv, plain or .gz"),
-        wrong("named file", "evaluate", "--data", str(SAMPLE), "--sts-dev", "x", says="'--sts-dev x' is not known"),
+        wrong("named file", "evaluate", "--data", str(SAMPLE), "--sts-dev", "x", says="'--sts-dev' is not known"),
         wrong(
             "named and missing", "evaluate", "--data", str(SAMPLE), "--similarity-dev", "/none.csv",
             says="/none.csv: no such file; give a file of similarity",

@@ -606,7 +606,7 @@ def test_a_damaged_best_is_told_before_the_training(tmp_path, kept, weights):
     (tmp_path / "best" / "trainer.json").write_text(json.dumps(kept))
     save_file(weights, tmp_path / "best" / "4.safetensors")
     with pytest.raises(CheckpointError, match=str(tmp_path / "best")):
-        recipes.Best(Toy(), dict, "score", tmp_path)
+        recipes.Best(Toy(), dict, "score", tmp_path).check()
 
 
 def test_a_constant_schedule_climbs_and_stays():
