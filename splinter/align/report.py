@@ -345,7 +345,7 @@ def render(alignment, baseline=None):
     try:
         import jinja2  # here: the matrix of the terminal does without
     except ImportError:
-        raise ReportError("the page needs jinja2, which is not installed; in a clone: pip install -e '.[align]'") from None
+        raise ReportError("the page needs jinja2; in a clone: pip install -e '.[align]'") from None
     check(alignment)
     if baseline is not None:
         check(baseline)
