@@ -138,5 +138,5 @@ def test_explain_needs_no_jinja2(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         2,
-        "report: the page needs jinja2, which is not installed; pip install '.[align]'\n",
+        "report: the page needs jinja2; in a clone: pip install -e '.[align]'\n",
     )
