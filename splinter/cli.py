@@ -252,6 +252,7 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
 
 def run_predict(chosen: argparse.Namespace) -> None:
     for answer in _rooms(chosen).predict(chosen):
+        stopping.check()
         lines = answer.pop("lines")
         print(_json(answer) if chosen.json else printable("\n".join(lines)), flush=True)
 

@@ -8,10 +8,12 @@ the process at once.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
 import sys
+import time
 
 TYPE_CHECKING = False  # typing takes as long to import as all the rest
 if TYPE_CHECKING:
@@ -29,12 +31,22 @@ class Stopped(KeyboardInterrupt):
         self.signum = signum
 
 
+PATIENCE = 10.0
+"""Seconds after which a signal is raised once more, where the command still runs."""
 _heard = 0
+_command: object = None
+"""Stands for the command that runs."""
 
 
 def heard() -> int:
     """The signal that came while a command ran; 0: none."""
     return _heard
+
+
+def check() -> None:
+    """Raise once more what was lost: an exception that Paddle's C++ meets in the middle of an operation may be."""
+    if _heard:
+        raise Stopped(_heard)
 
 
 def _leave(signum: int, *frame: Any) -> None:
@@ -48,20 +60,22 @@ def _raise(signum: int, *frame: Any) -> None:
     if _heard:
         _leave(signum)
     _heard = signum
+    _thread.start_new_thread(_again, (signum, _command))
     raise Stopped(signum)
 
 
-def _not_lost(unraisable: Any) -> None:
-    """What is raised while Python frees an object is only printed: the signal comes once more, a moment later."""
+def _again(signum: int, command: object) -> None:
     global _heard
+    time.sleep(PATIENCE)
+    if _command is command:
+        _heard = 0
+        _thread.interrupt_main(signum)
+
+
+def _not_lost(unraisable: Any) -> None:
+    """What is raised while Python frees an object is only printed; it comes once more, see `check`."""
     if not isinstance(unraisable.exc_value, Stopped):
         sys.__unraisablehook__(unraisable)
-        return
-    import _thread
-    import threading
-
-    _heard = 0
-    threading.Timer(0.01, _thread.interrupt_main, [unraisable.exc_value.signum]).start()
 
 
 def _install(handler: Any) -> dict[int, Any]:
@@ -84,22 +98,16 @@ def ignore() -> None:
     _install(signal.SIG_IGN)
 
 
-def check() -> None:
-    """Raise once more what an import may have swallowed."""
-    if _heard:
-        raise Stopped(_heard)
-
-
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
     """Meanwhile a signal raises `Stopped`; afterwards all is as before."""
-    global _heard
-    _heard, before, hook = 0, _install(_raise), sys.unraisablehook
-    sys.unraisablehook = _not_lost
+    global _heard, _command
+    _heard, _command = 0, object()
+    before, hook, sys.unraisablehook = _install(_raise), sys.unraisablehook, _not_lost
     try:
         yield
     finally:
-        sys.unraisablehook = hook
+        _command, sys.unraisablehook = None, hook
         for signum, handler in before.items():
             signal.signal(signum, handler)
 

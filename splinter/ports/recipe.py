@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from splinter import stopping
 from splinter.align import files
 from splinter.align.files import SafetensorsFile, save_safetensors
 from splinter.runtime import SettingError, whole_number
@@ -397,6 +398,7 @@ def fit(
     bar = _bar(schedule.updates, len(log), progress)
     began = time.perf_counter()
     for update, (batch, named) in enumerate(feed.batches(len(log)), len(log)):
+        stopping.check()
         trainer.seed(recipe.seed, update)
         now = rate(schedule, recipe.learning_rate, update)
         try:
