@@ -60,16 +60,17 @@ def _raise(signum: int, *frame: Any) -> None:
     if _heard:
         _leave(signum)
     _heard = signum
-    _thread.start_new_thread(_again, (signum, _command))
+    if hasattr(signal, "pthread_kill"):  # not on Windows
+        _thread.start_new_thread(_again, (signum, _command, _thread.get_ident()))
     raise Stopped(signum)
 
 
-def _again(signum: int, command: object) -> None:
+def _again(signum: int, command: object, thread: int) -> None:
     global _heard
     time.sleep(PATIENCE)
     if _command is command:
         _heard = 0
-        _thread.interrupt_main(signum)
+        signal.pthread_kill(thread, signum)
 
 
 def _not_lost(unraisable: Any) -> None:
