@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from splinter import datasets, experiments
-from splinter.align import report
 from splinter.align.kill import Kill, Strike
+from splinter.align.record import SCHEMA
 from splinter.experiments import Experiment
 from splinter.ports import checkpoint
 
@@ -316,7 +316,7 @@ def test_what_is_kept_of_a_kill_matrix(figures, tmp_path):
 
     floor = {"step": "loss", "what": "loss off", "dtype": "float64", "system": "toy", "smallest": 2.0}
     kills = [killed("mean", "loss", "lr"), killed("sum", "lr")]
-    document = {"schema": report.SCHEMA, "environment": {}, "results": [], "kills": kills, "floors": [floor]}
+    document = {"schema": SCHEMA, "environment": {}, "results": [], "kills": kills, "floors": [floor]}
     path = tmp_path / "kill.json"
     path.write_text(json.dumps(document), encoding="utf-8")
     record = figures.kill_record(path)

@@ -162,7 +162,8 @@ def test_a_resumed_run_is_the_same_run(finetune, monkeypatch, change, message):
 
 def test_what_an_earlier_run_thought_best_is_forgotten(finetune, tmp_path, monkeypatch):
     """
-    Killed before its first checkpoint, a run leaves its best weights behind; a new one must not take them for its own.
+    Killed before its first checkpoint, a run leaves its best weights behind; what goes on from its beginning must not
+    take them for its own, and a new run is refused there.
     """
     whole = finetune()
     kept = files(tmp_path / "run")
@@ -171,7 +172,10 @@ def test_what_an_earlier_run_thought_best_is_forgotten(finetune, tmp_path, monke
     best.mkdir(parents=True)
     (best / "trainer.json").write_text('{"updates": 99, "scores": {"sentence_acc": 100.0}}')
     shutil.copy(cases.tiny() / "model.safetensors", best / "99.safetensors")
-    assert finetune()["best"] == whole["best"]
+    with pytest.raises(UsageError, match="holds best; name a new or an empty folder"):
+        finetune()
+    (tmp_path / "run" / "log.jsonl").write_text("")
+    assert finetune(resume=True)["best"] == whole["best"]
     assert files(tmp_path / "run") == kept
 
 

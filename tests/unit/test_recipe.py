@@ -603,6 +603,7 @@ def test_a_damaged_best_is_told_before_the_training(tmp_path, kept, weights):
     Not after it, when the best weights are put into the model.
     """
     (tmp_path / "best").mkdir()
+    (tmp_path / "step-000004").mkdir()
     (tmp_path / "best" / "trainer.json").write_text(json.dumps(kept))
     save_file(weights, tmp_path / "best" / "4.safetensors")
     with pytest.raises(CheckpointError, match=str(tmp_path / "best")):

@@ -1,6 +1,7 @@
 """report.py: what turns green, what may not, and what happens to bad input."""
 
 import copy
+import errno
 import json
 import os
 import re
@@ -276,9 +277,9 @@ def test_write_cleans_up_when_interrupted(tmp_path, monkeypatch):
     before = page.read_bytes()
 
     def broken(*paths):
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
-    monkeypatch.setattr(report.os, "replace", broken)
+    monkeypatch.setattr("os.replace", broken)
     with pytest.raises(OSError, match="disk full"):
         report.write(saved(tmp_path, alignment(FAIL)), tmp_path / "out")
     assert [path.name for path in page.parent.iterdir()] == ["index.html"]
