@@ -272,7 +272,7 @@ def run_pretrain(chosen: argparse.Namespace) -> None:
 
 def run_align(chosen: argparse.Namespace) -> int:
     from splinter.datasets import PROJECT
-    from splinter.ports.tasks import UsageError
+    from splinter.ports.tasks import UsageError, alone
 
     for name in ("jinja2", "pytest", "torch", "transformers"):
         if importlib.util.find_spec(name) is None:
@@ -290,14 +290,15 @@ def run_align(chosen: argparse.Namespace) -> int:
     new = chosen.report / f"alignment-{os.getpid()}.json"  # the last record stays where no test ran: -k mistyped
     rest = [option for option in chosen.rest if option != "--"]
     command = [sys.executable, "-m", "pytest", str(suite), f"--align-json={new}", *rest]
-    try:
-        code = subprocess.call(command)
-        if new.is_file() and any(report.read(new).get(key) for key in ("results", "kills", "floors")):
-            os.replace(new, record)
-            page = report.write(record, chosen.report, chosen.badges)
-            print(printable(f"report: {page}"))
-    finally:
-        new.unlink(missing_ok=True)
+    with alone(chosen.report):
+        try:
+            code = subprocess.call(command)
+            if new.is_file() and any(report.read(new).get(key) for key in ("results", "kills", "floors")):
+                os.replace(new, record)
+                page = report.write(record, chosen.report, chosen.badges)
+                print(printable(f"report: {page}"))
+        finally:
+            new.unlink(missing_ok=True)
     return code
 
 

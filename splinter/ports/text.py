@@ -247,7 +247,7 @@ def read_settings(folder: Path, tokens: Iterable[str], vocabulary: Mapping[str, 
     Raises:
         VocabularyError: a setting that would be read otherwise here than by transformers; names file, key and value.
     """
-    found = {name: _settings(folder / name) for name in SETTINGS if (folder / name).is_file()}
+    found = {name: _settings(folder / name) for name in SETTINGS if (folder / name).exists()}
     config = found.get(TOKENIZER_CONFIG)
     for name, values in found.items():
         _refuse_tokens(folder / name, values, {*tokens, QUESTION_TOKEN}, vocabulary)
@@ -276,7 +276,10 @@ def read_settings(folder: Path, tokens: Iterable[str], vocabulary: Mapping[str, 
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    return as_record(from_json(decoded(reading.whole(path), path), path), path, "the file")
+    try:
+        return as_record(from_json(decoded(reading.whole(path), path), path), path, "the file")
+    except OSError as error:
+        raise VocabularyError(f"{path} cannot be read: {error}") from None
 
 
 def _refuse_tokens(path: Path, values: Mapping[str, Any], known: set[str], vocabulary: Mapping[str, int]) -> None:
@@ -353,12 +356,13 @@ def vocabulary_file(path: Path) -> Path:
         VocabularyError: no such file.
     """
     if path.is_dir():
-        for name in (VOCABULARY, TOKENIZER):
-            if (path / name).exists():
-                return path / name
-        raise VocabularyError(f"{path} has no {VOCABULARY}; add the one that the model was made with")
+        there = [path / name for name in (VOCABULARY, TOKENIZER) if (path / name).exists()]
+        if not there:
+            raise VocabularyError(f"{path} has no {VOCABULARY}; add the one that the model was made with")
+        path = there[0]
     if not path.is_file():
-        raise VocabularyError(f"{path}: no such file; give a BERT vocab.txt or the folder that holds it")
+        what = "is no file" if path.exists() else "no such file"
+        raise VocabularyError(f"{path}: {what}; give a BERT vocab.txt or the folder that holds it")
     return path
 
 
@@ -381,7 +385,7 @@ def _pieces_of_json(path: Path) -> list[str]:
     parts = {name: as_record(values.get(name) or {}, path, name) for name in ("model", "normalizer", "pre_tokenizer")}
     model = parts["model"]
     beside = path.with_name(TOKENIZER_CONFIG)
-    settings = BasicTokenizer().to_dict() | (_settings(beside) if beside.is_file() else {})
+    settings = BasicTokenizer().to_dict() | (_settings(beside) if beside.exists() else {})
     expected = {
         "model": {"type": "WordPiece", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100},
         "normalizer": {

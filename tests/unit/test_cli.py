@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from splinter import cli, ports, stopping
 from splinter.ports.jointbert import cases as jointbert_cases
@@ -757,6 +758,18 @@ def test_align_without_a_test_leaves_the_last_report(tmp_path, monkeypatch, caps
     assert "report:" not in capsys.readouterr().out
     assert (tmp_path / "alignment.json").read_text() == "the last"
     assert {path.name for path in tmp_path.iterdir()} == {"alignment.json", "b"}
+
+
+def test_two_proofs_do_not_write_into_one_report(tmp_path, capsys):
+    """
+    The second one is refused before a test runs.
+    """
+    suite = Path(__file__).parents[1] / "alignment"
+    with FileLock(tmp_path / ".lock"):
+        assert (
+            cli.main(["align", "--suite", str(suite), "--report", str(tmp_path), "--badges", str(tmp_path / "b")]) == 2
+        )
+    assert f"another run is writing into {tmp_path}; wait for it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("system", ports.SYSTEMS)

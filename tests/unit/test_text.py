@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 
 import pytest
@@ -160,6 +161,18 @@ def test_what_is_not_served_is_refused_by_name(name, tmp_path):
     for read in (WordPieces, lambda one: splinter.Tokenizer(one, "hf"), lambda one: splinter.Tokenizer(one, "paper")):
         with pytest.raises(VocabularyError, match=message):
             read(folder)
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer_config.json", "added_tokens.json"])
+def test_a_pipe_is_not_waited_for(name, tmp_path):
+    """
+    Nor passed over, as if the file were not there.
+    """
+    folder = folder_of(tmp_path)
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(VocabularyError, match=rf"{name}.* (is no file|expected a file)"):
+        WordPieces(folder)
 
 
 def test_a_folder_without_vocabulary_says_what_to_add(tmp_path):
