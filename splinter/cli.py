@@ -448,13 +448,15 @@ def _refuse_other_system(command: _Parser, system: str, model: str | None) -> No
 
 
 def _to_resume(chosen: argparse.Namespace) -> str:
-    """How to go on, where something was saved to go on from."""
+    """How to go on, where something was saved to go on from, be it the log of a run's first updates."""
     from splinter.ports import recipe
     from splinter.ports.splinter.corpus import SETTINGS
 
     if not hasattr(chosen, "resume"):
         return ""
-    saved = recipe.latest(chosen.output) is not None or (chosen.output / SETTINGS).exists()
+    saved = recipe.latest(chosen.output) is not None or any(
+        (chosen.output / name).exists() for name in (recipe.LOG, SETTINGS)
+    )
     return "; go on with --resume" if saved else ""
 
 

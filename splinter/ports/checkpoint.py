@@ -8,6 +8,7 @@ the local hub cache and fetched only when the caller asks for it.
 from __future__ import annotations
 
 import atexit
+import functools
 import hashlib
 import importlib.util
 import json
@@ -25,6 +26,7 @@ import numpy as np
 
 from splinter.align.files import SafetensorsFile, safetensors_body, write_together, write_whole
 from splinter.align.weights import WeightError
+from splinter.runtime import SettingError
 
 from . import reading
 from .text import (
@@ -139,7 +141,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is missing; is {path.parent} a checkpoint folder?") from None
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path}, line {error.lineno}: {error.msg}; the file is cut off or damaged") from None
-    except reading.TooLarge as error:
+    except (reading.TooLarge, SettingError) as error:
         raise CheckpointError(str(error)) from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
@@ -152,19 +154,19 @@ MINILM = "minilm"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-MINI = "splinter-mini"
-MINI_FOLDER = Path(__file__).resolve().parents[1] / "mini"
+PACKAGE = Path(__file__).resolve().parents[1]
+MINI_FOLDER, MINI_QA_FOLDER = PACKAGE / "mini", PACKAGE / "mini-qa"
 
 
-def mini() -> Path:
-    """The folder of the small checkpoint that the project ships; its README.md is the model card.
+def shipped(folder: Path) -> Path:
+    """The folder of a small checkpoint that the project ships; its README.md is the model card.
 
     Raises:
         CheckpointError: this installation came without it.
     """
-    if not (MINI_FOLDER / WEIGHTS).is_file():
-        raise CheckpointError(f"{MINI} belongs in {MINI_FOLDER}, which has no {WEIGHTS}; install the project again")
-    return MINI_FOLDER
+    if not (folder / WEIGHTS).is_file():
+        raise CheckpointError(f"{folder} belongs to the package and has no {WEIGHTS}; install the project again")
+    return folder
 
 
 def minilm() -> Path:
@@ -193,7 +195,11 @@ def minilm() -> Path:
     return folder
 
 
-NAMED = {MINI: mini, MINILM: minilm}
+NAMED: dict[str, Callable[[], Path]] = {
+    "splinter-mini": functools.partial(shipped, MINI_FOLDER),
+    "splinter-mini-qa": functools.partial(shipped, MINI_QA_FOLDER),
+    MINILM: minilm,
+}
 """Names that lead to a package instead of a hub."""
 
 

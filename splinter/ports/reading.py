@@ -80,7 +80,8 @@ def whole(path: Path) -> bytes:
 
 def meant(name: str, known: Iterable[str], folder: Path | None = None) -> str:
     """ " (did you mean ...?)" with the most similar of the known names, in their folder; "" where none is like it."""
-    close = difflib.get_close_matches(name, list(known), 1, cutoff=0.75)  # none.csv and quote.csv: 0.71
+    close = difflib.get_close_matches(name, list(known), cutoff=0.75)  # none.csv and quote.csv: 0.71
+    close.sort(key=lambda one: sorted(one) != sorted(name))  # --modle is --model with two letters exchanged
     return f" (did you mean {folder / close[0] if folder else close[0]}?)" if close else ""
 
 

@@ -494,10 +494,10 @@ def refuse_empty(question: str, context: str, where, text_key: str = "context") 
         DataError: one does not.
     """
     for what, text in (("question", question), (text_key, context)):
-        if is_empty(text):
-            raise DataError(f"{where}: the {what} is empty ({text[:40]!r}); give its text")
         if not text.isascii() and re.search("[\ud800-\udfff]", text):
             raise DataError(f"{where}: the {what} is not UTF-8 ({text[:40]!r}); correct it")
+        if is_empty(text):
+            raise DataError(f"{where}: the {what} is empty ({text[:40]!r}); give its text")
 
 
 def read_context(path) -> str:

@@ -174,7 +174,9 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except (Timeout, FileExistsError, FileNotFoundError):  # the latter where the other one removes the folder just now
+    except (Timeout, FileExistsError, FileNotFoundError) as error:
+        if isinstance(error, FileNotFoundError) and not folder.exists():  # or the other one removes it just now
+            raise UsageError(f"{folder} cannot be made; name another folder") from None
         raise UsageError(f"another run is writing into {folder}; wait for it, or name another folder") from None
     try:
         yield
@@ -403,8 +405,11 @@ def refuse_target(target: Path, data_file: Path) -> None:
         UsageError: it cannot, or it is.
     """
     plain = not target.exists() or target.is_file()  # a device or a pipe is written into, a file beside its target
-    if target.is_dir() or not os.access(target.resolve().parent if plain else target, os.W_OK):
-        raise UsageError(f"{target} cannot be written: it is a folder, or its folder is not there or not yours")
+    place = target.resolve().parent if plain else target
+    if target.is_dir() or not os.access(place, os.W_OK):
+        why = f"{place} is not yours" if place.exists() else f"there is no folder {place}"
+        why = "it is a folder" if target.is_dir() else why
+        raise UsageError(f"{target} cannot be written: {why}; name another file")
     if target.name in checkpoint.HUB_FILES and (target.parent / checkpoint.CONFIG).exists():
         raise UsageError(f"{target} belongs to a model; name another file for the predictions")
     if target.exists() and data_file.exists() and target.samefile(data_file):

@@ -193,6 +193,7 @@ def test_what_was_asked_is_checked_before_a_model_loads(refused, arguments, mess
         (["mine", "a", "--tokenzier", "b"], "see splinter mine --help"),
         (["--no-tune"], "splinter: a command is missing; see splinter --help"),
         (["predict", "--model", "splinter-mni", *ASK], "check the path (did you mean splinter-mini?)"),
+        (["finetune", "--modle", "tiny"], "(did you mean --model?)"),
     ],
 )  # fmt: skip
 def test_what_is_mistyped_is_told_with_what_was_meant(refused, arguments, line):
@@ -240,7 +241,8 @@ def test_a_window_longer_than_the_positions_is_refused(refused, tiny):
     The line names the option and the number of positions.
     """
     line = refused("predict", "--model", tiny, *ASK, "--max-length", 385)
-    assert line == "splinter predict: --max-length 385 is more than the 384 positions of the model\n"
+    said = "--max-length 385 is more than the 384 positions of the model; give so many, or fewer"
+    assert line == f"splinter predict: {said}\n"
 
 
 # Training files

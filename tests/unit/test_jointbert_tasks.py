@@ -481,6 +481,16 @@ def test_a_whole_life_on_the_command_line(bert, tmp_path, capsys, monkeypatch):
     assert piped == said
 
 
+def test_words_without_a_tag_are_told(capsys):
+    """
+    A sentence that is cut looks whole otherwise: what is beyond the cut reads as O.
+    """
+    _, out, _ = run(capsys, "predict", "--model", cases.tiny(), "--max-length", "6", "book a flight to boston please")
+    assert "words have no tag: they are beyond --max-length 6" in out
+    _, out, _ = run(capsys, "predict", "--model", cases.tiny(), "--max-length", "50", "book a flight")
+    assert "no tag" not in out
+
+
 def test_each_answer_names_its_line(tmp_path, capsys):
     """
     Blank lines have no answer, and count all the same.

@@ -434,3 +434,11 @@ def test_a_hostile_file_is_read_or_told_in_a_line(text, tmp_path_factory):
         except DataError as error:
             told = str(error)
         assert told.startswith(str(path)) and "\n" not in told
+
+
+def test_bytes_that_are_no_text_are_not_called_empty():
+    """
+    What the terminal gave is there, in another encoding.
+    """
+    with pytest.raises(DataError, match="here: the question is not UTF-8"):
+        squad.refuse_empty("\udcff\udcfe", "Ann.", "here")

@@ -887,6 +887,18 @@ def test_a_folder_without_settings_is_uncased(tmp_path):
     )
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here that even root cannot write into")
+def test_a_folder_that_cannot_be_made_is_not_called_busy():
+    """
+    Whoever is told to wait would wait for ever.
+    """
+    with (
+        pytest.raises(UsageError, match="/proc/none/run cannot be made; name another"),
+        common.alone(Path("/proc/none/run")),
+    ):
+        raise AssertionError("it was made")
+
+
 def test_convert_wants_a_vocabulary(tmp_path):
     """
     A model that could not read text is not written.

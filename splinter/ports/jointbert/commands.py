@@ -151,4 +151,7 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     sentences = iter(given) if given else data.read_texts(options.input)
     for found in tasks.predict(tagger, sentences, stream=stream):
         tags = [slot or "O" for slot in found["slots"]]
-        yield {**found, "lines": [metric.line(found["intent"], found["words"], tags)]}
+        lines = [metric.line(found["intent"], found["words"], tags)]
+        if cut := found["slots"].count(None):
+            lines.append(f"  the last {cut} words have no tag: they are beyond --max-length {tagger.max_length}")
+        yield {**found, "lines": lines}

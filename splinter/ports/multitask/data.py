@@ -144,7 +144,8 @@ def read(path: Path, task: str, classes: int = 5, labels: bool = True) -> Rows:
                     kept.append(CLEAN[task](row[column[name]]))
         except csv.Error as error:
             line = reader.line_num - len(record) + 1 + _unclosed("".join(record))
-            raise DataError(f"{path}, line {line}: {error}; mend the quotes of this line") from None
+            said = str(error).replace("'\t'", "a tab")  # which would be shown as a blank
+            raise DataError(f"{path}, line {line}: {said}; mend the quotes of this line") from None
     if not ids:
         why = f"; the labels of all {len(dropped)} are no numbers" if dropped else ""
         raise DataError(f"{path}: holds no row{why}; give a {task} file with rows")

@@ -74,7 +74,8 @@ def check_sizes(sizes: Sizes, config: SplinterConfig) -> Sizes:
     """
     if sizes.max_length > config.max_position_embeddings:
         raise UsageError(
-            f"--max-length {sizes.max_length} is more than the {config.max_position_embeddings} positions of the model"
+            f"--max-length {sizes.max_length} is more than the {config.max_position_embeddings} positions of the model;"
+            " give so many, or fewer"
         )
     return sizes
 
