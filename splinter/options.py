@@ -95,7 +95,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         type=model_name,
         required=True,
         metavar="NAME_OR_FOLDER",
-        help="checkpoint folder, hub name, splinter-mini or minilm",
+        help="checkpoint folder, hub name, splinter-mini-qa (answers at once), splinter-mini or minilm",
     )
     parser.add_argument("--framework", choices=("paddle", "torch"), default="paddle", help="who computes (paddle)")
     parser.add_argument("--device", type=device, default="auto", help="cpu, gpu or gpu:N (a GPU where there is one)")

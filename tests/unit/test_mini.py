@@ -1,18 +1,20 @@
-"""splinter-mini, the checkpoint in the package: it is the one that was scored, and everybody opens it."""
+"""The checkpoints in the package: splinter-mini is the one that was scored, and everybody opens them."""
 
 import json
 
 import numpy as np
 import paddle
+import pytest
 import torch
 from transformers import AutoTokenizer, SplinterForQuestionAnswering
 
 from splinter import experiments
 from splinter.ports import checkpoint
-from splinter.ports.splinter import model
+from splinter.ports.splinter import data, model, tasks
 from splinter.ports.splinter.data import Tokenizer
 
 FOLDER = checkpoint.resolve("splinter-mini")
+LIGHTHOUSE = "The lighthouse on Tern Island was built by Ingrid Solheim in 1874."
 TEXT = ["When was the lamp lit?", "The lamp was lit in 1874, and the lamp went out in 1964."]
 
 
@@ -80,3 +82,15 @@ def test_segments_make_no_difference():
     """
     rows = checkpoint.open_weights(FOLDER)["splinter.embeddings.token_type_embeddings.weight"]
     assert rows.shape[0] == 2 and np.array_equal(rows[0], rows[1])
+
+
+@pytest.mark.parametrize("framework", ["paddle", "torch"])
+def test_the_fine_tuned_one_answers_at_once(framework):
+    """
+    By name, in both frameworks: an answer to a question, with its place in the text.
+    """
+    answerer = tasks.open_answerer(tasks.Settings("splinter-mini-qa", framework))
+    asked = data.example("1", "Who built the lighthouse?", LIGHTHOUSE, answerer.config.mode, "here")
+    ((_, spans),) = answerer.answers([asked])
+    assert (spans[0].text, spans[0].start_char, spans[0].end_char) == ("Ingrid Solheim", 43, 57)
+    assert spans[0].probability > 0.9
