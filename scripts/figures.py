@@ -284,8 +284,8 @@ def _decoding(folder: Path) -> list[str]:
     which = "All" if before == len(runs) else f"{before} of"
     return [
         "",
-        f"{which} {len(runs)} runs were scored before: their answers kept what follows them in a word of the context "
-        '("in 1874." for "in 1874"). docs/splinter.md has what that costs.',
+        f"{which} {len(runs)} runs were scored while answers of uncased models were decoded as those of cased ones: "
+        'an answer kept what follows it in its word ("in 1874." for "in 1874"). docs/splinter.md has what that costs.',
     ]
 
 

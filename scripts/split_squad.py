@@ -40,7 +40,11 @@ def read(path: Path) -> dict:
     """A SQuAD file; every question of it is looked at."""
     list(squad.read_examples(path, training=True))
     with open_text(path) as file:
-        return from_json(file.read(), path, lines=True)
+        document = from_json(file.read(), path, lines=True)
+    articles = document.get("data") if isinstance(document, dict) else None
+    if not all(isinstance(one, dict) and "paragraphs" in one for one in articles or [None]):
+        raise DataError(f"{path}: another layout; give SQuAD JSON, articles with paragraphs under data")
+    return document
 
 
 def questions(document: dict) -> int:
@@ -66,7 +70,7 @@ def main() -> int:
             write_whole(path, lambda file, found=found: json.dump(found, file, ensure_ascii=False), "w")
             print(f"{path}: {questions(found):,} questions")
         print(f"left out: {questions(document) - sum(map(questions, parts.values())):,} questions")
-    except (OSError, DataError) as error:
+    except (OSError, ValueError) as error:
         print(f"split_squad: {error}", file=sys.stderr)
         return 2
     return 0

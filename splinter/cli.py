@@ -284,13 +284,12 @@ def run_align(chosen: argparse.Namespace) -> int:
     )
     if suite is None or not suite.is_dir():
         raise UsageError("no alignment suite here: run inside a clone of the project, or give --suite FOLDER")
-    for folder in (chosen.report, chosen.badges):
-        folder.mkdir(parents=True, exist_ok=True)  # said now, not after minutes of tests
     record = chosen.report / "alignment.json"
     new = chosen.report / f"alignment-{os.getpid()}.json"  # the last record stays where no test ran: -k mistyped
     rest = [option for option in chosen.rest if option != "--"]
     command = [sys.executable, "-m", "pytest", str(suite), f"--align-json={new}", *rest]
-    with alone(chosen.report):
+    badges = contextlib.nullcontext() if chosen.badges == chosen.report else alone(chosen.badges)
+    with alone(chosen.report), badges:  # said now, not after minutes of tests
         try:
             code = subprocess.call(command)
             if new.is_file() and any(report.read(new).get(key) for key in ("results", "kills", "floors")):
@@ -304,28 +303,18 @@ def run_align(chosen: argparse.Namespace) -> int:
 
 def run_explain(chosen: argparse.Namespace) -> None:
     from splinter.align.explain import told
-    from splinter.align.record import ReportError, read
-    from splinter.align.terminal import printable, shortened
-    from splinter.ports.tasks import UsageError
+    from splinter.align.record import read
 
-    try:
-        print(told(read(chosen.file)), end="")
-    except ReportError as error:
-        raise UsageError(shortened(printable(str(error), keep=""))) from None
+    print(told(read(chosen.file)), end="")
 
 
 def run_judge(chosen: argparse.Namespace) -> int:
     from splinter.align import stored
     from splinter.align.compare import Tolerance
     from splinter.align.files import write_whole
-    from splinter.align.terminal import printable, shortened
-    from splinter.ports.tasks import UsageError
 
     tolerance = Tolerance(0.0, chosen.rtol, why="asked for")
-    try:
-        found = [stored.judge(*pair, tolerance, chosen.step) for pair in stored.pairs(chosen.theirs, chosen.ours)]
-    except stored.StoredError as error:
-        raise UsageError(shortened(printable(str(error), keep=""))) from None
+    found = [stored.judge(*pair, tolerance, chosen.step) for pair in stored.pairs(chosen.theirs, chosen.ours)]
     for alignment in found:
         print(stored.verdict(alignment))
     if chosen.align_json is not None:
@@ -367,7 +356,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except KeyboardInterrupt as error:
         signum = getattr(error, "signum", signal.SIGINT)
-    except BrokenPipeError:
+    except BrokenPipeError as error:
+        if error.filename is not None:  # a pipe that was named, and got half of what it was to get
+            return _failed(error, chosen)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing to report
         return 0
     except Exception as error:
@@ -400,9 +391,16 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
         top.exit(2)
     try:
         named = next((one for one in arguments if not one.startswith("-")), None)
-        if named in HELP and system in ports.SYSTEMS and not {"-h", "--help"} & {*arguments}:
-            _refuse_unknown(top, named, arguments)
-            _refuse_other_system(top.commands[named], system, model)
+        if (
+            named is not None
+            and named in top.commands
+            and system in ports.SYSTEMS
+            and not {"-h", "--help"} & {*arguments}
+        ):
+            if named != "align":  # which hands on what it does not know
+                _refuse_unknown(top, named, arguments)
+            if named in HELP:
+                _refuse_other_system(top.commands[named], system, model)
         chosen, surplus = top.parse_known_args(arguments)
     except SystemExit:
         sys.stdout.flush()  # of a help

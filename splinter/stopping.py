@@ -45,7 +45,7 @@ def heard() -> int:
 
 def check() -> None:
     """Raise once more what was lost: an exception that Paddle's C++ meets in the middle of an operation may be."""
-    if _heard:
+    if _heard and _command is not None:
         raise Stopped(_heard)
 
 

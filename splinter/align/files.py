@@ -44,7 +44,8 @@ def write_whole(path: Path, body: Callable, mode: str = "wb") -> None:
         with open(straight, mode, **_text(mode)) as file:
             body(file)
     except OSError as error:
-        error.filename = str(path)
+        if isinstance(straight, Path):  # else it is our own output, of which whoever writes there knows what to say
+            error.filename = str(path)
         raise
 
 

@@ -117,7 +117,7 @@ def train(
             return _finished(output, asked, say)
         if not (resume and (output / recipe.LOG).exists()):  # killed while it wrote its model: weights, but no record
             # of a team, the others may see what the first one writes already
-            (refuse_occupied if lead else refuse_checkpoint)(output, way_out=RESUME)
+            (refuse_occupied if lead else refuse_checkpoint)(output, way_out="" if resume else RESUME)
         run = prepare()
         if lead:
             refuse_others(output, run.beside)
@@ -410,7 +410,8 @@ def refuse_target(target: Path, data_file: Path) -> None:
         why = f"{place} is not yours" if place.exists() else f"there is no folder {place}"
         why = "it is a folder" if target.is_dir() else why
         raise UsageError(f"{target} cannot be written: {why}; name another file")
-    if target.name in checkpoint.HUB_FILES and (target.parent / checkpoint.CONFIG).exists():
+    own = (*checkpoint.HUB_FILES, RECORD, recipe.LOG)
+    if target.name in own and (target.parent / checkpoint.CONFIG).exists():
         raise UsageError(f"{target} belongs to a model; name another file for the predictions")
     if target.exists() and data_file.exists() and target.samefile(data_file):
         raise UsageError(f"{target} is the file of questions; name another one for the predictions")

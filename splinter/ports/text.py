@@ -183,6 +183,8 @@ FIXED: dict[str, tuple] = {
 }
 """Settings that change the pieces or their order -> the values that are served; others are refused."""
 
+NOT_SERVED = "which is not served; take a checkpoint without added tokens"
+
 # what the Python BertTokenizer calls Chinese characters: the CJK ideograph blocks
 IDEOGRAPH = re.compile(
     "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002b73f"
@@ -289,8 +291,10 @@ def _refuse_tokens(path: Path, values: Mapping[str, Any], known: set[str], vocab
     else:
         named = {}
         for number, token in as_record(values.get("added_tokens_decoder") or {}, path, "added_tokens_decoder").items():
-            named[_content(token)] = int(number) if str(number).isdigit() else -1
+            named[_content(token)] = int(number) if re.fullmatch("[0-9]{1,9}", str(number)) else -1
         listed = values.get("additional_special_tokens") or values.get("extra_special_tokens") or []
+        if not isinstance(listed, list | dict):
+            raise VocabularyError(f"{path}: the additional special tokens are {str(listed)[:60]!r}, expected a list")
         single = [value for key, value in values.items() if key.endswith("_token") and value is not None]
         for token in [*(listed.values() if isinstance(listed, dict) else listed), *single]:
             if not isinstance(token, bool):  # add_bos_token and the like are switches
@@ -298,8 +302,8 @@ def _refuse_tokens(path: Path, values: Mapping[str, Any], known: set[str], vocab
     for token, number in named.items():
         if token not in known or vocabulary.get(token, number) != number:
             raise VocabularyError(
-                f"{path}: {token[:60]!r} is no special token of this model, or not where the vocabulary has it; "
-                "tokens that were added to a tokenizer are not served, take a checkpoint without"
+                f"{path}: {token[:60]!r} is no special token of this model, or not where the vocabulary has it, "
+                f"{NOT_SERVED}"
             )
 
 
@@ -405,10 +409,13 @@ def _pieces_of_json(path: Path) -> list[str]:
                     f"as in {TOKENIZER_CONFIG} and in BertTokenizer; save the tokenizer with its {VOCABULARY}"
                 )
     pieces = as_record(model.get("vocab"), path, "the vocabulary")
-    lines = sorted(pieces, key=lambda piece: (str(type(pieces[piece])), pieces[piece]))
-    if [pieces[piece] for piece in lines] != list(range(len(lines))):
+    if sorted(map(repr, pieces.values())) != sorted(map(repr, range(len(pieces)))):
         raise VocabularyError(f"{path}: its vocabulary does not count its pieces from 0 without gaps; repair it")
-    return lines
+    for token in values.get("added_tokens") or ():
+        token = as_record(token, path, "an added token")
+        if token.get("special") is not True or pieces.get(_content(token), -1) != token.get("id"):
+            raise VocabularyError(f"{path}: {_content(token)[:60]!r} was added to the tokenizer, {NOT_SERVED}")
+    return sorted(pieces, key=pieces.__getitem__)
 
 
 def vocabulary_text(lines: Iterable[str]) -> str:

@@ -320,6 +320,19 @@ def test_an_empty_text_takes_no_shards(whole, text, tmp_path):
     assert read(out) == read(whole)
 
 
+def test_a_corpus_goes_on_with_its_own_tokenizer(text, tmp_path):
+    """
+    Shards of two tokenizers are no corpus; a corpus of before, which has no word of accents, had the usual settings.
+    """
+    out = stopped(text, tmp_path / "out")
+    said = json.loads((out / "settings.json").read_text())
+    (out / "settings.json").write_text(json.dumps({**said, "strip_accents": False}))
+    with pytest.raises(CorpusError, match="strip_accents was False, now None; name another folder"):
+        mine(text, out, resume=True)
+    (out / "settings.json").write_text(json.dumps({k: v for k, v in said.items() if k not in mining.WORDS}))
+    assert mine(text, out, resume=True)["passages"] > 0
+
+
 @pytest.mark.parametrize("name", ["vocab.txt", "tokenizer_config.json"])
 def test_a_tokenizer_that_changed_since_the_stop_is_put_right(whole, text, tmp_path, name):
     """

@@ -407,6 +407,28 @@ def test_an_uncased_model_answers_with_words_of_the_context(mode, tmp_path):
         assert (spans[0].text, spans[0].start_char, spans[0].end_char) == (gold, first, after)
 
 
+def test_held_out_questions_choose_the_epoch(train_file, tmp_path):
+    """
+    The best weights are saved; a run that is resumed with other held-out questions, or without, is another run; a
+    question that cannot be answered is told before the training.
+    """
+
+    def run(dev, resume=False):
+        hyper = replace(SHORT, epochs=2, max_steps=0)
+        asked = (train_file, tmp_path / "run", hyper, "auto", resume, 2, "float32", lambda text: None)
+        return tasks.finetune(settings(), *asked, dev)
+
+    record = run(Path("sample"))
+    assert record["best"]["scores"]["f1"] >= record["last"]["scores"]["f1"]
+    assert record["best"]["scores"]["total"] == 120
+    with pytest.raises(UsageError, match="dev_file was sample, now None"):
+        run(None, resume=True)
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(data.DataError, match=r"lost its \[QUESTION\] token"):
+        run(PATH / "fewshot-dev.jsonl")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("mode", ["paper", "hf"])
 def test_the_best_answer_is_the_same_however_many_are_asked_for(mode):
     """

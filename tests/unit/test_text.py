@@ -119,6 +119,24 @@ def test_what_transformers_saves_is_read(tmp_path):
         WordPieces(tmp_path / "two")
 
 
+def test_a_lone_tokenizer_file_is_read_whole_or_refused(tmp_path):
+    """
+    A token that was added to it is a piece of its own in transformers; a vocabulary with gaps is no vocabulary.
+    """
+    BertTokenizerFast.from_pretrained(folder_of(tmp_path / "one")).save_pretrained(tmp_path / "two")
+    path = tmp_path / "two" / "tokenizer.json"
+    (tmp_path / "two" / "vocab.txt").unlink()
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    entity = {**plain["added_tokens"][0], "id": 2048, "content": "<ent>"}
+    path.write_text(json.dumps({**plain, "added_tokens": [*plain["added_tokens"], entity]}), encoding="utf-8")
+    with pytest.raises(VocabularyError, match="'<ent>' was added to the tokenizer, which is not served"):
+        WordPieces(tmp_path / "two")
+    for vocab in ({"a": [1], "b": ["x"]}, {"a": 0, "b": 2}, {"a": 0, "b": 0}):
+        path.write_text(json.dumps({**plain, "model": {**plain["model"], "vocab": vocab}}), encoding="utf-8")
+        with pytest.raises(VocabularyError, match="does not count its pieces from 0 without gaps"):
+            WordPieces(tmp_path / "two")
+
+
 def test_ends_of_lines_are_no_part_of_a_piece(tmp_path):
     """
     A vocabulary that Windows saved has the same pieces, for transformers as for us.
@@ -140,6 +158,8 @@ REFUSED = {
     "special_tokens_map.json": ({"special_tokens_map": {"sep_token": {"content": "</s>"}}}, "'</s>' is no special"),
     "additional_special_tokens": ({"tokenizer_config": {"additional_special_tokens": ["[ENT]"]}}, r"'\[ENT\]' is no"),
     "moved special token": ({"tokenizer_config": {"added_tokens_decoder": {"7": {"content": "[SEP]"}}}}, "is no"),
+    "no list": ({"tokenizer_config": {"additional_special_tokens": 5}}, "are '5', expected a list"),
+    "no number": ({"tokenizer_config": {"added_tokens_decoder": {"²": {"content": "[SEP]"}}}}, "is no special token"),
     "class": ({"tokenizer_config": {"tokenizer_class": "BertJapaneseTokenizer"}}, "tokenizer_class is 'BertJapanese"),
     "string": ({"tokenizer_config": {"do_lower_case": "false"}}, "do_lower_case is 'false', expected true or false"),
     "number": ({"tokenizer_config": {"strip_accents": 1}}, "strip_accents is '1', expected true or false"),

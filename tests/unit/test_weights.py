@@ -407,6 +407,22 @@ def test_a_link_stays_and_leads_to_the_new_file(tmp_path):
     assert sorted(os.listdir(tmp_path / "folder")) == ["new", "old"]
 
 
+def test_a_pipe_whose_reader_leaves_is_named(tmp_path):
+    """
+    It got half of what it was to get: no success, as it would be of standard output.
+    """
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+
+    def body(file):
+        os.close(reader)
+        file.write(b"x" * 10**6)
+
+    with pytest.raises(BrokenPipeError) as failed:
+        write_whole(tmp_path / "pipe", body)
+    assert failed.value.filename == str(tmp_path / "pipe")
+
+
 def test_a_pipe_is_written_into(tmp_path):
     """
     Its reader gets the text, and it stays a pipe.

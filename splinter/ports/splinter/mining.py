@@ -48,7 +48,9 @@ MOST_NGRAMS = 2_000_000
 MOST_DOCUMENTS = 2**16
 """Of one shard: so that very many tiny ones need little memory."""
 
-SHARD = re.compile(r"shard-\d{6}\.safetensors(\.json)?")
+SHARD = re.compile(r"shard-\d{6,}\.safetensors(\.json)?")
+WORDS = {name: value for name, value in BasicTokenizer().to_dict().items() if name != "do_lower_case"}
+"""Settings of the tokenizer, and what they were in corpora that have no word of them."""
 TOTALS = ("documents", "passages", "tokens", "questions")
 
 
@@ -211,7 +213,7 @@ def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: b
             continue
         if not resume:
             raise CorpusError(f"{folder} holds {state} corpus; go on with --resume, or name another folder")
-        stored = read_json(folder / name)
+        stored = WORDS | read_json(folder / name)
         if other := differences(stored, {key: value for key, value in asked.items() if key != "sources"}):
             raise CorpusError(f"{folder / name}: {'; '.join(other)}; name another folder")
         if name == MANIFEST:
@@ -336,8 +338,7 @@ def mine(
     asked = {
         "mining": asdict(settings),
         "lower_case": tokenizer.basic.lower_case,
-        # only where they differ from the usual: corpora of before have no word of them
-        **dict(tokenizer.basic.to_dict().items() - BasicTokenizer(tokenizer.basic.lower_case).to_dict().items()),
+        **{name: tokenizer.basic.to_dict()[name] for name in WORDS},
         "layout": layout,
         "shard_characters": size,
         "sources": [{"name": path.name, "bytes": path.stat().st_size} for path in files],

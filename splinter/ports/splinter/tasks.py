@@ -7,6 +7,7 @@ Imports no framework; `backend` picks train.py (Paddle) or reference.py (torch),
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -157,11 +158,13 @@ def finetune(
     def prepare() -> tasks.Run:
         return _prepare(settings, train_file, output, counts, hyper, head, precision, dev_file)
 
-    if dev_file is not None:
-        data.existing(dev_file, "an MRQA .jsonl or a SQuAD .json file")  # said before a model loads
-    asked = {"mode": settings.mode or "paper", "train_file": str(train_file), "sizes": asdict(Sizes(**settings.sizes))}
+    asked: dict[str, Any] = {
+        "mode": settings.mode or "paper",
+        "train_file": str(train_file),
+        "sizes": asdict(Sizes(**settings.sizes)),
+    }
     asked |= {"asked_head": head, "precision": precision}
-    asked |= {"dev_file": str(dev_file)} if dev_file is not None else {}
+    asked |= {"dev_file": None if dev_file is None else str(dev_file)}
     return tasks.train(
         settings, output, hyper, prepare, asked, task="finetune", resume=resume, save_every=save_every, say=say
     )
@@ -191,6 +194,7 @@ def _prepare(
     )
     examples, rows = data.concatenate(blocks)
     settle_questions(examples, rows, tokenizer, sizes)
+    held_out = [] if dev_file is None else _held_out(dev_file, tokenizer, sizes)
     side = tasks.backend("splinter", settings.framework)
     if head != "pretrained":
         side.seed(hyper.seed)  # a fresh head is part of the run
@@ -207,7 +211,6 @@ def _prepare(
     summary += f"{model.head} head, {settings.framework}{told}"
     trainer, best = side.trainer(model, hyper, precision), None
     if dev_file is not None:
-        held_out = list(data.read_examples(dev_file, config.mode))
         answerer = Answerer(settings, side, model, config, tokenizer, sizes, MAX_ANSWER[config.mode], n_best=1)
         best = recipe.Best(trainer, lambda: scores(answerer.answers(held_out), dev_file)[0], "f1", output)
         summary += f", {len(held_out)} held-out questions"
@@ -217,7 +220,7 @@ def _prepare(
         functools.partial(side.save, model),
         companions(config, folder),
         summary + (f"; {len(rows.skipped)} examples skipped" if rows.skipped else ""),
-        about={"head": model.head, "config": config.to_dict()},
+        about={"head": model.head, "config": config.to_dict()} | ({"dev": digest(held_out)} if held_out else {}),
         details={
             "mode": config.mode,
             "head": model.head,
@@ -227,6 +230,22 @@ def _prepare(
         },
         best=best,
     )
+
+
+def _held_out(file: Path, tokenizer: data.Tokenizer, sizes: Sizes) -> list[data.Example]:
+    """The questions of a file that will be answered after each epoch; what cannot be answered is told now."""
+    file, counts = shipped(file, "fewshot-dev.jsonl")
+    examples, done = [one for one in data.read_examples(file, tokenizer.mode) if counts(one)], 0
+    for kept, rows in data.features(examples, tokenizer, tokenizer.mode, **asdict(sizes)):
+        settle_questions(kept, rows, tokenizer, sizes, done)
+        done += len(kept)
+    return examples
+
+
+def digest(examples: Iterable[data.Example]) -> str:
+    """A hash (16 hex digits) of questions, contexts and answers."""
+    told = [[one.id, one.question, one.context, one.answers] for one in examples]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 @dataclass
