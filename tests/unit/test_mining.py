@@ -949,7 +949,7 @@ def test_the_command_hands_its_options_on(run, asked, tmp_path):
         (["--layout", "wiki"], "--layout: invalid choice: 'wiki'"),
         (["--layout", "jsonl"], "text.txt, line 1: not JSON"),
         (["--engine", "spark"], "--engine: invalid choice: 'spark'"),
-        (["--system", "funnel"], "'--system funnel' is not known to mine"),
+        (["--system", "funnel"], "'--system' is not known to mine"),
         (["--output", "text.txt"], "text.txt is a file; name a folder that may be written"),
         (["--workers", 4294967295], "--workers: '4294967295' is not a whole number from 1 to 4096"),
     ],
