@@ -1,7 +1,7 @@
 """Files: written whole or not at all, several as one, into what is no regular file; and safetensors, read and written.
 
-A file is written beside its target, under a name that `meant` knows, and renamed: what a kill leaves can be told from
-the files of the user.
+A file is written beside its target, under a name that `target_of` knows, and renamed: what a kill leaves can be told
+from the files of the user.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def write_together(bodies: Mapping[Path, Callable], mode: str = "wb") -> None:
 PARTIAL = re.compile(r"\.(.+)\.\d+\.partial")
 
 
-def meant(name: str) -> str | None:
+def target_of(name: str) -> str | None:
     """The name that a partial file was to get; None: it is no such file."""
     found = PARTIAL.fullmatch(name)
     return found and found[1]
@@ -93,7 +93,7 @@ def meant(name: str) -> str | None:
 def sweep(folder: Path, names: Collection[str]) -> None:
     """Remove what a kill left of files of these names; only for the one that writes into the folder."""
     for path in folder.iterdir():
-        if meant(path.name) in names:
+        if target_of(path.name) in names:
             path.unlink()
 
 

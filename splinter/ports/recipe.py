@@ -392,7 +392,7 @@ def fit(
             raise CheckpointError(f"{folder} holds an unfinished run; add --resume to go on, or name another folder")
         if lead:
             for path in folder.iterdir():
-                if STEP.fullmatch(files.meant(path.name) or ""):  # of a kill; as large as a whole one
+                if STEP.fullmatch(files.target_of(path.name) or ""):  # of a kill; as large as a whole one
                     discard(path)
             write_log(folder / LOG, log)
     bar = _bar(schedule.updates, len(log), progress)
@@ -588,7 +588,7 @@ def save(trainer: Trainer, folder: Path, run: Mapping[str, Any], updates: int) -
 def discard(folder: Path) -> None:
     """Remove a folder of training states; one that the user put something into stays, with that."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if OF_STATES.fullmatch(files.meant(path.name) or path.name):
+        if OF_STATES.fullmatch(files.target_of(path.name) or path.name):
             path.unlink()
     with contextlib.suppress(OSError):
         folder.rmdir()
@@ -597,7 +597,7 @@ def discard(folder: Path) -> None:
 def forget(folder: Path) -> None:
     """Remove the training states of a finished run and what a kill left half written; all else is the user's."""
     for path in list(folder.iterdir()):
-        name = files.meant(path.name) or path.name
+        name = files.target_of(path.name) or path.name
         if STEP.fullmatch(name) or path.name == Best.FOLDER:
             discard(path)
     files.sweep(folder, (*HUB_FILES, LOG, RECORD))

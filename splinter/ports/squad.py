@@ -33,6 +33,7 @@ from splinter.ports.text import (
     existing,
     from_json,
     is_empty,
+    listed,
     open_bytes,
     required,
 )
@@ -476,12 +477,6 @@ def places(text: str, context: str) -> list[int]:
     """The characters at which a text stands in a context, in any Unicode form."""
     spelled = "|".join(map(re.escape, _forms(text)))
     return [match.start() for match in re.finditer(f"(?={spelled})", context)]
-
-
-def listed(numbers) -> str:
-    """The first three numbers, and how many more there are."""
-    more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
-    return ", ".join(map(str, numbers[:3])) + more
 
 
 # -- questions in no file ---------------------------------------------------------------------------------

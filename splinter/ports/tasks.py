@@ -13,7 +13,7 @@ import inspect
 import os
 import platform
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,7 +27,7 @@ from splinter.align import files
 
 from . import checkpoint, recipe
 from .checkpoint import CheckpointError
-from .text import VocabularyError, WordPieces
+from .text import VocabularyError, WordPieces, listed
 
 RECORD = recipe.RECORD
 LOCK = ".lock"
@@ -350,7 +350,7 @@ def refuse_occupied(folder: Path, known: Collection[str] = (), way_out: str = ""
     """
     refuse_checkpoint(folder, way_out)
     own = {*checkpoint.HUB_FILES, recipe.LOG, RECORD}
-    there = sorted(path.name for path in folder.iterdir() if files.meant(path.name) not in own)
+    there = sorted(path.name for path in folder.iterdir() if files.target_of(path.name) not in own)
     if strangers := [name for name in there if name not in (LOCK, *known)]:
         raise UsageError(f"{folder} holds {listed(strangers)}; name a new or an empty folder{way_out}")
 
@@ -390,12 +390,6 @@ def write_model(folder: Path, beside: Mapping[str, bytes], write: Callable[[Path
     refuse_others(folder, beside)
     write(folder, beside)
     files.sweep(folder, checkpoint.HUB_FILES)
-
-
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def refuse_target(target: Path, data_file: Path) -> None:

@@ -160,6 +160,12 @@ def required(record, key, kind, where):
     return record[key]
 
 
+def listed(things, most: int = 3) -> str:
+    """The first few, and how many more there are."""
+    more = len(things) - most
+    return ", ".join(map(str, things[:most])) + (f" and {more} more" if more > 0 else "")
+
+
 def is_empty(text):
     """Whether a text holds nothing that a tokenizer reads: blanks, control characters, zero width spaces."""
     return all(is_blank(char) or is_dropped(char) for char in text)

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from splinter import __version__, runtime
-from splinter.align.files import meant, write_whole
+from splinter.align.files import target_of, write_whole
 from splinter.ports import engines
 from splinter.ports.checkpoint import TOKENIZER_CONFIG, VOCABULARY, CheckpointError, read_json, write_json
 from splinter.ports.recipe import differences
-from splinter.ports.tasks import LOCK, listed, locks
-from splinter.ports.text import QUESTION_TOKEN, BasicTokenizer, vocabulary_lines, vocabulary_text
+from splinter.ports.tasks import LOCK, locks
+from splinter.ports.text import QUESTION_TOKEN, BasicTokenizer, listed, vocabulary_lines, vocabulary_text
 
 from . import passages, spans
 from .corpus import (
@@ -56,7 +56,7 @@ TOTALS = ("documents", "passages", "tokens", "questions")
 
 def own(name: str) -> bool:
     """Whether a file may go when a corpus is whole: shards, settings, and what a kill before a rename left."""
-    partial = meant(name)
+    partial = target_of(name)
     lasting = (VOCABULARY, TOKENIZER_CONFIG, NGRAMS, STATISTICS, MANIFEST)
     return partial in lasting or (partial or name) == SETTINGS or SHARD.fullmatch(partial or name) is not None
 
