@@ -94,3 +94,21 @@ def test_the_fine_tuned_one_answers_at_once(framework):
     ((_, spans),) = answerer.answers([asked])
     assert (spans[0].text, spans[0].start_char, spans[0].end_char) == ("Ingrid Solheim", 43, 57)
     assert spans[0].probability > 0.9
+
+
+def test_the_fine_tuned_one_is_the_checkpoint_that_was_scored():
+    """
+    The record names the file and what it began from; both frameworks have the scores that the model card tells.
+    """
+    record = json.loads((experiments.RESULTS / "splinter-mini-qa.json").read_text(encoding="utf-8"))
+    folder = checkpoint.resolve("splinter-mini-qa")
+    assert record["sha256"] == checkpoint.fingerprint(folder)
+    assert record["run"]["start_sha256"] == checkpoint.fingerprint(FOLDER)
+    paddle_scores, torch_scores = (record["scores"][name] for name in ("paddle", "torch"))
+    assert [paddle_scores[key] for key in ("exact", "f1")] == [torch_scores[key] for key in ("exact", "f1")]
+    card = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+    held_out = record["run"]["best"]["scores"]
+    for scores in (paddle_scores, held_out):
+        assert f"exact {scores['exact']:.2f}, F1 {scores['f1']:.2f}" in card
+    for number in (paddle_scores["total"], held_out["total"], record["run"]["examples"], record["run"]["updates"]):
+        assert f"{number:,}" in card
