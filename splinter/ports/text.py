@@ -105,14 +105,6 @@ def decoded(line, where):
         raise DataError(f"{where}: not UTF-8 text ({error}); save it as UTF-8") from error
 
 
-def parsed(text):
-    """The JSON value of a text, None when it is none."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # said by from_json, when it turns out to matter
-        return None
-
-
 def from_json(text, where, lines=False):
     """The JSON value of a text.
 

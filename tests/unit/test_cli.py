@@ -783,3 +783,20 @@ def test_scores_are_printed_for_readers(system, monkeypatch, capsys):
     monkeypatch.setattr(importlib.import_module(f"splinter.ports.{system}.tasks"), "evaluate", lambda *a: found)
     assert cli.main(["evaluate", "--system", system, "--model", "m", "--data", "d"]) == 0
     assert json.loads(capsys.readouterr().out) == {**found, "f1": 55.0}
+
+
+def test_a_signal_ends_its_own_command_alone():
+    """
+    What runs next in the process, in a notebook, say, was not interrupted; while the command runs it still is.
+    """
+
+    def command():
+        with stopping.raised():
+            with contextlib.suppress(stopping.Stopped):  # as Paddle's C++ may lose it
+                signal.raise_signal(signal.SIGINT)
+            stopping.check()
+
+    with pytest.raises(stopping.Stopped):
+        command()
+    assert stopping.heard() == signal.SIGINT
+    stopping.check()
