@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from splinter import cli
 from splinter.align.weights import SafetensorsFile, WeightError, save_safetensors
-from splinter.ports import recipe
-from splinter.ports import tasks as common
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.jointbert import cases, data, tasks
+from splinter.cli import main as cli
+from splinter.ports.common import UsageError
+from splinter.ports.common import tasks as common
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.text import DataError, VocabularyError, WordPieces
+from splinter.ports.jointbert import data, tasks
 from splinter.ports.jointbert.config import RECIPE, companions, read_checkpoint
+from splinter.ports.jointbert.proof import cases
 from splinter.ports.jointbert.tasks import Settings
-from splinter.ports.tasks import UsageError
-from splinter.ports.text import DataError, VocabularyError, WordPieces
 
 BOTH = pytest.mark.parametrize("framework", ["paddle", "torch"])
 EITHER = pytest.mark.parametrize("crf", [False, True], ids=["softmax", "crf"])
@@ -59,7 +59,8 @@ def finetune(bert, tmp_path):
     def run(framework="paddle", hyper=SHORT, corpus=cases.CORPUS, crf=False, resume=False, said=None, **changes):
         say = (lambda text: None) if said is None else said.append
         settings = Settings(**{"model": str(bert), "framework": framework, "max_length": 30, **changes})
-        return tasks.finetune(settings, corpus, tmp_path / "run", hyper, crf, 3, resume, save_every=2, say=say)
+        run = {"train": corpus, "output": tmp_path / "run", "recipe": hyper, "resume": resume, "save_every": 2}
+        return common.train(tasks.Finetuning(settings=settings, crf=crf, evaluate_every=3, **run), say)
 
     return run
 
@@ -376,8 +377,8 @@ def test_a_model_folder_may_go_while_it_is_trained(finetune, bert, tmp_path, mon
     What lies beside the weights was read before the first update.
     """
     model = shutil.copytree(bert, tmp_path / "model")
-    fit = recipe.fit
-    monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
+    fit = common.fit
+    monkeypatch.setattr(common, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
     finetune(framework, model=str(model))
     assert (tmp_path / "run" / "vocab.txt").read_bytes() == (bert / "vocab.txt").read_bytes()
     assert tasks.evaluate(settings(framework, model=str(tmp_path / "run")), TEST)["sentences"]

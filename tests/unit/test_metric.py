@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from splinter.ports import answers
+from splinter.ports.common import answers
+from splinter.ports.common.text import BasicTokenizer
 from splinter.ports.splinter import metric
-from splinter.ports.splinter import reference_metric as theirs
-from splinter.ports.text import BasicTokenizer
+from splinter.ports.splinter.proof import reference_metric as theirs
 
 DATA = Path(os.environ.get("SPLINTER_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 HOSTILE = [  # (prediction, golds)

@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from splinter import options as shared
-from splinter.options import Text
-from splinter.ports.engines import ENGINES
-from splinter.ports.recipe import OPTIMIZERS, PRECISIONS, Recipe
+from splinter.cli import options as shared
+from splinter.cli.options import Text
+from splinter.ports.common.training.schedule import OPTIMIZERS, PRECISIONS, Recipe
 
-from .corpus import MODES as MINING_MODES
-from .passages import LAYOUTS
+from .pretraining.corpus import MODES as MINING_MODES
+from .pretraining.engines import ENGINES
+from .pretraining.passages import LAYOUTS
 
 RECIPE = Recipe()
 MODES = """modes:
@@ -204,7 +204,7 @@ def _mine(parser: argparse.ArgumentParser) -> None:
 
 
 def _pretrain(parser: argparse.ArgumentParser) -> None:
-    from .pretraining import RECIPE
+    from .pretraining.tasks import RECIPE
 
     parser.add_argument("--dev", type=shared.path, metavar="FOLDER", help="held-out corpus to look at now and then")
     parser.add_argument(
@@ -308,11 +308,11 @@ def mine(options: argparse.Namespace) -> str:
     import sys
     from pathlib import Path
 
-    from splinter.ports import checkpoint
-    from splinter.ports.tasks import UsageError
+    from splinter.ports.common import UsageError, checkpoint
 
-    from . import data, mining
-    from .corpus import Mining
+    from . import data
+    from .pretraining import mining
+    from .pretraining.corpus import Mining
 
     if options.ray_address is not None and options.engine != "ray":
         raise UsageError("--ray-address goes with --engine ray")
@@ -341,7 +341,7 @@ def mine(options: argparse.Namespace) -> str:
 
 def pretrain(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Pretrain; returns the record of the run in the process that wrote it."""
-    from . import pretraining
+    from .pretraining import tasks as pretraining
 
     return pretraining.pretrain(
         pretraining.Settings(**shared.settings_of(options)),
@@ -379,7 +379,7 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     Yields:
         What --json prints of a question, with the lines for a reader under "lines".
     """
-    from splinter.ports.text import existing
+    from splinter.ports.common.text import existing
 
     from . import tasks
 

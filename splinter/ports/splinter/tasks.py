@@ -20,10 +20,12 @@ import numpy as np
 
 from splinter import runtime
 from splinter.align.files import write_whole
-from splinter.ports import checkpoint, recipe, tasks
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.tasks import UsageError
-from splinter.ports.text import vocabulary_lines
+from splinter.ports.common import UsageError, backend, checkpoint, folders, tasks
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.text import vocabulary_lines
+from splinter.ports.common.training.best import Best
+from splinter.ports.common.training.feed import Table, trim
+from splinter.ports.common.training.schedule import Recipe
 from splinter.sample import PATH as SAMPLE
 
 from . import data, metric
@@ -127,7 +129,7 @@ def finetune(
     settings: Settings,
     train_file: Path,
     output: Path,
-    hyper: recipe.Recipe,
+    hyper: Recipe,
     head: str = "auto",
     resume: bool = False,
     save_every: int = 50,
@@ -175,7 +177,7 @@ def _prepare(
     train_file: Path,
     output: Path,
     counts: Callable[[data.Example], bool],
-    hyper: recipe.Recipe,
+    hyper: Recipe,
     head: str,
     precision: str,
     dev_file: Path | None,
@@ -198,21 +200,21 @@ def _prepare(
     side = tasks.backend("splinter", settings.framework)
     if head != "pretrained":
         side.seed(hyper.seed)  # a fresh head is part of the run
-    model = side.open_model(folder, config.mode, head, tasks.check_device(side, settings.device), repeated=True)
+    model = side.open_model(folder, config.mode, head, backend.check_device(side, settings.device), repeated=True)
     names = ("input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions")
-    feed = recipe.Table(
+    feed = Table(
         {name: getattr(rows, name) for name in names},
         hyper,
         names=lambda numbers: [examples[i].id for i in rows.example_index[numbers]],
-        prepare=recipe.trim,
+        prepare=trim,
     )
     summary = f"{len(examples)} examples, {len(rows)} windows, {feed.plan.updates} updates; mode {config.mode}, "
-    told = f", {tasks.told_precision(side, settings.device, precision)}" * (precision != "float32")
+    told = f", {backend.told_precision(side, settings.device, precision)}" * (precision != "float32")
     summary += f"{model.head} head, {settings.framework}{told}"
     trainer, best = side.trainer(model, hyper, precision), None
     if dev_file is not None:
         answerer = Answerer(settings, side, model, config, tokenizer, sizes, MAX_ANSWER[config.mode], n_best=1)
-        best = recipe.Best(trainer, lambda: scores(answerer.answers(held_out), dev_file)[0], "f1", output)
+        best = Best(trainer, lambda: scores(answerer.answers(held_out), dev_file)[0], "f1", output)
         summary += f", {len(held_out)} held-out questions"
     return tasks.Run(
         trainer,
@@ -300,7 +302,7 @@ class Answerer:
         start, end = (np.full(shape, np.finfo(np.float32).min, np.float32) for _ in range(2))
         for begin in range(0, len(order), self.settings.batch_size):
             mine = order[begin : begin + self.settings.batch_size]
-            batch = recipe.trim({name: column[mine] for name, column in columns.items()})
+            batch = trim({name: column[mine] for name, column in columns.items()})
             got = self.side.logits(self.model, batch, len(mine))
             tokens = got[0].shape[1]
             start[mine, :tokens], end[mine, :tokens] = got
@@ -336,7 +338,7 @@ def open_answerer(
     tokenizer = open_tokenizer(folder, config)
     sizes = check_sizes(Sizes(**{**tasks.trained_sizes(folder), **settings.sizes}), config)
     side = tasks.backend("splinter", settings.framework)
-    model = side.open_model(folder, config.mode, "pretrained", tasks.check_device(side, settings.device), repeated)
+    model = side.open_model(folder, config.mode, "pretrained", backend.check_device(side, settings.device), repeated)
     return Answerer(settings, side, model, config, tokenizer, sizes, max_answer or MAX_ANSWER[config.mode], n_best)
 
 
@@ -383,7 +385,7 @@ def evaluate(
     file, counts = shipped(file, "fewshot-dev.jsonl")
     data.existing(file, "an MRQA .jsonl or a SQuAD .json file")  # said before a model loads and answers for hours
     if predictions is not None:
-        tasks.refuse_target(predictions, file)
+        folders.refuse_target(predictions, file)
     answerer = open_answerer(settings, max_answer, repeated=True)
     examples: Iterator[data.Example] = islice(filter(counts, data.read_examples(file, answerer.config.mode)), limit)
     if sample is not None:
@@ -403,7 +405,7 @@ def evaluate(
     }
 
 
-@tasks.locks("output")
+@folders.locks("output")
 def convert(
     source: str,
     output: Path,
@@ -426,7 +428,7 @@ def convert(
     Returns:
         One line on what was written.
     """
-    tasks.refuse_occupied(output, known=checkpoint.HUB_FILES)
+    folders.refuse_occupied(output, known=checkpoint.HUB_FILES)
     if encoder == "fresh" and head == "pretrained":
         raise UsageError("--encoder fresh would leave a pretrained head astray; add --head fresh, matching or plain")
     runtime.import_paddle()
@@ -450,7 +452,7 @@ def convert(
     elif head == "plain":
         model.question_as_mask()
     open_tokenizer(folder, model.config)
-    tasks.write_model(output, companions(model.config, folder), functools.partial(model.write, dtype=dtype))
+    folders.write_model(output, companions(model.config, folder), functools.partial(model.write, dtype=dtype))
     line = f"{output}: {tasks.counted(model)}, mode {model.config.mode}, {head} head"
     line += ", fresh encoder" * (encoder == "fresh")
     return line + f", {dtype}" * (dtype != "float32")

@@ -16,16 +16,20 @@ import paddle
 from splinter import runtime
 from splinter.align import paddle_side
 from splinter.align.port import Side
-from splinter.ports import recipe as recipes
-from splinter.ports.recipe import Recipe
-from splinter.ports.tasks import UsageError
-from splinter.ports.train_paddle import AdamW, PaddleTrainer, Team
-from splinter.ports.train_paddle import gpus as gpus
-from splinter.ports.train_paddle import seed as seed
+from splinter.ports.common import UsageError
+from splinter.ports.common.paddle.train import AdamW, PaddleTrainer, Team
+from splinter.ports.common.paddle.train import gpus as gpus
+from splinter.ports.common.paddle.train import seed as seed
+from splinter.ports.common.training.feed import trim
+from splinter.ports.common.training.fit import fit
+from splinter.ports.common.training.schedule import Recipe, rates
 
-from . import cases, data, metric, pretraining, pretraining_cases
+from . import data, metric
 from .config import read_checkpoint
 from .model import SplinterForPreTraining, SplinterForQuestionAnswering
+from .pretraining import tasks as pretraining
+from .pretraining.proof import cases as pretraining_cases
+from .proof import cases
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 MODELS = {"answering": SplinterForQuestionAnswering, "pretraining": SplinterForPreTraining}
@@ -207,7 +211,7 @@ def side(mode: str, task: str = "answering") -> Side:
     """The port as the engine sees it."""
     return Side(
         framework="paddle",
-        sources=("splinter.ports.splinter.model", "splinter.ports.encoder"),
+        sources=("splinter.ports.splinter.model", "splinter.ports.common.paddle.encoder"),
         kind="port",
         load=lambda folder: load(folder, mode, task),
         build=lambda folder: load(folder, mode, task, dropout=True, fresh=True),
@@ -216,7 +220,7 @@ def side(mode: str, task: str = "answering") -> Side:
         optimizer=AdamW,
         decayed=decayed,
         hyperparameters=lambda: asdict(pretraining.RECIPE if task == "pretraining" else Recipe()),
-        rates=recipes.rates,
+        rates=rates,
         data=mined if task == "pretraining" else lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
         train=pretrain if task == "pretraining" else lambda folder, dtype: train(folder, mode, dtype),
@@ -234,7 +238,7 @@ def pretrain(folder: Path, dtype: str) -> dict[str, np.ndarray]:
     model = paddle_side.cast(load(folder, "paper", "pretraining"), dtype)
     hyper = pretraining_cases.training_recipe(folder)
     feed = pretraining.Passages(pretraining_cases.corpus("sample/train"), hyper, model.config.question_token_id)
-    log = recipes.fit(pretrainer(model, hyper), feed, hyper)
+    log = fit(pretrainer(model, hyper), feed, hyper)
     return pretraining_cases.training_record(log, sys.modules[__name__], model, dtype)
 
 
@@ -243,7 +247,7 @@ def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
     model = paddle_side.cast(load(folder, mode), dtype)
     inputs = cases.model_inputs(columns(cases.TRAINING, mode), labels=True)
     hyper = replace(cases.training_recipe(folder), micro_batch=5 if mode == "paper" else 0)
-    log = recipes.fit(trainer(model, hyper), inputs, hyper, prepare=recipes.trim)
+    log = fit(trainer(model, hyper), inputs, hyper, prepare=trim)
     dev = columns(cases.EVALUATION[mode], mode)
     start, end = logits(model, cases.model_inputs(dev))
     return cases.training_record(log, decode(cases.EVALUATION[mode], dev, start, end, mode), dtype)
