@@ -22,7 +22,7 @@ from typing import Any
 from . import datasets
 from .align.files import write_whole
 from .ports.common import checkpoint
-from .ports.common.training.recipe import LOG
+from .ports.common.training.log import LOG
 
 FRAMEWORKS = ("torch", "paddle")
 RESULTS = datasets.PROJECT / "results"

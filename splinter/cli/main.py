@@ -149,7 +149,7 @@ def parser(system: str = DEFAULT) -> _Parser:
     for name in HELP:
         _system_command(commands, name, system)
 
-    pretraining = importlib.import_module("splinter.ports.splinter.commands")
+    pretraining = importlib.import_module("splinter.ports.splinter.pretraining.commands")
     pretraining.add("mine", _command(commands, "mine", MINE, *pretraining.TEXTS["mine"]))
     text, example = pretraining.TEXTS["pretrain"]
     pretrain = _command(commands, "pretrain", PRETRAIN, f"{RUNS}\n\n{text}", example)
@@ -260,13 +260,13 @@ def run_predict(chosen: argparse.Namespace) -> None:
 
 
 def run_mine(chosen: argparse.Namespace) -> None:
-    from splinter.ports.splinter import commands
+    from splinter.ports.splinter.pretraining import commands
 
     print(printable(commands.mine(chosen)))
 
 
 def run_pretrain(chosen: argparse.Namespace) -> None:
-    from splinter.ports.splinter import commands
+    from splinter.ports.splinter.pretraining import commands
 
     if (record := commands.pretrain(chosen, _say)) is not None:
         _say_trained(chosen, record)

@@ -136,6 +136,26 @@ def add_recipe(parser: Any, recipe: Recipe, rows: str = "examples") -> None:
     add("--weight-decay", not_negative, "X", "of matrices only")
 
 
+def add_micro_batch(group: Any, rows: str) -> None:
+    """How many rows go through the model at a time."""
+    group.add_argument(
+        "--micro-batch",
+        type=positive,
+        default=0,
+        metavar="N",
+        help=f"{rows} at a time; without dropout the same result (all)",
+    )
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """The precision of matrix products."""
+    from splinter.ports.common.training.schedule import PRECISIONS
+
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="bf16: matrix products in bfloat16 (float32)"
+    )
+
+
 def recipe_of(options: argparse.Namespace, recipe: Recipe) -> Recipe:
     """The recipe with what the options say."""
     from dataclasses import fields, replace

@@ -6,23 +6,22 @@ import importlib
 
 from splinter.align.port import Port
 
-from . import SYSTEMS
-
 PORTS = {
-    "splinter": ("PORT", "PLAIN", "PRETRAINING", "PRETRAINING_HF"),
+    "splinter": ("PORT", "PLAIN"),
+    "splinter.pretraining": ("PORT", "HF"),
     "jointbert": ("PORT",),
     "funnel": ("PORT", "FACTORIZED"),
     "multitask": ("PORT", "FROZEN"),
 }
-"""System -> the names of its ports; PORT is the system itself, the others differ from it by a setting."""
+"""Folder -> the names of its ports; PORT is the system itself, the others differ from it by a setting."""
 
 
-def load(system: str) -> tuple[Port, ...]:
-    """The ports of one system; light objects, frameworks load when a pair is built."""
-    module = importlib.import_module(f"splinter.ports.{system}.proof.port")
-    return tuple(getattr(module, name) for name in PORTS[system])
+def load(folder: str) -> tuple[Port, ...]:
+    """The ports of one folder; light objects, frameworks load when a pair is built."""
+    module = importlib.import_module(f"splinter.ports.{folder}.proof.port")
+    return tuple(getattr(module, name) for name in PORTS[folder])
 
 
 def load_all() -> tuple[Port, ...]:
     """Every port."""
-    return tuple(port for system in SYSTEMS for port in load(system))
+    return tuple(port for folder in PORTS for port in load(folder))

@@ -13,6 +13,7 @@ import torch
 from splinter.align.weights import SafetensorsFile, WeightError, save_safetensors
 from splinter.cli import main as cli
 from splinter.ports.common import UsageError
+from splinter.ports.common import backend as backends
 from splinter.ports.common import tasks as common
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.text import DataError, VocabularyError, WordPieces
@@ -82,7 +83,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatc
     whole = finetune(framework, crf=crf)
     kept = files(tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
-    backend, steps = common.backend("jointbert", framework), iter(range(5))
+    backend, steps = backends.opened("jointbert", framework), iter(range(5))
     plain = backend.trainer
 
     def stopping(model, hyper):
@@ -154,7 +155,7 @@ def test_a_resumed_run_is_the_same_run(finetune, monkeypatch, change, message):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(common.backend("jointbert", "paddle"), "save", full)
+        patch.setattr(backends.opened("jointbert", "paddle"), "save", full)
         with pytest.raises(OSError, match="No space"):
             finetune()
     with pytest.raises(CheckpointError, match=message):
@@ -287,7 +288,7 @@ def test_slots_beyond_the_row_are_missed(tmp_path, monkeypatch):
     def right(model, rows, size):
         return {"intent_logits": 9 * intents[rows["intent_labels"]], "slots": rows["slot_labels"], "loss": np.zeros(1)}
 
-    monkeypatch.setattr(common.backend("jointbert", "paddle"), "predictions", right)
+    monkeypatch.setattr(backends.opened("jointbert", "paddle"), "predictions", right)
     found = tasks.evaluate(settings(), part, tmp_path / "said.txt")
     assert (found["cut"], found["sentences"], found["intent_acc"], found["sentence_acc"]) == (2, 4, 100, 50)
     assert (found["slot_precision"], found["slot_recall"]) == (100, 50)
@@ -320,7 +321,7 @@ def test_padding_is_decoded_on_request():
     for framework in ("paddle", "torch"):
         for padding in (False, True):
             tagger = tasks.open_tagger(settings(framework), padding)
-            found[framework, padding] = tagger.side.predictions(tagger.model, rows)["slots"]
+            found[framework, padding] = tagger.backend.predictions(tagger.model, rows)["slots"]
     real = rows["attention_mask"] == 1
     for padding in (False, True):
         assert np.array_equal(found["paddle", padding], found["torch", padding])
@@ -417,7 +418,7 @@ def test_there_and_back_the_bits_are_the_same(tmp_path):
     before, after = ({name: file[name] for name in file} for file in stored)
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
-    side = common.backend("jointbert", "torch")
+    side = backends.opened("jointbert", "torch")
     model = side.open_model(tmp_path / "ours", "pretrained")
     side.save(model, tmp_path / "torch", companions(model.config, tmp_path / "ours"))
     ours, theirs = files(tmp_path / "ours"), files(tmp_path / "torch")

@@ -19,7 +19,7 @@ from splinter.ports.common.training.feed import Table, trim
 from splinter.ports.common.training.fit import fit
 
 from .. import twin
-from . import cases
+from . import cases, reference_data, reference_metric
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "dropout_rate": 0.0}
 
@@ -65,8 +65,6 @@ def hyperparameters() -> dict[str, float]:
 @cache
 def columns(name: str, mode: str) -> dict[str, np.ndarray]:
     """A data source as columns, by the Python tokenizer; label sets as strings."""
-    from .proof import reference_data
-
     source = cases.source(name)
     found = reference_data.features(source.corpus, source.part, source.vocabulary, source.max_length)
     label_sets = (*reference_data.labels(source.corpus), *reference_data.built_labels(source.corpus))
@@ -76,8 +74,6 @@ def columns(name: str, mode: str) -> dict[str, np.ndarray]:
 
 def scored(found: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], intents, slots):
     """Predicted intents and tags, and their scores, from ids."""
-    from .proof import reference_metric
-
     gold, predicted = ([intents[int(i)] for i in ids] for ids in (rows["intent_labels"], found["intents"]))
     tags = [reference_metric.tags_at(ids, rows["slot_labels"], slots) for ids in (rows["slot_labels"], found["slots"])]
     return predicted, tags[1], reference_metric.evaluate(gold, predicted, *tags)
@@ -85,8 +81,6 @@ def scored(found: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], inte
 
 def scores(case: str, given: Mapping[str, np.ndarray] | None, mode: str) -> dict[str, np.ndarray]:
     """seqeval on hostile predictions, or torch's decoding of injected logits."""
-    from .proof import reference_metric
-
     if given is None:
         return {k: np.float64(v) for k, v in reference_metric.evaluate(*cases.predictions(case)).items()}
     logits, rows = cases.injected_logits(given, mode)

@@ -1,186 +1,104 @@
 """`splinter pretrain`: recurring span selection on a mined corpus, in either framework, by one recipe.
 
-Objective and recipe: Ram et al., ACL 2021, sections 3 and 5; oriram/splinter pretraining/ at 1df4c13.
-Imports no framework; see tasks.py for how one is picked.
+Imports no framework; `backend.opened` picks train.py (Paddle) or twin.py (torch).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, ClassVar, Protocol
 
 from splinter.ports.common import UsageError, backend, checkpoint, tasks
 from splinter.ports.common.tasks import Settings
-from splinter.ports.common.training.feed import order
-from splinter.ports.common.training.schedule import Plan, Recipe, plan
+from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.common.training.state import differences
+from splinter.ports.common.training.trainer import Team, Trainer
 from splinter.runtime import whole_number
 
 from ..config import SplinterConfig, companions, read_checkpoint
 from ..tasks import open_tokenizer
-from .corpus import Corpus, CorpusError, records
-from .spans import MAX_SPAN
-
-RECIPE = Recipe(
-    learning_rate=1e-4,
-    warmup=1 / 240,
-    epochs=1,
-    min_steps=0,
-    batch_size=256,
-    epsilon=1e-6,
-    weight_decay=0.01,
-    schedule="from-start",
-    optimizer="bert",
-)
-"""The paper's: 2,400,000 updates with 10,000 of warm-up; BERT's optimizer."""
+from .corpus import Corpus, CorpusError
+from .objective import Asked, Passages, span_accuracy
 
 
-@dataclass(frozen=True)
-class Passages:
-    """A corpus as a feed: the order of an epoch is a function of the seed, the questions are drawn anew in each.
+class Backend(backend.Backend, Asked, Protocol):
+    """What pretraining asks of a framework."""
 
-    The weights of a batch add up to 1 (or 0, where it has no question), so that its loss is a sum over rows.
-    """
+    def team(self) -> Team:
+        """The processes that the framework's launcher started; without it, a team of one."""
 
-    corpus: Corpus
-    recipe: Recipe
-    question: int
+    def open_model(self, folder: Path, device: str = "auto", dropout: float | None = None) -> Any:
+        """A model to be pretrained, with the dropout of its configuration unless another rate is given."""
 
-    @property
-    def plan(self) -> Plan:
-        """The schedule for so many passages."""
-        return plan(len(self.corpus), self.recipe)
+    def trainer(self, model: Any, recipe: Recipe, precision: str = "float32", team: Team | None = None) -> Trainer:
+        """A model in pretraining; the weights of a batch must add up to 1.
 
-    def about(self) -> dict[str, Any]:
-        """The corpus, by the hash of its manifest."""
-        shards = json.dumps(self.corpus.manifest["shards"], sort_keys=True).encode()
-        return {"corpus": hashlib.sha256(shards).hexdigest()[:16]}
-
-    def batches(self, start: int) -> Iterator[tuple[dict[str, np.ndarray], Callable[[], list[str]]]]:
-        """The batch of each update from `start` on."""
-        plan = self.plan
-        for update, rows in enumerate(order(len(self.corpus), plan, self.recipe, start), start):
-            batch = model_inputs(self.corpus, rows, update // plan.per_epoch, self.question)
-            weights = batch["weights"].astype(np.float64)
-            batch["weights"] = weights / (weights.sum() + 1e-5)
-            yield batch, partial(self._names, rows)
-
-    def _names(self, rows: np.ndarray) -> list[str]:
-        return [f"document {self.corpus[int(row)].key[0]}" for row in rows]
+        Raises:
+            UsageError: bf16 where the framework has none.
+        """
 
 
-def model_inputs(corpus: Corpus, rows: np.ndarray, epoch: int, question: int) -> dict[str, np.ndarray]:
-    """Passages with the questions of an epoch, as the model takes them; see `corpus.records`."""
-    batch = records(corpus, rows.tolist(), epoch, question)
-    return {**batch, "token_type_ids": np.zeros_like(batch["input_ids"])}
-
-
-def span_accuracy(
-    side: Any, model: Any, corpus: Corpus, question: int, limit: int | None = None, batch_size: int = 16
-) -> dict[str, float]:
-    """How many answers a model finds in held-out passages, with the questions of epoch 0.
+@dataclass(frozen=True, kw_only=True)
+class Pretraining(tasks.Training):
+    """Pretraining of a checkpoint on a corpus.
 
     Args:
-        limit: passages to look at, spread evenly over the corpus; None: all.
-
-    Returns:
-        start, end, both: shares from 0 to 1 of the questions whose highest logit is right; span: of those whose best
-        span of 1 to 10 pieces is, as an answer is chosen; questions: how many.
-    """
-    number = min(limit or len(corpus), len(corpus))
-    rows = np.linspace(0, len(corpus) - 1, number).round().astype(int)
-    right, asked = np.zeros(4), 0
-    for begin in range(0, number, batch_size):
-        batch = model_inputs(corpus, rows[begin : begin + batch_size], 0, question)
-        used = batch.pop("weights") > 0
-        labels = [batch.pop(f"{part}_positions") for part in ("start", "end")]
-        logits = side.logits(model, batch)
-        found = [one.argmax(-1) == label for one, label in zip(logits, labels, strict=True)]
-        spans = [chosen == label for chosen, label in zip(best_spans(*logits), labels, strict=True)]
-        hits = (*found, found[0] & found[1], spans[0] & spans[1])
-        right += [int((hit & used).sum()) for hit in hits]
-        asked += int(used.sum())
-    shares = (right / max(1, asked)).tolist()
-    return {**dict(zip(("start", "end", "both", "span"), shares, strict=True)), "questions": asked}
-
-
-def best_spans(start: np.ndarray, end: np.ndarray, longest: int = MAX_SPAN) -> tuple[np.ndarray, np.ndarray]:
-    """First and last piece (B, Q) of the span with the highest sum of logits (B, Q, T); of equal ones the shortest."""
-    tokens = start.shape[-1]
-    best = np.full(start.shape, -np.inf)
-    lengths = np.zeros(start.shape, np.int64)
-    for more in range(min(longest, tokens)):
-        sums = start[..., : tokens - more] + end[..., more:]
-        better = sums > best[..., : tokens - more]
-        best[..., : tokens - more][better] = sums[better]
-        lengths[..., : tokens - more][better] = more
-    first = best.argmax(-1)
-    return first, first + np.take_along_axis(lengths, first[..., None], axis=-1)[..., 0]
-
-
-def pretrain(
-    settings: Settings,
-    corpus_folder: Path,
-    output: Path,
-    hyper: Recipe,
-    *,
-    dev_folder: Path | None = None,
-    dev_passages: int = 200,
-    evaluate_every: int = 0,
-    precision: str = "float32",
-    dropout: float | None = None,
-    resume: bool = False,
-    save_every: int = 1000,
-    say=print,
-) -> dict[str, Any] | None:
-    """Pretrain a checkpoint on a corpus and save it.
-
-    Args:
-        corpus_folder, dev_folder: what `splinter mine` wrote, with the vocabulary of the checkpoint.
-        dev_passages: of the dev corpus that are looked at.
+        train: corpus folder, as `splinter mine` wrote it, with the vocabulary of the checkpoint.
+        dev: held-out corpus, likewise; None: none.
+        dev_passages: of it that are looked at.
         evaluate_every: updates between looks; 0 = once per epoch.
         precision: "float32", or "bf16" for matrix products in bfloat16.
         dropout: another rate than the checkpoint's; the saved model keeps that of the checkpoint.
-
-    Returns:
-        What training.json holds; None in a process of a team that is not the first.
-
-    Raises:
-        CorpusError, CheckpointError, WeightError, UsageError, TrainingError.
+        computing, team: the backend, and the processes that train together.
     """
-    side = tasks.backend("splinter", settings.framework)
-    team = side.Team()
-    refuse_launcher(settings, team.size)
-    if settings.device == "auto" and team.size > 1:
-        settings = replace(settings, device=team.device)
-    lead = team.rank == 0
-    settings = replace(settings, progress=settings.progress and lead)
 
-    def prepare() -> tasks.Run:
+    computing: Backend
+    team: Team
+    dev: Path | None = None
+    dev_passages: int = 200
+    evaluate_every: int = 0
+    precision: str = "float32"
+    dropout: float | None = None
+
+    task: ClassVar[str] = "pretrain"
+
+    @property
+    def lead(self) -> bool:
+        return self.team.rank == 0
+
+    def asked(self) -> dict[str, Any]:
+        return {"precision": self.precision, "dropout": self.dropout}
+
+    def prepare(self) -> tasks.Run:
+        """See `tasks.Training`.
+
+        Raises:
+            CorpusError, CheckpointError, WeightError, UsageError.
+        """
+        settings, team = self.settings, self.team
         folder = checkpoint.resolve(settings.model, settings.download)
         config = read_checkpoint(folder)[0]
-        if hyper.batch_size < team.size:
-            raise UsageError(f"--batch-size {hyper.batch_size} is less than the {team.size} processes that share it")
-        corpora = [open_corpus(one, folder, config, lead) for one in (corpus_folder, dev_folder) if one is not None]
-        feed = Passages(corpora[0], hyper, config.question_token_id)
-        model = side.open_pretraining(folder, backend.check_device(side, settings.device), dropout)
+        if self.recipe.batch_size < team.size:
+            raise UsageError(
+                f"--batch-size {self.recipe.batch_size} is less than the {team.size} processes that share it"
+            )
+        corpora = [open_corpus(one, folder, config, self.lead) for one in (self.train, self.dev) if one is not None]
+        feed = Passages(corpora[0], self.recipe, config.question_token_id)
+        device = backend.check_device(self.computing, settings.device)
+        model = self.computing.open_model(folder, device, self.dropout)
 
         def watch(updates: int) -> dict[str, float]:
-            return span_accuracy(side, model, corpora[1], config.question_token_id, dev_passages)
+            return span_accuracy(self.computing, model, corpora[1], config.question_token_id, self.dev_passages)
 
-        told = backend.told_precision(side, settings.device, precision)
+        told = backend.told_precision(self.computing, settings.device, self.precision)
         summary = f"{len(corpora[0]):,} passages, {feed.plan.updates:,} updates; {settings.framework}, {told}"
         return tasks.Run(
-            side.pretrainer(model, hyper, precision, team),
+            self.computing.trainer(model, self.recipe, self.precision, team),
             feed,
-            partial(side.save, model),
+            partial(self.computing.save, model),
             companions(replace(config, mode="paper"), folder),  # as it is used from then on, not as it was pretrained
             summary + (f", {team.size} processes" if team.size > 1 else ""),
             about={"processes": team.size},
@@ -191,22 +109,31 @@ def pretrain(
                 "mining": corpora[0].manifest["mining"],
                 "sources": corpora[0].sources,
             },
-            watch=watch if dev_folder is not None else None,
-            watch_every=evaluate_every,
+            watch=watch if self.dev is not None else None,
+            watch_every=self.evaluate_every,
         )
 
-    asked = {"train_file": str(corpus_folder), "precision": precision, "dropout": dropout}
+
+def pretrain(settings: Settings, say: Callable[[str], None] = print, **asked: Any) -> dict[str, Any] | None:
+    """Pretrain a checkpoint on a corpus and save it, alone or in a team.
+
+    Args:
+        asked: the other fields of `Pretraining`.
+
+    Returns:
+        What training.json holds; None in a process of a team that is not the first.
+
+    Raises:
+        CorpusError, CheckpointError, WeightError, UsageError, TrainingError.
+    """
+    computing: Backend = backend.opened("splinter.pretraining", settings.framework)
+    team = computing.team()
+    refuse_launcher(settings, team.size)
+    lead = team.rank == 0
+    device = team.device if settings.device == "auto" and team.size > 1 else settings.device
+    settings = replace(settings, device=device, progress=settings.progress and lead)
     record = tasks.train(
-        settings,
-        output,
-        hyper,
-        prepare,
-        asked,
-        task="pretrain",
-        resume=resume,
-        save_every=save_every,
-        say=say if lead else lambda text: None,
-        lead=lead,
+        Pretraining(settings=settings, computing=computing, team=team, **asked), say if lead else lambda text: None
     )
     return record if lead else None
 

@@ -11,22 +11,21 @@ from splinter.align.weights import WeightMap
 from splinter.ports.common import checkpoint
 
 from .. import config
-from ..pretraining.proof import cases as pretraining_cases
 from . import cases
 
 
-def theirs(mode: str, task: str = "answering") -> Side:
+def theirs(mode: str) -> Side:
     """The PyTorch reference."""
-    from ..twin import side  # torch only from here on
+    from .theirs import side  # torch only from here on
 
-    return side(mode, task)
+    return side(mode)
 
 
-def ours(mode: str, task: str = "answering") -> Side:
+def ours(mode: str) -> Side:
     """The Paddle port."""
-    from ..train import side  # paddle only from here on
+    from .ours import side  # paddle only from here on
 
-    return side(mode, task)
+    return side(mode)
 
 
 def weights(mode: str) -> WeightMap:
@@ -81,34 +80,3 @@ PLAIN = replace(
     fetch=no_other,
 )
 """The plain head that span selection is compared with; all that it shares with PORT is proven there."""
-
-PRETRAINING = Port(
-    name="splinter-pretraining",
-    modes=("paper",),
-    theirs=lambda mode: theirs(mode, "pretraining"),
-    ours=lambda mode: ours(mode, "pretraining"),
-    weights=weights,
-    batches=pretraining_cases.batches,
-    train_batches=lambda folder, mode: [pretraining_cases.batches(folder, mode)["questions"]] * 20,
-    loss_cases=pretraining_cases.loss_cases,
-    readout=cases.readout,
-    recipe=pretraining_cases.recipe,
-    features=(61_257, 40_000, 1, 256, 257),
-    data_sources=pretraining_cases.data_sources,
-    metric_cases=lambda mode: {},
-    zero_gradient=ZERO_GRADIENT,
-    steps=("forward", "loss", "lr", "optimizer", "regularization", "backward", "train_data", "training"),
-    checkpoints={"tiny": cases.tiny},
-    fetch=fetch,
-    missing=pretraining_cases.data_sources.missing,
-)
-"""Recurring span selection: objective and recipe of the paper, on text that is mined."""
-
-PRETRAINING_HF = replace(
-    PRETRAINING,
-    name="splinter-pretraining-hf",
-    modes=("hf",),
-    recipe=cases.recipe,
-    steps=("forward", "loss", "backward"),
-)
-"""The objective as transformers has it; nothing here trains with it."""

@@ -20,7 +20,7 @@ from ... import data
 from ...config import read_checkpoint
 from .. import passages
 from ..corpus import Corpus, Mining
-from ..tasks import RECIPE, span_accuracy
+from ..objective import RECIPE, span_accuracy
 
 VOCABULARY = "vocab/bert-base-cased-vocab.txt"
 SAMPLES = {
@@ -147,8 +147,8 @@ def training_recipe(folder: Path) -> Recipe:
     return replace(RECIPE, batch_size=12, micro_batch=5, epochs=4, warmup=0.2, learning_rate=rate, seed=5)
 
 
-def training_record(log: list[dict[str, float]], side: Any, model: Any, dtype: str) -> dict[str, np.ndarray]:
+def training_record(log: list[dict[str, float]], asked: Any, model: Any, dtype: str) -> dict[str, np.ndarray]:
     """What the training step compares: losses, gradient norms, span accuracy on held-out passages."""
-    found = span_accuracy(side, model, corpus("sample/dev"), model.config.question_token_id)
+    found = span_accuracy(asked, model, corpus("sample/dev"), model.config.question_token_id)
     curves = {name: np.array([entry[name] for entry in log], dtype=dtype) for name in ("loss", "norm")}
     return curves | {name: np.float64(value) for name, value in found.items()}
