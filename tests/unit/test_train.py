@@ -8,27 +8,27 @@ from splinter import runtime
 from splinter.align import paddle_side, torch_side
 from splinter.ports.common.paddle import train as train_paddle
 from splinter.ports.common.torch import train as train_torch
-from splinter.ports.common.training.feed import trim
+from splinter.ports.common.training.feed import Table, trim
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.splinter import train
 from splinter.ports.splinter import twin as reference
 from splinter.ports.splinter.model import SplinterForQuestionAnswering
-from splinter.ports.splinter.proof import cases
+from splinter.ports.splinter.proof import cases, ours
 
 FOLDER = cases.tiny()
 
 
 def opened(compiled: bool):
     runtime.tune()
-    return train.open_model(FOLDER, "paper", "pretrained", repeated=compiled)
+    return train.BACKEND.open_model(FOLDER, "paper", "pretrained", repeated=compiled)
 
 
 @pytest.mark.parametrize("name", ["padded", "odd", "single"])
 def test_compiled_forward_is_bit_equal_to_eager(name):
     """The static graph changes no bit of the logits, whatever the batch's shape."""
     inputs = cases.model_inputs(cases.batches(FOLDER, "paper")[name])
-    eager, compiled = (train.logits(opened(c), inputs) for c in (False, True))
+    eager, compiled = (train.BACKEND.logits(opened(c), inputs) for c in (False, True))
     assert np.abs(eager[0]).max() > 1
     for a, b in zip(eager, compiled, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -56,9 +56,9 @@ def test_compiled_gradients_equal_eager_to_rounding():
 def weights_after(compiled: bool, seed: int) -> np.ndarray:
     """One matrix after five updates with dropout on."""
     hyper = Recipe(seed=seed, min_steps=0, max_steps=5, epochs=3, learning_rate=1e-3)
-    columns = cases.model_inputs(train.columns(cases.TRAINING, "paper"), labels=True)
+    columns = cases.model_inputs(ours.columns(cases.TRAINING, "paper"), labels=True)
     model = opened(compiled)
-    fit(train.trainer(model, hyper), columns, hyper, prepare=trim)
+    fit(train.BACKEND.trainer(model, hyper), Table(columns, hyper, prepare=trim), hyper)
     return paddle_side.state(model)["bert.encoder.1.inner.weight"]
 
 
