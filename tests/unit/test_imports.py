@@ -152,7 +152,7 @@ def modules_after(code):
         "import splinter.align.plugin, splinter.align.report",
         "from splinter.ports import proofs; [(p.weights(m), p.modes) for p in proofs.load_all() for m in p.modes]",
         "import splinter.ports.common.tasks, splinter.ports.common.checkpoint, splinter.datasets, splinter.runtime",
-        "from splinter.cli import main; main.parser()",
+        "from splinter.cli import parser; parser.parser()",
     ],
     ids=["engine", "plugin", "ports", "common", "command line"],
 )

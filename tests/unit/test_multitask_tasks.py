@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from splinter.align.weights import WeightError
 from splinter.cli import main as cli
+from splinter.cli import parser
 from splinter.ports.common import UsageError
 from splinter.ports.common import tasks as common
 from splinter.ports.common.checkpoint import CheckpointError
@@ -443,7 +444,7 @@ def test_the_phases_have_their_own_rates(monkeypatch, tmp_path):
     monkeypatch.setattr(tasks, "finetune", lambda *arguments, **more: seen.append(arguments) or {})
     for extra in (["--phase", "pretrain"], ["--phase", "finetune"], ["--phase", "pretrain", "--learning-rate", "0.5"]):
         arguments = ["finetune", "--system", "multitask", "--model", "m", "--train", "t", "--output", "o", *extra]
-        commands.finetune(cli.parser("multitask").parse_args(arguments), print)
+        commands.finetune(parser.parser("multitask").parse_args(arguments), print)
     assert [given[3].learning_rate for given in seen] == [1e-3, 1e-5, 0.5]
     hyper = seen[0][3]
     assert (hyper.batch_size, hyper.epsilon, hyper.max_norm, hyper.seed) == (8, 1e-6, 0.0, 11711)
