@@ -13,9 +13,11 @@ from planted import wrap
 
 from splinter.align import weights
 from splinter.ports.common import answers
+from splinter.ports.common.paddle import model as model_paddle
 from splinter.ports.common.paddle import train as train_paddle
+from splinter.ports.common.training import schedule
 from splinter.ports.funnel import config, data, metric, model, train
-from splinter.ports.funnel.proof import cases
+from splinter.ports.funnel.proof import ours
 
 
 def bug(name: str, step: str, mode: str = "answering", system: str = "funnel", **more):
@@ -237,8 +239,6 @@ def _(patch):
 
 @bug("a tensor left at its random start, as set_state_dict does with a wrong name", "forward", also=("regularization",))
 def _(patch):
-    from splinter.ports.common.paddle import model as model_paddle
-
     wrap(patch, model_paddle, "fill", lambda fill: lambda p, a: fill(p, a) if tuple(p.shape) != (32, 64) else None)
 
 
@@ -349,7 +349,7 @@ def _(patch):
 
         return planted
 
-    wrap(patch, train, "columns", columns)
+    wrap(patch, ours, "columns", columns)
 
 
 @bug("impossible questions trained on their plausible answers: labels 1 for 0", "train_data")
@@ -462,7 +462,7 @@ def _(patch):
         losses = F.cross_entropy(logits, labels.unsqueeze(-1), ignore_index=ignore, reduction="none").squeeze(-1)
         return losses, (labels != ignore).astype(logits.dtype)
 
-    patch.setattr(model, "cross_entropy", planted)
+    patch.setattr(model_paddle, "cross_entropy", planted)
 
 
 @bug("mean over the batch, not over the counted rows", "loss", mode="classification")
@@ -534,7 +534,7 @@ def _variant(patch, **changes) -> None:
         def __init__(self, named, given, decayed=()):
             super().__init__(named, replace(given, **changes), decayed)
 
-    patch.setattr(train, "AdamW", Planted)
+    patch.setattr(ours, "AdamW", Planted)
 
 
 @bug("beta2 0.99 for 0.999, the authors' TensorFlow default", "optimizer")
@@ -695,16 +695,16 @@ def _(patch):
 
 @bug("dropout left on", "training", mode="classification")
 def _(patch):
-    patch.setattr(train, "NO_DROPOUT", {"hidden_dropout": 0.1})
+    patch.setattr(ours, "NO_DROPOUT", {"hidden_dropout": 0.1})
 
 
 @bug("evaluation rows cut to their longest", "training", mode="classification")
 def _(patch):
     def logits(plain):
-        def planted(net, columns):
-            rows = ({name: columns[name][i : i + 1] for name in cases.INPUTS} for i in range(len(columns["labels"])))
-            return {"logits": np.concatenate([plain(net, _cut(row))["logits"] for row in rows])}
+        def planted(self, net, columns):
+            rows = ({name: columns[name][i : i + 1] for name in data.INPUTS} for i in range(len(columns["labels"])))
+            return {"logits": np.concatenate([plain(self, net, _cut(row))["logits"] for row in rows])}
 
         return planted
 
-    wrap(patch, train, "logits", logits)
+    wrap(patch, train.Backend, "logits", logits)

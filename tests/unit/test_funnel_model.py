@@ -18,8 +18,7 @@ from transformers import FunnelModel as TheirModel
 from splinter.align.weights import WeightError
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.paddle.model import load_weights
-from splinter.ports.funnel import config, model
-from splinter.ports.funnel import twin as reference
+from splinter.ports.funnel import config, model, twin
 from splinter.ports.funnel.config import FunnelConfig
 from splinter.ports.funnel.proof import cases
 
@@ -67,7 +66,7 @@ def both(**options):
 
 def outputs(theirs, ours, *inputs):
     """Last hidden states of both; inputs are arrays or None."""
-    with torch.no_grad(), reference.float64_scores(), warnings.catch_warnings():
+    with torch.no_grad(), twin.float64_scores(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         a = theirs(*(None if x is None else torch.tensor(x) for x in inputs)).last_hidden_state.numpy()
     with paddle.no_grad():
@@ -341,7 +340,7 @@ def test_round_trip_keeps_every_bit(mode, tmp_path):
     assert after.keys() == config.shapes(cases.TINY, mode).keys()
     for name, array in after.items():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
-    _, report = reference.MODELS[mode].from_pretrained(tmp_path, output_loading_info=True)
+    _, report = twin.MODELS[mode].from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 

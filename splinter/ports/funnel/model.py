@@ -572,3 +572,10 @@ class FunnelForQuestionAnswering(FunnelPretrained):
     def forward(self, input_ids, attention_mask=None, token_type_ids=None):
         """(B, T) integers each -> start and end logits, (B, T) each."""
         return tuple(self.qa_outputs(self.funnel(input_ids, attention_mask, token_type_ids)).unbind(axis=-1))
+
+
+MODELS: dict[str, type[FunnelPretrained]] = {
+    model.kind: model
+    for model in (FunnelBaseModel, FunnelModel, FunnelForSequenceClassification, FunnelForQuestionAnswering)
+}
+"""One of config.KINDS -> its model."""
