@@ -91,7 +91,11 @@ def side(mode: str) -> Side:
     """The port as the engine sees it."""
     return Side(
         framework="paddle",
-        sources=("splinter.ports.funnel.model", "splinter.ports.common.paddle.encoder"),
+        sources=(
+            "splinter.ports.funnel.model",
+            "splinter.ports.funnel.encoder",
+            "splinter.ports.common.paddle.encoder",
+        ),
         kind="port",
         load=lambda folder: load(folder, mode),
         build=lambda folder: load(folder, mode, dropout=True, fresh=True),

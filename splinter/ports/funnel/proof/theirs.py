@@ -57,7 +57,7 @@ def hyperparameters(mode: str) -> dict[str, float]:
 @cache
 def columns(name: str, mode: str) -> dict[str, np.ndarray]:
     """A data source as columns, by transformers' tokenizer; gold texts as strings."""
-    from . import reference_data
+    from . import reference_data  # here, not above: what transformers 5 lacks shall fail the steps that need it alone
 
     source = cases.source(name)
     if mode == "classification":
