@@ -50,10 +50,10 @@ def settings(framework="paddle", **changes):
 def finetune(tmp_path):
     """Fine-tune into tmp_path/run."""
 
-    def run(task, framework="paddle", resume=False, head="auto", hyper=SHORT, **changes):
+    def run(task, framework="paddle", resume=False, head="auto", hyper=SHORT, said=None, **changes):
+        say = (lambda text: None) if said is None else said.append
         run = {"train": FILES[task], "output": tmp_path / "run", "recipe": hyper, "resume": resume, "save_every": 2}
-        asked_for = tasks.Finetuning(settings=settings(framework, **changes), head=head, **run)
-        return common.train(asked_for, say=lambda text: None)
+        return common.train(tasks.Finetuning(settings=settings(framework, **changes), head=head, **run), say)
 
     return run
 
@@ -99,7 +99,9 @@ def test_the_record_tells_what_was_done(finetune, tmp_path):
     """
     Task, head, rows, recipe and versions.
     """
-    record = finetune("squad", head="fresh")
+    said = []
+    record = finetune("squad", head="fresh", said=said)
+    assert said == [f"48 examples, {record['rows']} rows of 64, 4 updates; squad, fresh head, paddle"]
     assert json.loads((tmp_path / "run" / "training.json").read_text()) == record
     assert (record["task_name"], record["head"], record["examples"], record["updates"]) == ("squad", "fresh", 48, 4)
     assert record["rows"] > record["examples"]

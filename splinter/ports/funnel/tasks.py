@@ -204,9 +204,8 @@ class Finetuning(tasks.Training):
             prepare=functools.partial(trim, config=config) if mode == "classification" else dict,
         )
         counts = {"examples": len(set(names)), "rows": len(rows)}
-        summary = (
-            f"{counts['examples']} examples, {len(rows)} rows of {sizes.max_length}, {feed.plan.updates} updates; "
-        )
+        summary = f"{counts['examples']} examples, {len(rows)} rows of {sizes.max_length}, "
+        summary += f"{feed.plan.updates} updates; {self.task_name}, {model.head} head, {settings.framework}"
         return tasks.Run(
             computing.trainer(model, self.recipe),
             feed,
