@@ -214,8 +214,8 @@ def test_a_mistyped_file_leaves_no_folder(finetune, tmp_path):
     """
     Neither that of the run nor those above it.
     """
+    asked = {"train": tmp_path / "mistyped", "output": tmp_path / "a" / "b", "recipe": SHORT}
     with pytest.raises(data.DataError, match="no such file"):
-        asked = {"train": tmp_path / "mistyped", "output": tmp_path / "a" / "b", "recipe": SHORT}
         common.train(tasks.Finetuning(settings=settings(), **asked))
     assert not list(tmp_path.iterdir())
 
