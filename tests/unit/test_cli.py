@@ -673,7 +673,7 @@ def test_a_signal_ends_a_command_in_one_line(tiny, moment, how, times):
         process.stdin.flush()
         process.stdout.readline()
     else:
-        while not loaded(process, moment):
+        while process.poll() is None and not loaded(process, moment):
             time.sleep(0.001)
     for _ in range(times):
         process.send_signal(how)
