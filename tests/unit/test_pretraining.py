@@ -308,7 +308,7 @@ def test_passages_longer_than_the_model_are_refused(run, tmp_path):
         run(folder=tmp_path / "long")
 
 
-@pytest.mark.parametrize("which", ["folder", "dev_folder"])
+@pytest.mark.parametrize("which", ["folder", "dev"])
 def test_a_corpus_without_a_question_is_refused(run, tmp_path, which):
     """
     Its loss is 0 and teaches nothing; as held-out text it scores 0 whatever the model knows.
