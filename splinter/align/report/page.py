@@ -17,7 +17,7 @@ from ..steps import STEPS
 from .baseline import compared
 from .card import rows
 from .verdict import headline
-from .words import STEPS_SAID, flatten, number, shape, times
+from .words import STEPS_SAID, day, flatten, number, shape, times
 
 RESERVED = (*("main", "filter", "matrix", "failures", "worse", "details", "kills", "environment", "legend", "words"),
             *(f"step-{step}" for step in STEPS))  # fmt: skip
@@ -65,7 +65,7 @@ def _content(alignment: Document, baseline: Document | None) -> dict[str, Any]:
     dates = (environment.get(key) for key in ("date", "created", "timestamp", "time"))
     return {
         "headline": headline(alignment),
-        "date": next(filter(None, dates), ""),
+        "date": day(next(filter(None, dates), "")),
         "steps": STEPS_SAID,
         "words": CELLS,
         "rows": found,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from datetime import datetime
 from typing import Any
 
 from ..record import Record, clean, verdict
@@ -15,11 +16,11 @@ STEPS_SAID = {
     "metric": "scores; answers from the same logits",
     "loss": "loss and gradient of injected logits",
     "lr": "the learning rate of every update",
-    "optimizer": "weights and moments over 1000 updates",
+    "optimizer": "weights and moments, 1000 updates",
     "regularization": "which weights decay, where dropout falls",
-    "backward": "every gradient, and weights after 20 updates",
+    "backward": "every gradient; weights after updates",
     "train_data": "whole training files, labels and order",
-    "init": "the laws that new weights are drawn from",
+    "init": "the laws of freshly drawn weights",
     "training": "a whole few-shot run: curve and answers",
 }
 """Of each step, in one line, what is the same on both sides."""
@@ -44,6 +45,14 @@ def times(value: float) -> str:
     if value < 1000:
         return number(float(f"{value:.2g}"))
     return re.sub(r"e\+0*", "e", f"{value:.0e}").replace("inf", "∞")
+
+
+def day(value: Any) -> str:
+    """'2026-11-29T21:00:00+00:00' -> '2026-11-29 21:00 UTC'; what is no such date as it is."""
+    try:
+        return f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M %Z}".strip()
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def shape(value: Any) -> str:
