@@ -72,7 +72,7 @@ class Recorder:
         write_whole(path, lambda file: json.dump(document, file, indent=1, allow_nan=False), "w")
 
     def document(self, interrupted: bool) -> dict[str, Any]:
-        """What alignment.json holds: systems in the order of the collection, steps in that of the checklist."""
+        """What alignment.json holds: systems and modes as they were collected, steps in the order of the checklist."""
         from .steps import STEPS
 
         own: dict[str, list[str]] = self.config.stash[CASES]
@@ -81,12 +81,12 @@ class Recorder:
             if name not in self.told:
                 self.results.append(_lost(case, name in self.broken))
         order = {step: place for place, step in enumerate(STEPS)}
-        systems = {name: place for place, name in enumerate(dict.fromkeys(case[0] for case in cases.values()))}
+        modes = list(dict.fromkeys((system, mode) for system, mode, *_ in cases.values()))
 
         def place(result: dict[str, Any]) -> tuple[Any, ...]:
-            system = result["system"]
-            return (systems.get(system, len(systems)), system, result["mode"], result["checkpoint"],
-                    order[result["step"]], result["dtype"])  # fmt: skip
+            of = result["system"], result["mode"]
+            known = modes.index(of) if of in modes else len(modes)
+            return known, *of, result["checkpoint"], order[result["step"]], result["dtype"]
 
         self.results.sort(key=place)
         environment = {**common_environment(), **(self.environment or loaded_environment(self.config))}

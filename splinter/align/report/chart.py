@@ -24,12 +24,14 @@ class Line:
     Args:
         path, dots: what SVG's `d` takes; dots only where they are few.
         gaps: how many values are no finite number.
+        beyond: how many are finite and have no place on a page.
     """
 
     name: str
     path: str
     dots: str
     gaps: int
+    beyond: int
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ def plot(series: Mapping[str, Sequence[Any]], log: bool, mark: int | None = None
     Lay out a line chart.
 
     Args:
-        series: {name: values}; value i stands at x = i. None stands for no value and is passed over; nan and infinity
-            interrupt the line and are counted. On a log scale a value of 0 (bit-equal) lies on the bottom edge,
-            labelled 0. Beyond 1e300 nothing is drawn.
+        series: {name: values}; value i stands at x = i. None stands for no value and is passed over; nan, infinity and
+            what is beyond 1e300 interrupt the line and are counted. On a log scale a value of 0 (bit-equal) lies on
+            the bottom edge, labelled 0.
         log: logarithmic y axis.
         mark: index to mark with a vertical line, or None.
 
@@ -95,8 +97,10 @@ def plot(series: Mapping[str, Sequence[Any]], log: bool, mark: int | None = None
             path.append(pen + spot + ("h0" if pen == "M" else ""))
             dots.append(f"M{spot}h0")  # a line of length 0 with round caps is a dot
             pen = "L"
-        gaps = sum(value is not None and drawn(value) is None for value in series[name])
-        lines.append(Line(name, "".join(path), "".join(dots if last < 60 else []), gaps))
+        given = [value for value in series[name] if value is not None]
+        gaps = sum(clean(value) is None for value in given)
+        beyond = sum(drawn(value) is None for value in given) - gaps
+        lines.append(Line(name, "".join(path), "".join(dots if last < 60 else []), gaps, beyond))
     labels = [(y(tick), f"1e{tick:.0f}" if log else f"{tick:.10g}") for tick in ticks]
     if has_zero:
         labels.insert(0, (y(low), "0"))

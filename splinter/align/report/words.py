@@ -96,11 +96,13 @@ def limit_sentence(result: Record) -> str:
     limit = clean(applied(result))
     row = " + ".join([number(atol)] * bool(atol) + [f"{number(rtol)} x the largest of theirs"] * bool(rtol))
     if exact(result):
-        said = f"{number(limit)}, which the step derives for this tensor; the rest must be equal" if limit else "equal"
+        said = (
+            f"{number(limit)}, the step's own bound for this tensor; without such a bound, equal" if limit else "equal"
+        )
     elif limit is None or _follows(limit, result):
         said = f"{number(limit)} = {row}" if limit is not None and (rtol or limit != atol) else row
     else:
-        said = f"{number(limit)}, which the step derives for this tensor; else {row}"
+        said = f"{number(limit)}, the step's own bound for this tensor; without such a bound, {row}"
     if ratio is not None:
         said += f", and at most {number(ratio)}x the reference's own float64 error"
     why = str(tolerance.get("why") or "").rstrip(".")
@@ -128,7 +130,7 @@ def worst_sentence(result: Record) -> str:
     largest = worst.get("max_abs")
     if largest == 0 and verdict(result) == "passed" and result["headroom"] is None:
         return f"All {number(result['values'])} values are equal."
-    place = f" at {shape(worst['index'])}" if worst.get("index") is not None else ""
+    place = f" at {shape(worst['index'])}" if worst.get("index") else ""
     place += f" in {worst['tensor']}" if worst.get("tensor") else ""
     parts = ["equal in every value" if largest == 0 else f"max abs {number(largest)}{place}"]
     if worst.get("max_rel"):
