@@ -78,7 +78,7 @@ def _content(alignment: Document, baseline: Document | None) -> dict[str, Any]:
         "gone": gone,
         "compared": baseline is not None,
         "environment": flatten(environment) if environment else [],
-        "kills": killed(kills) if kills else None,
+        "kills": killed(kills, [row.system for row in found]) if kills else None,
         "floors": alignment.get("floors") or [],
         "seconds": sum(result["seconds"] for result in results),
         "values": sum(result["values"] for result in results),
@@ -120,13 +120,13 @@ class Killed:
     systems: dict[str, list[dict[str, Any]]]
 
 
-def killed(kills: Sequence[Mapping[str, Any]]) -> Killed:
-    """The records of planted bugs, in the order of the page."""
-    counts = tally(kills)
-    systems: dict[str, list[dict[str, Any]]] = {}
+def killed(kills: Sequence[Mapping[str, Any]], order: Sequence[str]) -> Killed:
+    """The records of planted bugs, their systems in this order, those of no other record last."""
+    counts, own = tally(kills), {kill["system"]: None for kill in kills}
+    systems: dict[str, list[dict[str, Any]]] = {name: [] for name in dict.fromkeys((*order, *own)) if name in own}
     for kill in kills:
         strikes = {strike["step"]: strike for strike in kill["strikes"]}
-        systems.setdefault(kill["system"], []).append({**kill, "strikes": strikes})
+        systems[kill["system"]].append({**kill, "strikes": strikes})
     sentence = (
         f"{len(kills) - counts['survived']} of {len(kills)} planted bugs were killed, "
         f"{counts['first']} of them by the step that is about them and by none before it."

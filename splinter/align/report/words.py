@@ -96,13 +96,11 @@ def limit_sentence(result: Record) -> str:
     limit = clean(applied(result))
     row = " + ".join([number(atol)] * bool(atol) + [f"{number(rtol)} x the largest of theirs"] * bool(rtol))
     if exact(result):
-        said = (
-            f"{number(limit)}, the step's own bound for this tensor; without such a bound, equal" if limit else "equal"
-        )
+        said = f"{number(limit)}, the step's own bound for this tensor; without one, equal" if limit else "equal"
     elif limit is None or _follows(limit, result):
         said = f"{number(limit)} = {row}" if limit is not None and (rtol or limit != atol) else row
     else:
-        said = f"{number(limit)}, the step's own bound for this tensor; without such a bound, {row}"
+        said = f"{number(limit)}, the step's own bound for this tensor; without one, {row}"
     if ratio is not None:
         said += f", and at most {number(ratio)}x the reference's own float64 error"
     why = str(tolerance.get("why") or "").rstrip(".")
