@@ -9,8 +9,8 @@ from splinter.align.port import Port
 
 SYSTEMS = {
     "splinter": ("PORT", "PLAIN", "PRETRAINING", "PRETRAINING_HF"),
-    "funnel": ("PORT", "FACTORIZED"),
     "jointbert": ("PORT",),
+    "funnel": ("PORT", "FACTORIZED"),
     "multitask": ("PORT", "FROZEN"),
 }
 """Folder name -> the ports that its port.py describes."""
