@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import html
 import json
 import os
 import re
@@ -115,6 +116,130 @@ def test_a_skip_is_never_green():
     body = page[page.index('<table class="matrix"') : page.index('<h2 id="words">')]
     assert "passed" not in body
     assert body.count('class="cell skipped"') == len(STEPS)
+
+
+def cells(page):
+    """What the cells of the matrix say, by anchor."""
+    tags = "<span class=.unseen.>.*?</span>|<[^>]+>"
+    found = re.findall(r'<td id="(cell-[^"]+)"[^>]*>(.*?)</td>', page, re.S)
+    return {name: " ".join(re.sub(tags, " ", text).split()) for name, text in found}
+
+
+def test_a_cell_is_all_cases_of_a_step():
+    """
+    The gravest verdict and the least headroom of what ran; what was skipped is a cell of its own beside it.
+    """
+    page = report.render(
+        alignment(
+            result(dtype="float32", headroom=2.34),
+            result(dtype="float64", headroom=12345.0),
+            result("skipped", checkpoint="base"),
+            result("skipped", checkpoint="base", dtype="float64"),
+            result(step="lr"),
+            result("skipped", step="metric"),
+            result("failed", step="loss", dtype="float32", headroom=0.02),
+            result(step="loss", dtype="float64", headroom=3.0),
+        )
+    )
+    assert cells(page) == {
+        "cell-splinter-hf-forward": "ok 2.3× skip 2",
+        "cell-splinter-hf-metric": "skip",
+        "cell-splinter-hf-loss": "FAIL 50× over",
+        "cell-splinter-hf-lr": "ok =",
+    }
+    assert page.count("<article") == 4
+
+
+def test_skips_are_counted_apart():
+    """
+    The headline counts what ran, and beside it what did not; so do the terminal's lines.
+    """
+    document = alignment(*(result(step=step) for step in STEPS), SKIP, OTHER_SKIP, result("skipped", step="lr"))
+    headline = report.headline(document)
+    assert (headline.sentence, headline.skipped) == ("Incomplete: passed 11; not proven: forward", 3)
+    assert '<span class="tag skipped">skipped 3</span>' in report.render(document)
+    assert report.matrix(document).splitlines()[-1] == "Incomplete: passed 11; not proven: forward; skipped 3"
+
+
+def test_without_the_real_files():
+    """
+    A data step that passed on the samples alone has a look of its own, in matrix, card and headline.
+    """
+    missing = result(step="dev_data", reason="without atis/dev: in no data folder")
+    page = report.render(alignment(missing, result(step="train_data")))
+    body = page[page.index('<table class="matrix"') : page.index('<h2 id="words">')]
+    assert body.count('class="cell passed part"') == body.count('class="cell passed"') == 1
+    assert "<strong>In part:</strong> without atis/dev: in no data folder" in body
+    assert "1 without their real files" in page
+
+
+def test_ports_that_differ_by_a_setting_are_folded():
+    """
+    `funnel-factorized` lies below `funnel`, open where it has failed; alone it is a row as any other.
+    """
+    folded, plain = result(system="funnel-factorized"), result(system="funnel")
+    page = report.render(alignment(plain, folded))
+    main, fold = page[page.index('<table class="matrix"') :].split('<details class="fold">')
+    assert 'id="cell-funnel-hf-forward"' in main and 'id="cell-funnel-factorized-hf-forward"' in fold
+    assert 'class="fold"' not in report.render(alignment(folded))
+    assert '<details class="fold" open>' in report.render(alignment(plain, {**folded, "verdict": "failed"}))
+
+
+def test_anchors_are_names():
+    """
+    Whatever a system is called, its anchors are unique, and plain enough to be typed.
+    """
+    names = ("Größe 1", "größe-1", "", "matrix", "<b>")
+    page = report.render(alignment(*(result(system=name, mode="") for name in names)))
+    found = re.findall(r'<article id="([^"]+)"', page)
+    assert len(set(found)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9_.-]+", name) for name in found)
+
+
+EXACTLY = {"atol": 0.0, "rtol": 0.0, "ratio": None, "why": "ids"}
+OWN = "the step's own bound for this tensor; without one,"
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "limit", "seen", "said"),
+    [
+        ({}, 0.0, 0.0, "equal; ids."),
+        ({}, 0.008, 0.002, f"0.008, {OWN} equal; ids."),
+        ({"atol": 2e-5}, 2e-5, 1e-6, "2e-5; ids."),
+        ({"atol": 2e-5}, 0.3, 0.1, f"0.3, {OWN} 2e-5; ids."),
+        ({"rtol": 1e-5}, 2e-5, 1e-6, "2e-5 = 1e-5 x the largest of theirs; ids."),
+        ({"rtol": 1e-5}, 0.4, 1e-6, f"0.4, {OWN} 1e-5 x the largest of theirs; ids."),
+        ({"atol": 1e-6, "rtol": 1e-5}, 2.1e-5, 1e-6, "2.1e-5 = 1e-6 + 1e-5 x the largest of theirs; ids."),
+        ({"atol": 2e-5, "ratio": 9.0}, 2e-5, 1e-6, "2e-5, and at most 9x the reference's own float64 error; ids."),
+    ],
+)
+def test_a_card_says_which_limit_was_applied(tolerance, limit, seen, said):
+    """
+    Where a step judges by a bound of its own, that bound is the limit, not the row of the table.
+    """
+    largest = 2.0
+    worst = {"tensor": "a", "index": [], "max_abs": seen, "max_rel": seen / largest, "ulp": None}
+    tensors = [{**tensor("a", seen), "allowed": limit}]
+    found = result(worst=worst, tolerance={**EXACTLY, **tolerance}, tensors=tensors, headroom=4.0)
+    assert f">Limit: {said}<" in html.unescape(report.render(alignment(found)))
+
+
+def test_a_value_is_missing_only_where_it_was_nan():
+    """
+    A tensor that the referee does not judge lacks nothing, an error beyond all pages is a number; None in a curve was
+    NaN.
+    """
+    unjudged = {**tensor("a"), "theirs_error": None, "ours_error": None}
+    huge = {**tensor("b"), "theirs_error": 1.7e308, "ours_error": 1.7e308}
+    page = report.render(alignment(result(tensors=[tensor("c"), unjudged, tensor("d"), huge])))
+    assert "without a finite value" not in page
+    assert page.count("1 beyond 1e300 and not drawn") == 2
+    page = report.render(alignment(result(curves={"loss": {"theirs": [1.0, 2.0], "ours": [1.0, None]}})))
+    assert page.count("ours, 1 without a finite value") == page.count("without a finite value") == 1
+    nan = {**tensor("a", passed=False), "problem": "ours holds nan at (0, 1)"}
+    page = report.render(alignment(result("failed", tensors=[tensor("b"), nan])))
+    assert "1 with NaN or infinity" in page
+    assert "First divergence: a (2, 3), tensor 2 of 2; ours holds nan at (0, 1)." in page
 
 
 def test_everything_is_escaped():
@@ -363,7 +488,7 @@ def test_what_is_worse_is_marked():
         result(step="training"),
     )
     page = report.render(now, then)
-    listed = page[page.index('id="worse"') : page.index('id="matrix"')]
+    listed = page[page.index('id="worse"') : page.index('id="details"')]
     assert re.findall(r">(\w+)/splinter[^<]*</a>: ([^<]*)<", listed) == [
         ("forward", "headroom 5, was 10"),
         ("metric", "8 numbers compared, were 9"),

@@ -12,7 +12,7 @@ from ..record import CELLS, Record, clean, contradiction, verdict
 from ..steps import STEPS
 from .chart import Chart, plot
 from .verdict import in_part
-from .words import divergence, limit_sentence, worst_sentence
+from .words import divergence, limit_sentence, times, worst_sentence
 
 SHOWN = 100
 """Tensors of a case in its table; a page has its size."""
@@ -166,6 +166,13 @@ class Card:
     def headroom(self) -> float | None:
         """The least; None where nothing differs."""
         return min((case.headroom for case in self.ran if case.headroom is not None), default=None)
+
+    @property
+    def room(self) -> str:
+        """How far below its limit it is, '12×', or beyond, '40× over'; '=': all is equal; '': not known."""
+        if self.verdict == "passed":
+            return "=" if self.headroom is None else f"{times(self.headroom)}×"
+        return f"{times(1 / self.headroom)}× over" if self.headroom and self.headroom < 1 else ""
 
     @property
     def worse(self) -> bool:

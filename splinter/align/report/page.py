@@ -17,7 +17,7 @@ from ..steps import STEPS
 from .baseline import compared
 from .card import rows
 from .verdict import headline
-from .words import STEPS_SAID, day, flatten, number, shape, times
+from .words import STEPS_SAID, day, flatten, number, shape
 
 RESERVED = (*("main", "filter", "matrix", "failures", "worse", "details", "kills", "environment", "legend", "words"),
             *(f"step-{step}" for step in STEPS))  # fmt: skip
@@ -48,7 +48,7 @@ def render(alignment: Document, baseline: Document | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    engine.filters.update(number=number, shape=shape, times=times)
+    engine.filters.update(number=number, shape=shape)
     script = resources.files(__package__).joinpath("filter.js").read_text(encoding="utf-8")
     return engine.get_template("page.html.jinja").render(
         **_content(alignment, baseline), script=script, script_hash=_hash(script)
