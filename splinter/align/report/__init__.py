@@ -10,8 +10,8 @@ counts as a failure.
 from ..record import CELLS, ReportError, read
 from ..steps import STEPS
 from .command import main, write
+from .matrix import kill_table, matrix
 from .page import render
-from .terminal import kill_table, matrix
 from .verdict import badge, headline
 from .words import number
 

@@ -16,8 +16,8 @@ from ..files import write_whole
 from ..record import EVIDENCE, ReportError, read
 from ..steps import STEPS
 from ..terminal import printable, shortened
+from .matrix import matrix
 from .page import render
-from .terminal import matrix
 from .verdict import badge
 
 

@@ -1,4 +1,4 @@
-"""The report as plain text: a row per system and mode, and what the planted bugs met."""
+"""The matrix as plain text: a row per system and mode, and what the planted bugs met."""
 
 from __future__ import annotations
 
