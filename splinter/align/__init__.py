@@ -1,7 +1,22 @@
 """The alignment engine: numpy and pytest, for anybody's port."""
 
-from .compare import EXACT, Alignment, Comparison, Tolerance
-from .port import Pair, Port, Side
-from .weights import Rule, WeightMap
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .compare import EXACT, Alignment, Comparison, Tolerance
+    from .port import Pair, Port, Side
+    from .weights import Rule, WeightMap
 
 __all__ = ["EXACT", "Alignment", "Comparison", "Pair", "Port", "Rule", "Side", "Tolerance", "WeightMap"]
+
+_HOMES = {"compare": ("EXACT", "Alignment", "Comparison", "Tolerance"), "port": ("Pair", "Port", "Side"),
+          "weights": ("Rule", "WeightMap")}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Load numpy when a name is asked for: pytest imports `splinter.align.plugin` in projects that have no port."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

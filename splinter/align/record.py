@@ -4,16 +4,26 @@ The file may come from anywhere: what is read here has the fields, the types and
 count on, or is refused with its line.
 """
 
+from __future__ import annotations
+
 import errno
 import json
 import re
 import reprlib
 import sys
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .kill import VERDICTS
 from .steps import STEPS
+
+Record = Mapping[str, Any]
+"""One result, as alignment.json has it; `check` says of which fields."""
+Document = dict[str, Any]
+"""The whole of alignment.json."""
+Where = tuple[str | int, ...]
+"""The keys that lead to a place in it."""
 
 SCHEMA = 1
 DEPTH = 100
@@ -51,18 +61,18 @@ LAYER: dict[str, Any] = {"name": str, "propagated": NUMBER, "given": NUMBER, "al
 class ReportError(ValueError):
     """The input is no schema-1 alignment; the message says where, `where` holds the keys that lead there."""
 
-    def __init__(self, message, where=()):
+    def __init__(self, message: str, where: Where = ()):
         super().__init__(message)
         self.where = where
 
 
-def verdict(result):
+def verdict(result: Record) -> str:
     """The verdict as shown: the recorded one, unless the record contradicts it."""
     known = result["verdict"] in CELLS
     return result["verdict"] if known and not contradiction(result) else "failed"
 
 
-def contradiction(result):
+def contradiction(result: Record) -> str:
     """Why a recorded pass cannot stand, or ''. An empty comparison proves nothing."""
     if result["verdict"] != "passed":
         return ""
@@ -72,13 +82,13 @@ def contradiction(result):
     return f"recorded as passed, but {failed[0]} failed" if failed else ""
 
 
-def clean(value):
+def clean(value: Any) -> int | float | None:
     """A finite number as it is, all else (None, nan, infinity, text) as None."""
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
     return value if plain and abs(value) <= sys.float_info.max else None
 
 
-def check(alignment):
+def check(alignment: Any) -> None:
     """Raise ReportError, with the keys that lead to the place, unless `alignment` is schema 1."""
     expect(isinstance(alignment, dict), "the top level must be an object", ())
     expect(not deeper(alignment, DEPTH), f"lists and objects are nested more than {DEPTH} deep", ())
@@ -121,7 +131,7 @@ def check(alignment):
             expect_one_of(strike, "step", STEPS, f"{label}.strikes[{nth}]", (*where, "strikes", nth))
 
 
-def expect_rows(parent, key, fields, label, where):
+def expect_rows(parent: Mapping[str, Any], key: str, fields: Mapping[str, Any], label: str, where: Where) -> None:
     """A list of objects with these fields, or nothing at all."""
     rows, label, where = parent.get(key), f"{label}.{key}" if label else key, (*where, key)
     expect(isinstance(rows, (list, type(None))), f"{label} must be a list", where)
@@ -130,7 +140,7 @@ def expect_rows(parent, key, fields, label, where):
         expect_fields(row, fields, f"{label}[{place}]", (*where, place))
 
 
-def expect_fields(row, fields, label, where):
+def expect_fields(row: Mapping[str, Any], fields: Mapping[str, Any], label: str, where: Where) -> None:
     """Every field is there, and of its type; True is no number."""
     for name, kind in fields.items():
         expect(name in row, f"{label} lacks {name!r}", where)
@@ -138,18 +148,18 @@ def expect_fields(row, fields, label, where):
             raise ReportError(f"{label}.{name} is of the wrong type: {shown(row[name])}", (*where, name))
 
 
-def expect_one_of(row, name, choices, label, where):
+def expect_one_of(row: Mapping[str, Any], name: str, choices: Collection[str], label: str, where: Where) -> None:
     """A field that has one of a few values."""
     if row[name] not in choices:
         raise ReportError(f"{label}.{name} is {shown(row[name])}, not one of {', '.join(choices)}", (*where, name))
 
 
-def shown(value):
+def shown(value: Any) -> str:
     """A value of the file in a message: short, whatever it is."""
     return reprlib.repr(value)
 
 
-def deeper(value, limit):
+def deeper(value: Any, limit: int) -> bool:
     """Whether lists and objects are nested more than `limit` deep; without recursion, which they could exhaust."""
     level = [value]
     for _ in range(limit):
@@ -157,17 +167,18 @@ def deeper(value, limit):
     return any(isinstance(one, (dict, list)) for one in level)
 
 
-def children(one):
+def children(one: dict | list) -> Iterable[Any]:
     """What lies directly in a list or an object."""
     return one.values() if isinstance(one, dict) else one
 
 
-def expect(condition, message, where):
+def expect(condition: bool, message: str, where: Where) -> None:
+    """Raise ReportError unless it is so."""
     if not condition:
         raise ReportError(message, where)
 
 
-def read(path):
+def read(path: str | Path) -> Document:
     """
     alignment.json as a checked dict.
 
@@ -193,19 +204,19 @@ def read(path):
     return alignment
 
 
-def contents(path):
+def contents(path: Path) -> str:
     """The text of a file; a FIFO would wait, a device never end."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     return path.read_text(encoding="utf-8-sig")
 
 
-def whole(digits):
+def whole(digits: str) -> int | float:
     """An integer of JSON; one that is too large to be meant, as a float (infinity included)."""
     return int(digits) if len(digits) <= DIGITS else float(digits)
 
 
-def line_of(text, where):
+def line_of(text: str, where: Where) -> int:
     """The line, from 1, where the value behind the keys `where` starts; of its container if it is missing.
 
     Of equal keys the last one counts, as it does in `json.loads`.

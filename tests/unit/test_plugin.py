@@ -4,6 +4,7 @@ The port under test is invented, and so is its framework: a model is a dict of a
 """
 
 import json
+import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -370,6 +371,22 @@ def test_two_processes_write_what_one_writes(toys):
     assert two["environment"].keys() == one["environment"].keys() - outer
 
 
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_systems_stand_in_the_order_of_the_collection(toys, processes):
+    """
+    As the project names its ports and their modes, in one process or in two; steps in the order of the checklist.
+    """
+    tests = """
+import dataclasses
+PORTS = [dataclasses.replace(PORT, name="z", modes=("b", "a")), PORT]
+TOLERANCES = {step: dict.fromkeys(("z", "toy"), row["toy"]) for step, row in TOLERANCES.items()}
+"""
+    steps = (DEV_DATA + FORWARD).replace("[PORT]", "PORTS")
+    _, document = toys(tests + steps, "-n", processes, "-k", "tiny and not float32")
+    found = [(r["system"], r["mode"], r["step"]) for r in document["results"]]
+    assert found == [(*of, step) for of in (("z", "b"), ("z", "a"), ("toy", "hf")) for step in ("forward", "dev_data")]
+
+
 def test_without_the_option_nothing_is_written(toys, pytester):
     """
     A plain test run leaves no file and shows no matrix.
@@ -436,6 +453,30 @@ def test_the_kill_matrix_is_a_run_of_its_own(toys):
     result, document = toys(KILLED)
     result.assert_outcomes(failed=1, deselected=3)
     assert "kills" not in document
+
+
+# A project without a port
+
+
+def test_pytest_starts_without_the_engine(pytester):
+    """
+    In a project that has no port the plugin loads its own hooks and the recorder, and nothing that they do not have.
+    """
+    pytester.makeconftest(
+        """
+        import json, sys
+
+        def pytest_sessionfinish(session):
+            open("loaded.json", "w").write(json.dumps(sorted(sys.modules)))
+        """
+    )
+    pytester.makepyfile("def test_nothing():\n    assert True\n")
+    pytester.runpytest_subprocess(*QUIET).assert_outcomes(passed=1)
+    loaded = set(json.loads((pytester.path / "loaded.json").read_text()))
+    pytester.runpytest_subprocess(*QUIET, "-p", "no:splinter-align").assert_outcomes(passed=1)
+    without = set(json.loads((pytester.path / "loaded.json").read_text()))
+    added = {name for name in loaded - without if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert added == {"splinter", "splinter.align", "splinter.align.plugin", "splinter.align.recorder"}
 
 
 # Cases that leave no record

@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import html
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from splinter.align import explain, report
 from splinter.align.badge import draw
 from splinter.align.kill import Kill, Strike, table
-from splinter.align.report import STEPS, ReportError
+from splinter.align.report import STEPS, ReportError, chart
 
 
 def result(verdict="passed", system="splinter", mode="hf", step="forward", **fields):
@@ -112,9 +113,133 @@ def test_a_skip_is_never_green():
     Nothing in a page of skips carries the class of a pass, outside the legend.
     """
     page = report.render(alignment(*(result("skipped", step=step, reason="no GPU") for step in STEPS)))
-    body = page[page.index("<body>") : page.index('<h2 id="legend">')]
+    body = page[page.index('<table class="matrix"') : page.index('<h2 id="words">')]
     assert "passed" not in body
     assert body.count('class="cell skipped"') == len(STEPS)
+
+
+def cells(page):
+    """What the cells of the matrix say, by anchor."""
+    tags = "<span class=.unseen.>.*?</span>|<[^>]+>"
+    found = re.findall(r'<td id="(cell-[^"]+)"[^>]*>(.*?)</td>', page, re.S)
+    return {name: " ".join(re.sub(tags, " ", text).split()) for name, text in found}
+
+
+def test_a_cell_is_all_cases_of_a_step():
+    """
+    The gravest verdict and the least headroom of what ran; what was skipped is a cell of its own beside it.
+    """
+    page = report.render(
+        alignment(
+            result(dtype="float32", headroom=2.34),
+            result(dtype="float64", headroom=12345.0),
+            result("skipped", checkpoint="base"),
+            result("skipped", checkpoint="base", dtype="float64"),
+            result(step="lr"),
+            result("skipped", step="metric"),
+            result("failed", step="loss", dtype="float32", headroom=0.02),
+            result(step="loss", dtype="float64", headroom=3.0),
+        )
+    )
+    assert cells(page) == {
+        "cell-splinter-hf-forward": "ok 2.3× skip 2",
+        "cell-splinter-hf-metric": "skip",
+        "cell-splinter-hf-loss": "FAIL 50× over",
+        "cell-splinter-hf-lr": "ok =",
+    }
+    assert page.count("<article") == 4
+
+
+def test_skips_are_counted_apart():
+    """
+    The headline counts what ran, and beside it what did not; so do the terminal's lines.
+    """
+    document = alignment(*(result(step=step) for step in STEPS), SKIP, OTHER_SKIP, result("skipped", step="lr"))
+    headline = report.headline(document)
+    assert (headline.sentence, headline.skipped) == ("Incomplete: passed 11; not proven: forward", 3)
+    assert '<span class="tag skipped">skipped 3</span>' in report.render(document)
+    assert report.matrix(document).splitlines()[-1] == "Incomplete: passed 11; not proven: forward; skipped 3"
+
+
+def test_without_the_real_files():
+    """
+    A data step that passed on the samples alone has a look of its own, in matrix, card and headline.
+    """
+    missing = result(step="dev_data", reason="without atis/dev: in no data folder")
+    page = report.render(alignment(missing, result(step="train_data")))
+    body = page[page.index('<table class="matrix"') : page.index('<h2 id="words">')]
+    assert body.count('class="cell passed part"') == body.count('class="cell passed"') == 1
+    assert "<strong>In part:</strong> without atis/dev: in no data folder" in body
+    assert "1 without their real files" in page
+
+
+def test_ports_that_differ_by_a_setting_are_folded():
+    """
+    `funnel-factorized` lies below `funnel`, open where it has failed; alone it is a row as any other.
+    """
+    folded, plain = result(system="funnel-factorized"), result(system="funnel")
+    page = report.render(alignment(plain, folded))
+    main, fold = page[page.index('<table class="matrix"') :].split('<details class="fold">')
+    assert 'id="cell-funnel-hf-forward"' in main and 'id="cell-funnel-factorized-hf-forward"' in fold
+    assert 'class="fold"' not in report.render(alignment(folded))
+    assert '<details class="fold" open>' in report.render(alignment(plain, {**folded, "verdict": "failed"}))
+
+
+def test_anchors_are_names():
+    """
+    Whatever a system is called, its anchors are unique, and plain enough to be typed.
+    """
+    names = ("Größe 1", "größe-1", "", "matrix", "<b>")
+    page = report.render(alignment(*(result(system=name, mode="") for name in names)))
+    found = re.findall(r'<article id="([^"]+)"', page)
+    assert len(set(found)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9_.-]+", name) for name in found)
+
+
+EXACTLY = {"atol": 0.0, "rtol": 0.0, "ratio": None, "why": "ids"}
+OWN = "the step's own bound for this tensor; without one,"
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "limit", "seen", "said"),
+    [
+        ({}, 0.0, 0.0, "equal; ids."),
+        ({}, 0.008, 0.002, f"0.008, {OWN} equal; ids."),
+        ({"atol": 2e-5}, 2e-5, 1e-6, "2e-5; ids."),
+        ({"atol": 2e-5}, 0.3, 0.1, f"0.3, {OWN} 2e-5; ids."),
+        ({"rtol": 1e-5}, 2e-5, 1e-6, "2e-5 = 1e-5 x the largest of theirs; ids."),
+        ({"rtol": 1e-5}, 0.4, 1e-6, f"0.4, {OWN} 1e-5 x the largest of theirs; ids."),
+        ({"atol": 1e-6, "rtol": 1e-5}, 2.1e-5, 1e-6, "2.1e-5 = 1e-6 + 1e-5 x the largest of theirs; ids."),
+        ({"atol": 2e-5, "ratio": 9.0}, 2e-5, 1e-6, "2e-5, and at most 9x the reference's own float64 error; ids."),
+    ],
+)
+def test_a_card_says_which_limit_was_applied(tolerance, limit, seen, said):
+    """
+    Where a step judges by a bound of its own, that bound is the limit, not the row of the table.
+    """
+    largest = 2.0
+    worst = {"tensor": "a", "index": [], "max_abs": seen, "max_rel": seen / largest, "ulp": None}
+    tensors = [{**tensor("a", seen), "allowed": limit}]
+    found = result(worst=worst, tolerance={**EXACTLY, **tolerance}, tensors=tensors, headroom=4.0)
+    assert f">Limit: {said}<" in html.unescape(report.render(alignment(found)))
+
+
+def test_a_value_is_missing_only_where_it_was_nan():
+    """
+    A tensor that the referee does not judge lacks nothing, an error beyond all pages is a number; None in a curve was
+    NaN.
+    """
+    unjudged = {**tensor("a"), "theirs_error": None, "ours_error": None}
+    huge = {**tensor("b"), "theirs_error": 1.7e308, "ours_error": 1.7e308}
+    page = report.render(alignment(result(tensors=[tensor("c"), unjudged, tensor("d"), huge])))
+    assert "without a finite value" not in page
+    assert page.count("1 beyond 1e300 and not drawn") == 2
+    page = report.render(alignment(result(curves={"loss": {"theirs": [1.0, 2.0], "ours": [1.0, None]}})))
+    assert page.count("ours, 1 without a finite value") == page.count("without a finite value") == 1
+    nan = {**tensor("a", passed=False), "problem": "ours holds nan at (0, 1)"}
+    page = report.render(alignment(result("failed", tensors=[tensor("b"), nan])))
+    assert "1 with NaN or infinity" in page
+    assert "First divergence: a (2, 3), tensor 2 of 2; ours holds nan at (0, 1)." in page
 
 
 def test_everything_is_escaped():
@@ -143,7 +268,7 @@ def test_everything_is_escaped():
     tensors = [tensor(evil, passed=False)]
     nasty = result("failed", worst=worst, tolerance=tolerance, tensors=tensors, curves=curves) | strings
     page = report.render(alignment(nasty, **{evil: evil, "date": evil}))
-    assert "<script" not in page
+    assert page.count("<script") == 1  # the page's own, which its policy names by its hash
     assert "&lt;script&gt;" in page
 
 
@@ -183,29 +308,29 @@ def test_plot_places_known_values():
     """
     On a log axis a factor of ten is one step up the page, 0 lies at the bottom, nan opens a gap.
     """
-    drawing = report.plot({"ours": [1e-8, 1e-7, 1e-6, 0.0, float("nan")]}, log=True)
-    heights = [float(spot.split()[1]) for spot in re.findall(r"[ML]([\d.]+ [\d.]+)", drawing["lines"][0]["path"])]
+    drawing = chart.plot({"ours": [1e-8, 1e-7, 1e-6, 0.0, float("nan")]}, log=True)
+    heights = [float(spot.split()[1]) for spot in re.findall(r"[ML]([\d.]+ [\d.]+)", drawing.lines[0].path)]
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2])
-    assert heights[3] == report.HEIGHT - report.BOTTOM
-    assert drawing["lines"][0]["gaps"] == 1
-    assert drawing["y"][0] == (f"{heights[3]:.1f}", "0")
+    assert heights[3] == chart.HEIGHT - chart.BOTTOM
+    assert drawing.lines[0].gaps == 1
+    assert drawing.y[0] == (f"{heights[3]:.1f}", "0")
 
 
 def test_plot_of_nothing():
     """
     Without a positive finite error there is no plot; a constant or single value still has an axis.
     """
-    assert report.plot({"ours": [None, float("nan"), 0.0]}, log=True) is None
-    assert report.plot({}, log=True) is None
-    assert len(report.plot({"ours": [5.0]}, log=False)["y"]) >= 2
-    assert len(report.plot({"ours": [1e-6]}, log=True)["y"]) >= 2
+    assert chart.plot({"ours": [None, float("nan"), 0.0]}, log=True) is None
+    assert chart.plot({}, log=True) is None
+    assert len(chart.plot({"ours": [5.0]}, log=False).y) >= 2
+    assert len(chart.plot({"ours": [1e-6]}, log=True).y) >= 2
 
 
 def test_thinning_keeps_the_peak():
     """
     One spike in 100,000 values survives the thinning.
     """
-    points = report.thin([0.0] * 70_000 + [1.0] + [0.0] * 29_999)
+    points = chart.thin([0.0] * 70_000 + [1.0] + [0.0] * 29_999)
     assert (70_000, 1.0) in points
     assert len(points) <= 1200
 
@@ -342,7 +467,8 @@ def test_main(tmp_path, capsys):
 
 def test_what_is_worse_is_marked():
     """
-    A graver verdict, less than two thirds of the headroom, fewer numbers; what is new or better is not.
+    A graver verdict, less than two thirds of the headroom, fewer numbers, in the order of the steps; what is new or
+    better is not.
     """
     then = alignment(
         result(step="forward", headroom=10.0),
@@ -362,11 +488,11 @@ def test_what_is_worse_is_marked():
         result(step="training"),
     )
     page = report.render(now, then)
-    listed = page[page.index('id="worse"') : page.index('id="matrix"')]
+    listed = page[page.index('id="worse"') : page.index('id="details"')]
     assert re.findall(r">(\w+)/splinter[^<]*</a>: ([^<]*)<", listed) == [
         ("forward", "headroom 5, was 10"),
-        ("lr", "skipped, was passed"),
         ("metric", "8 numbers compared, were 9"),
+        ("lr", "skipped, was passed"),
         ("backward", "failed, was passed"),
     ]
     assert "Worse than before" not in report.render(now)

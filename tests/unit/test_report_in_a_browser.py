@@ -6,6 +6,7 @@ Needs the extra `browser` (playwright, which drives) and a Chromium on the machi
 import json
 import os
 import shutil
+from itertools import product
 
 import pytest
 from test_report import KILLS, alignment, result, tensor
@@ -18,19 +19,31 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine; set CHROMIUM to one")
-SIZES = {"desk": (1280, 900), "phone": (390, 844)}
+SIZES = {"desk": (1280, 800), "phone": (390, 844)}
+MODES = {
+    "splinter": ("hf", "paper"),
+    "jointbert": ("softmax", "crf"),
+    "funnel": ("classification", "answering"),
+    "funnel-factorized": ("classification", "answering"),
+    "multitask": ("version1", "version2"),
+}
 
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory):
-    """A report with everything in it: four systems, a failure with its explanation, curves, errors, kills, floors."""
+    """A report with everything in it: four systems in two modes each, a port that differs by a setting, skips, a
+    failure with its explanation, data without its files, curves, errors, kills, floors."""
     folder = tmp_path_factory.mktemp("report")
     results = []
-    for system in ("splinter", "jointbert", "funnel", "multitask"):
-        for step in STEPS:
-            tensors = [tensor(f"bert.encoder.{n}.attention.output", 10.0 ** (n - 9)) for n in range(6)]
-            curves = {"loss": {"theirs": [3.0, 2.0, 1.5], "ours": [3.0, 2.0, 1.5]}} if step == "training" else {}
-            results.append(result(system=system, step=step, headroom=12.0, tensors=tensors, curves=curves))
+    for (system, mode), step in product([(name, mode) for name in MODES for mode in MODES[name]], STEPS):
+        tensors = [tensor(f"bert.encoder.{n}.attention.output", 10.0 ** (n - 9)) for n in range(6)]
+        curves = {"loss": {"theirs": [3.0, 2.0, 1.5], "ours": [3.0, 2.0, 1.5]}} if step == "training" else {}
+        of = {"system": system, "mode": mode, "step": step}
+        results.append(result(**of, headroom=12.0, tensors=tensors, curves=curves))
+        results.append(result(**of, headroom=5e5, dtype="float64"))
+        results.append(result("skipped", **of, checkpoint="base", reason="run with --checkpoint base"))
+        if step == "dev_data":
+            results[-3]["reason"] = "without atis/dev: in no data folder"
     failed = [*results[0]["tensors"][:3], tensor("bert.encoder.3.attention.norm", 1e-2, passed=False)]
     explained = {"sentence": "semantic: bert.encoder.3.attention.norm itself", "layers": []}
     results[0] |= {"verdict": "failed", "tensors": failed, "reason": "first divergence", "explanation": explained}
@@ -84,6 +97,91 @@ def test_the_matrix_leads_to_the_details(page):
     bad = article.locator("tr.bad")
     playwright.expect(bad).to_be_visible()
     assert "bert.encoder.3.attention.norm" in bad.inner_text()
+
+
+def test_back_returns_to_the_cell(page):
+    """
+    From a card far down the link leads to the very cell; the browser's own way back does, too.
+    """
+    cell = page.locator("#cell-multitask-version2-training")
+    for link in ("link", "browser"):
+        cell.locator("a").first.click()
+        playwright.expect(page.locator("article#multitask-version2-training")).to_be_in_viewport()
+        playwright.expect(cell).not_to_be_in_viewport()
+        if link == "link":
+            page.locator("article:target a.back").click()
+            assert page.evaluate("document.querySelector(':target').id") == "cell-multitask-version2-training"
+        else:
+            page.go_back()
+        playwright.expect(cell).to_be_in_viewport()
+
+
+def test_the_filter_leaves_what_was_asked_for(page):
+    """
+    By system, step and verdict, in the matrix and in the cards; a link to what is hidden shows all again.
+    """
+    rows, cards = page.locator("table.matrix tbody tr:visible"), page.locator("article:visible")
+    plain = sum(len(modes) for system, modes in MODES.items() if system != "funnel-factorized")
+    everything = sum(map(len, MODES.values())) * len(STEPS)
+    assert (rows.count(), cards.count()) == (plain, everything)
+    page.select_option("select[name=system]", "funnel")
+    assert cards.count() == 4 * len(STEPS)  # with the port that differs by a setting
+    assert rows.count() == 2
+    page.select_option("select[name=step]", "training")
+    assert cards.count() == 4
+    assert page.locator("table.matrix td[data-column=forward]:visible").count() == 0
+    page.select_option("select[name=system]", "")
+    page.select_option("select[name=step]", "")
+    page.select_option("select[name=verdict]", "failed")
+    assert [card.get_attribute("id") for card in cards.all()] == ["splinter-hf-forward"]
+    assert page.locator("form output").inner_text() == f"1 of {everything} cells"
+    page.select_option("select[name=verdict]", "in-part")
+    assert cards.count() == sum(map(len, MODES.values()))
+    page.evaluate("location.hash = 'jointbert-crf-lr'")
+    playwright.expect(page.locator("article#jointbert-crf-lr")).to_be_in_viewport()
+    assert cards.count() == everything
+
+
+def test_the_matrix_fits_on_one_screen(page):
+    """
+    At 1280 x 800 all of it is seen without scrolling, below the legend, and its head stays while the page scrolls. A
+    phone scrolls down, not sideways.
+    """
+    table, width = page.locator("table.matrix").first, page.viewport_size["width"]
+    box = table.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= width
+    if width == 1280:
+        assert page.locator("#legend").bounding_box()["y"] >= 0
+        assert box["y"] + box["height"] <= 800
+        page.evaluate("scrollTo(0, 400)")
+        assert table.locator("thead th").first.bounding_box()["y"] == 0
+
+
+def test_nothing_overlaps(page):
+    """
+    Neither links nor words of the top, the matrix and the first cards lie upon one another; a card's heading stays.
+    """
+    clashes = page.evaluate(
+        """() => {
+        const parts = [...document.querySelectorAll(
+            "h1, h2, .top .tag, nav a, .signs li, .steps li, form label, button, .matrix th a, .cell, .fold > summary, "
+            + "section.system:first-of-type :is(h3, .tag, h4, .back, h5, p, summary)")];
+        const seen = parts.filter((part) => part.checkVisibility());  // what is folded has a box, too
+        const boxes = seen.map((part) => [part, part.getBoundingClientRect()]);
+        const found = [];
+        for (const [one, a] of boxes) for (const [other, b] of boxes) {
+            if (one === other || one.contains(other) || other.contains(one)) continue;
+            const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+            const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+            if (wide > 1 && high > 1) found.push([one.textContent, other.textContent]);
+        }
+        return found; }"""
+    )
+    assert clashes == []
+    page.evaluate("document.querySelector('#splinter-hf-lr').scrollIntoView()")
+    heading = page.locator("h3#splinter-hf").bounding_box()
+    assert heading["y"] == 0
+    assert page.locator("article#splinter-hf-lr").bounding_box()["y"] >= heading["height"]
 
 
 def test_the_kill_matrix_opens(page):
