@@ -16,13 +16,14 @@ import statistics
 import sys
 from pathlib import Path
 
-from splinter import experiments
+from evidence.experiments import RESULTS
+
 from splinter.ports import checkpoint
 from splinter.ports.recipe import LOG
 from splinter.ports.tasks import RECORD
 
 KEPT = ("start_sha256", "mining", "sources", "updates", "passages", "precision", "dropout", "recipe")
-FILE = experiments.RESULTS / "splinter-mini.json"
+FILE = RESULTS / "splinter-mini.json"
 
 
 def command(text: str) -> str:

@@ -5,9 +5,10 @@ import shutil
 from dataclasses import asdict, replace
 
 import pytest
+from evidence.experiments import PUBLISHED_F1, SAMPLING_SEEDS
+from evidence.findings import few_shot, noise, summary
 
-from splinter import datasets, experiments
-from splinter.experiments import PUBLISHED_F1, SAMPLING_SEEDS, summary
+from splinter import datasets
 from splinter.ports import checkpoint
 from splinter.ports.recipe import Recipe
 from splinter.ports.splinter import cases, tasks
@@ -84,8 +85,8 @@ def test_training_of_splinter_mini_repeats_the_recorded_f1(size, margin, tmp_pat
     Dropout draws other units on another device: the mean of the paired differences, and its whole 95 % interval, lie
     within what two single runs may be apart (of 128 examples as measured, of 16 the 2 points of test_experiments.py).
     """
-    margin = margin or (experiments.noise() or {"margin": 2.0})["margin"]
-    recorded = experiments.few_shot("mini", size)
+    margin = margin or (noise() or {"margin": 2.0})["margin"]
+    recorded = few_shot("mini", size)
     if set(recorded) != set(SAMPLING_SEEDS):
         pytest.skip(f"results/few-shot-mini-{size}.json holds {len(recorded)} of {len(SAMPLING_SEEDS)} runs")
     files, dev = samples(size)
