@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plant one of the bugs of tests/alignment/planted_*.py in our side, run the step that is about it, and print what it says.
+"""Plant a bug of tests/alignment/planted_*.py in our side, run the step that is about it, and print what it says.
 
 Nothing on disk changes. Without a name, all bugs are listed.
 

@@ -54,11 +54,22 @@ def kept(path: Path) -> dict[str, Any]:
         why = "was interrupted" if document.get("interrupted") else f"has no case of {', '.join(missing)}"
         raise ValueError(f"{path} is no full run: it {why}; {COMMAND}")
     results = [
-        {**{key: one[key] for key in KEPT}, "verdict": verdict(one), "error": worst(one, zero[one["system"]])}
+        {**{key: _short(one[key]) for key in KEPT}, "verdict": verdict(one), "error": _error(one, zero)}
         for one in document["results"]
     ]
     environment = {key: document["environment"].get(key) for key in ("date", "python", "machine", "cpus", "versions")}
     return {"schema": 1, "command": COMMAND, "environment": environment, "results": results}
+
+
+def _error(result: dict, zero: dict) -> list | None:
+    """See `tables.worst`."""
+    found = worst(result, zero[result["system"]])
+    return [_short(one) for one in found] if found else None
+
+
+def _short(value: Any) -> Any:
+    """A float in three digits, all else as it is."""
+    return float(f"{value:.2e}") if isinstance(value, float) else value
 
 
 def dumped(record: dict[str, Any]) -> str:
@@ -100,7 +111,9 @@ def evidence_table(record: dict[str, Any], kills: dict[str, Any], results: Path 
         passed = sum(one["verdict"] == "passed" for one in mine)
         planted = [one for one in kills["kills"] if one["expected"] == step]
         noticed = sum(step in one["red"] for one in planted)
-        wide, narrow = (_largest([one for one in mine if (one["dtype"] == "float32") is rounded]) for rounded in (0, 1))
+        wide, narrow = (
+            _largest([one for one in mine if (one["dtype"] == "float32") == rounded]) for rounded in (False, True)
+        )
         cells = [step, SAME[step], f"{passed} of {len(mine)}", wide, narrow, f"{noticed} of {len(planted)}"]
         rows.append(f"| {' | '.join(cells)} |")
     values = sum(one["values"] for one in record["results"])
@@ -146,10 +159,10 @@ def picture(record: dict[str, Any]) -> str:
     widths = [max(50, 7 * len(step) + 8) for step in STEPS]
     places = [LABEL + sum(widths[:number]) for number in range(len(STEPS))]
     rows = [(name, mode) for name in MAIN for mode in sorted({r["mode"] for r in results if r["system"] == name})]
-    width, height = LABEL + sum(widths) + 10, TOP + ROW * len(rows) + 30
+    width, height = LABEL + sum(widths) + 10, TOP + ROW * len(rows) + 46
     drawn = [
         f'<rect class="page" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="6"/>',
-        _text(12, 24, report.overall(record)[1], "font-weight='bold'"),
+        _text(12, 24, report.overall(record)[1], "style='font-weight: bold'"),
     ]
     drawn += [_text(x + 4, TOP - 12, step) for x, step in zip(places, STEPS, strict=True)]
     for number, (name, mode) in enumerate(rows):
@@ -162,10 +175,13 @@ def picture(record: dict[str, Any]) -> str:
                 drawn.append(f'<rect class="{found}" x="{x}" y="{y}" width="{wide - 3}" height="{ROW - 3}" rx="3"/>')
                 drawn += [_text(x + 5, y + 13, WORDS[found]), _text(x + 5, y + 26, _room(cell), "class='small'")]
     others = [r for r in results if r["system"] not in MAIN]
-    ports = ", ".join(sorted({r["system"] for r in others}))
+    names = ", ".join(sorted({r["system"] for r in others}))
     passed = sum(r["verdict"] == "passed" for r in others)
-    told = f"12x: the largest error is 12 times below its limit; =: equal in every bit. Below the fold: {ports}, "
-    drawn.append(_text(12, height - 12, f"{told}{passed} of {len(others)} passed.", "class='small'"))
+    legend = "12x: the largest error is a twelfth of its limit.   =: equal in every bit."
+    drawn.append(_text(12, height - 26, legend, "class='small'"))
+    if others:
+        told = f"Not shown are ports that differ by a setting: {passed} of {len(others)} passed ({names})."
+        drawn.append(_text(12, height - 12, told, "class='small'"))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'role="img"><title>{escape(report.overall(record)[1])}</title><style>{STYLE}</style>\n'

@@ -107,6 +107,12 @@ def test_the_docs_tell_of_every_bug():
     record = json.loads((PROJECT / "results" / "kill.json").read_text(encoding="utf-8"))
     told = [tuple(one[key] for key in ("system", "mode", "expected", "bug")) for one in record["kills"]]
     assert sorted(told) == sorted((bug.system, bug.mode, bug.step, bug.name) for bug in BUGS)
+    seen = sum(bug.source != "mutant" for bug in BUGS)
+    for page, words in (
+        ("README.md", f"{len(BUGS)} of them, {seen} of"),
+        ("docs/evidence.md", f"{seen} of the {len(BUGS)} "),
+    ):
+        assert words in (PROJECT / page).read_text(encoding="utf-8"), page
     for system in ports.SYSTEMS:
         count = sum(bug.system.partition("-")[0] == system for bug in BUGS)
         page = (PROJECT / "docs" / f"{system}.md").read_text(encoding="utf-8")

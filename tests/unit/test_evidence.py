@@ -81,7 +81,7 @@ def test_a_record_keeps_the_worst_error_of_each_case(tmp_path):
     record = proof.kept(saved(tmp_path, document))
     assert json.loads(proof.dumped(record)) == json.loads(json.dumps(record))
     first = record["results"][0]
-    assert (first["error"], first["verdict"], first["values"]) == ((2e-6, 1e-6, "logits"), "passed", 10)
+    assert (first["error"], first["verdict"], first["values"]) == ([2e-6, 1e-6, "logits"], "passed", 10)
     assert "tensors" not in first
 
 
