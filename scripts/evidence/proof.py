@@ -91,7 +91,7 @@ def badge_files(record: dict[str, Any]) -> dict[str, str]:
 
 def badge_row(record: dict[str, Any]) -> str:
     """The row of badges in README, each in words as well."""
-    return "\n".join(f"![{step}: {one['message']}](docs/badges/{step}.svg)" for step, one in badges(record).items())
+    return " ".join(f"![{step}: {one['message']}](docs/badges/{step}.svg)" for step, one in badges(record).items())
 
 
 def evidence_table(record: dict[str, Any], kills: dict[str, Any], results: Path = RESULTS) -> str:

@@ -1,11 +1,14 @@
 """scripts/evidence: the tables, badges and drawings that stand in README and docs are those of the records."""
 
 import json
+import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from evidence import documents, proof
 
+import splinter
 from splinter.align.report import badge
 from splinter.align.steps import STEPS
 
@@ -45,6 +48,40 @@ def test_documents_are_up_to_date(path):
     What `python scripts/figures.py` would write is what stands there.
     """
     assert path.read_text(encoding="utf-8") == PLACES[path], "run: python scripts/figures.py"
+
+
+def test_the_package_knows_nothing_of_it():
+    """
+    What needs a clone is not in the wheel: no file of the package imports it, or has its name.
+    """
+    files = sorted(Path(splinter.__file__).parent.rglob("*.py"))
+    wanted = re.compile(r"^\s*(from|import) (evidence|scripts)\b", re.MULTILINE)
+    assert len(files) > 20
+    assert [path for path in files if wanted.search(path.read_text(encoding="utf-8"))] == []
+    assert not {"experiments.py", "tables.py", "plots.py"} & {path.name for path in files}
+
+
+PAGES = [*documents.PROJECT.glob("*.md"), *documents.DOCS.glob("*.md")]
+
+
+def anchors(page):
+    """The places in a page that a link may name, as GitHub makes them of headings."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(documents.PROJECT).as_posix())
+def test_every_link_of_a_page_leads_somewhere(page):
+    """
+    Files and headings; pages of the web are not asked for.
+    """
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" not in link:
+            name, _, heading = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists(), link
+            assert not heading or heading in anchors(target), link
 
 
 def test_there_is_a_badge_for_each_step_and_no_other():
