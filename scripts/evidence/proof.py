@@ -117,7 +117,9 @@ def evidence_table(record: dict[str, Any], kills: dict[str, Any], results: Path 
         cells = [step, SAME[step], f"{passed} of {len(mine)}", wide, narrow, f"{noticed} of {len(planted)}"]
         rows.append(f"| {' | '.join(cells)} |")
     values = sum(one["values"] for one in record["results"])
-    return "\n".join([*rows, "", f"{values:,} numbers were compared in this run. {trainings(results)}"])
+    without = sum(one["reason"].startswith("without") for one in record["results"])
+    data = f"{without} cases did without their real files." if without else "The data steps read all their real files."
+    return "\n".join([*rows, "", f"{values:,} numbers were compared in this run. {data} {trainings(results)}"])
 
 
 def _largest(results: list[dict]) -> str:
@@ -133,10 +135,10 @@ def _largest(results: list[dict]) -> str:
 def trainings(results: Path) -> str:
     """What the recorded whole trainings say of the two frameworks, counted by verdict."""
     words = [findings.verdict(one) for name in EXPERIMENTS for one in findings.compared(name, results).values()]
-    told = ", ".join(f"{words.count(word)} {word}" for word in ("different", "inconclusive", "one run each"))
     return (
-        f"Of {len(words)} scores of whole trainings on real data, {words.count('no difference seen')} show no "
-        f"difference between the frameworks; {told}."
+        f"{len(words)} scores of whole trainings on real data are recorded in both frameworks. With several seeds, "
+        f"{words.count('no difference seen')} show no difference, {words.count('inconclusive')} are inconclusive and "
+        f"{words.count('different')} are different; {words.count('one run each')} have one run in each framework."
     )
 
 
