@@ -1,13 +1,12 @@
 """Settings for every test: Paddle tuned before its first import, seeds fixed once, slow tests on request."""
 
-import importlib.util
 import os
 import random
 
 import numpy as np
 import pytest
 
-from splinter import datasets, runtime
+from splinter import runtime
 
 
 def pytest_configure(config):
@@ -30,16 +29,6 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="takes minutes: run with --slow"))
-
-
-@pytest.fixture
-def figures():
-    """scripts/figures.py as a module."""
-    path = datasets.PROJECT / "scripts" / "figures.py"
-    spec = importlib.util.spec_from_file_location("figures", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)

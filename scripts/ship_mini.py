@@ -16,13 +16,14 @@ import statistics
 import sys
 from pathlib import Path
 
-from splinter import experiments
+from evidence.experiments import RESULTS
+
 from splinter.ports.common import checkpoint
 from splinter.ports.common.training.log import LOG
 from splinter.ports.common.training.state import RECORD
 
 KEPT = ("start_sha256", "mining", "sources", "updates", "passages", "precision", "dropout", "recipe")
-FILE = experiments.RESULTS / "splinter-mini.json"
+FILE = RESULTS / "splinter-mini.json"
 
 
 def command(text: str) -> str:
@@ -76,7 +77,8 @@ def main() -> int:
     )
     parser.add_argument("--dev", type=Path, required=True, metavar="FOLDER", help="corpus of held-out text")
     options = parser.parse_args()
-    from splinter.ports.common import folders, tasks
+    from splinter.ports.common import backend
+    from splinter.ports.common.folders import alone
     from splinter.ports.splinter.model import SplinterForQuestionAnswering
     from splinter.ports.splinter.pretraining.objective import span_accuracy
     from splinter.ports.splinter.pretraining.tasks import open_corpus
@@ -89,12 +91,11 @@ def main() -> int:
         rows = model.bert.embeddings.segment.weight
         rows.set_value(rows[:1].expand_as(rows))
         folder = options.output or checkpoint.MINI_FOLDER
-        with folders.alone(folder):
+        with alone(folder):
             model.save_pretrained(folder, dtype="float16")
-        side = tasks.backend("splinter", "torch")
-        scores = span_accuracy(
-            side, side.open_pretraining(folder, "cpu", 0.0), held_out, model.config.question_token_id
-        )
+        torch = backend.opened("splinter.pretraining", "torch")
+        opened = torch.open_model(folder, "cpu", 0.0)
+        scores = span_accuracy(torch, opened, held_out, model.config.question_token_id)
         found = {"runs": runs, "sha256": checkpoint.fingerprint(folder), "held out": scores}
         checkpoint.write_json(options.output / FILE.name if options.output else FILE, found)
     except (OSError, ValueError, KeyError) as error:

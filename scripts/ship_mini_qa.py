@@ -18,13 +18,13 @@ import sys
 from pathlib import Path
 
 import ship_mini
+from evidence.experiments import FRAMEWORKS, RESULTS
 
-from splinter import experiments
 from splinter.align.files import write_whole
 from splinter.ports.common import checkpoint
 from splinter.ports.common.training.state import RECORD
 
-FILE = experiments.RESULTS / "splinter-mini-qa.json"
+FILE = RESULTS / "splinter-mini-qa.json"
 KEPT = ("examples", "windows", "recipe", "framework", "precision", "mode", "sizes", "start_sha256", "best", "updates")
 SCORES = ("exact", "f1", "total")
 
@@ -56,7 +56,7 @@ def main() -> int:
             for path in made.iterdir():
                 write_whole(folder / path.name, lambda file, path=path: file.write(path.read_bytes()))
         found |= {"sha256": checkpoint.fingerprint(folder), "file": options.dev.name, "scores": {}}
-        for framework in experiments.FRAMEWORKS:
+        for framework in FRAMEWORKS:
             settings = tasks.Settings(str(folder), framework, progress=sys.stderr.isatty())
             scores = tasks.evaluate(settings, options.dev)
             found["scores"][framework] = {key: scores[key] for key in SCORES}

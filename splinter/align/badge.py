@@ -3,7 +3,7 @@
 from html import escape
 
 COLORS = {"brightgreen": "#2da44e", "yellow": "#bf8700", "red": "#cf222e", "lightgrey": "#6e7781"}
-NARROW, WIDE = set("iljt.,:;'|!()[] "), set("mwMW@%")
+NARROW, WIDE = set("fijlrt.,:;'|!()[] "), set("mwMW@%")
 
 
 def width(text: str) -> float:

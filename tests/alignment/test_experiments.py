@@ -2,17 +2,16 @@
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from evidence import findings, running
+from evidence.experiments import EXPERIMENTS, read
 
-from splinter import datasets, experiments, runtime
-from splinter.experiments import EXPERIMENTS
+from splinter import datasets, runtime
 from splinter.ports.common import checkpoint
 
-README = Path(experiments.__file__).parents[1] / "README.md"
 BARS = {"multitask": {"sentiment": 39.1, "paraphrase": 76.4, "similarity": 45.4}}
 """Scores in points that both frameworks must exceed: those of the earlier design's note."""
 
@@ -32,7 +31,7 @@ with a deviation of 0.64, three of which are 1.9."""
 
 def margin(name):
     """How far two single runs may be apart, in points; few-shot runs of 128 as far as chance was seen to take them."""
-    noise = experiments.noise() if name == "few-shot-mini-128" else None
+    noise = findings.noise() if name == "few-shot-mini-128" else None
     return noise["margin"] if noise else MARGINS.get(name, 2.0)
 
 
@@ -42,7 +41,7 @@ CURVES = 1e-3
 
 def recorded(name):
     """The record of an experiment; skips where it was not run yet."""
-    record = experiments.read(name)
+    record = read(name)
     if not record["runs"]:
         pytest.skip(f"results/{name}.json is not there yet: {record['command']}")
     return record
@@ -57,7 +56,7 @@ def test_training_record_is_complete(name):
     for one in record["runs"]:
         assert len(one["commands"]) == len(experiment.stages)
         assert one["versions"]["torch"] and one["versions"]["paddlepaddle"]
-        found = experiments.points(experiment, one)
+        found = findings.points(experiment, one)
         assert found.keys() == {heading for _, _, heading, _ in experiment.scores}
         assert all(0 <= value <= 100 for value in found.values())
     commands = {tuple(_without_its_own(command, one) for command in one["commands"]) for one in record["runs"]}
@@ -81,13 +80,13 @@ def test_training_agrees_in_both_frameworks(name):
     """No difference between the frameworks that the 95 % interval of the seeds excludes; of a single seed, none
     beyond the margin."""
     recorded(name)
-    found = experiments.compared(name)
+    found = findings.compared(name)
     if not any(framework == "paddle" for framework, _ in EXPERIMENTS[name].runs):
         pytest.skip(f"{name} is run in torch alone")
     if not found and EXPERIMENTS[name].scores:
         pytest.skip(f"no seed of {name} is recorded in both frameworks yet")
     for heading, one in found.items():
-        assert experiments.verdict(one) != "different", f"{name}, {heading}: {one}"
+        assert findings.verdict(one) != "different", f"{name}, {heading}: {one}"
         if one["runs"] < 3:  # the interval of two differences is 13 times their deviation: it would hold anything
             assert abs(one["difference"]) <= margin(name), f"{name}, {heading}: {one}"
 
@@ -96,7 +95,7 @@ def test_training_agrees_in_both_frameworks(name):
 def test_training_curves_lie_over_each_other(name):
     """From the same weights, without dropout, every update has the same loss but for float32 that grows."""
     recorded(name)
-    updates, found = experiments.apart(name)
+    updates, found = findings.apart(name)
     assert updates > 100 and found <= CURVES
 
 
@@ -104,15 +103,9 @@ def test_training_curves_lie_over_each_other(name):
 def test_training_beats_the_earlier_scores(name):
     """In one checkpoint, in both frameworks, every run."""
     for one in recorded(name)["runs"]:
-        found = experiments.points(EXPERIMENTS[name], one)
+        found = findings.points(EXPERIMENTS[name], one)
         for heading, bar in BARS[name].items():
             assert found[heading] > bar, f"{one['framework']}, seed {one['seed']}: {heading} {found[heading]}"
-
-
-def test_training_tables_come_from_the_records(figures):
-    """README's tables of trainings are what scripts/figures.py makes of results/ now."""
-    for table in (figures.trainings_table, figures.few_shot_table):
-        assert table(experiments.RESULTS) in README.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -124,7 +117,7 @@ def test_training_again_gives_what_is_recorded(name, tmp_path, capsys):
     experiment = EXPERIMENTS[name]
     starts = [a for _, arguments in experiment.stages for a in arguments if a in checkpoint.NAMED]
     try:
-        experiments.find_data(experiment)
+        running.find_data(experiment)
         for start in starts or ["minilm"]:
             checkpoint.resolve(start)
     except (datasets.DataMissing, checkpoint.CheckpointError) as error:
@@ -132,17 +125,17 @@ def test_training_again_gives_what_is_recorded(name, tmp_path, capsys):
     seed = experiment.seeds[0]
     # bfloat16 where it must be imitated takes ten times as long; rounding moves F1 less than chance does
     precision = None if runtime.computes_bfloat16() or torch.cuda.is_available() else "float32"
-    record = experiments.run(name, tmp_path / "work", tmp_path / "results", jobs=2, seeds=[seed], precision=precision)
+    record = running.run(name, tmp_path / "work", tmp_path / "results", jobs=2, seeds=[seed], precision=precision)
     with capsys.disabled():
         print(json.dumps(record, indent=1))
-    stored = {(one["framework"], one["seed"]): one for one in experiments.read(name)["runs"]}
-    spread = experiments.compared(name)
+    stored = {(one["framework"], one["seed"]): one for one in read(name)["runs"]}
+    spread = findings.compared(name)
     for one in record["runs"]:
         before = stored[one["framework"], seed]
-        for heading, value in experiments.points(experiment, one).items():
+        for heading, value in findings.points(experiment, one).items():
             deviation = (spread[heading]["deviation"][one["framework"]] if heading in spread else None) or 0.0
             allowed = max(4 * deviation, margin(name))
-            was = experiments.points(experiment, before)[heading]
+            was = findings.points(experiment, before)[heading]
             assert abs(value - was) <= allowed, f"{one['framework']}: {heading} {value}, was {was}"
         for label, training in one["trainings"].items() if experiment.curves else ():
             losses = np.array([training["losses"], before["trainings"][label]["losses"]])

@@ -5,10 +5,12 @@ import shutil
 from dataclasses import asdict, replace
 
 import pytest
+from evidence.experiments import PUBLISHED_F1, SAMPLING_SEEDS
+from evidence.findings import few_shot, noise, summary
 
-from splinter import datasets, experiments
-from splinter.experiments import PUBLISHED_F1, SAMPLING_SEEDS, summary
+from splinter import datasets
 from splinter.ports.common import checkpoint
+from splinter.ports.common.tasks import train
 from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.splinter import tasks
 from splinter.ports.splinter.proof import cases
@@ -42,7 +44,8 @@ def run(settings, train_files, dev_file, folder, hyper=None, limit=None, sample=
     runs = []
     for seed, train_file in train_files.items():
         output = folder / f"seed-{seed}"
-        record = tasks.finetune(settings, train_file, output, hyper or Recipe(), resume=True, say=say)
+        asked = {"train": train_file, "output": output, "recipe": hyper or Recipe(), "resume": True}
+        record = train(tasks.Finetuning(settings=settings, **asked), say)
         scores = tasks.evaluate(replace(settings, model=str(output), mode=None), dev_file, limit=limit, sample=sample)
         seconds = record["seconds"] + scores["seconds"]
         runs.append({"seed": seed, **{name: scores[name] for name in ("f1", "exact", "total")}, "seconds": seconds})
@@ -85,8 +88,8 @@ def test_training_of_splinter_mini_repeats_the_recorded_f1(size, margin, tmp_pat
     Dropout draws other units on another device: the mean of the paired differences, and its whole 95 % interval, lie
     within what two single runs may be apart (of 128 examples as measured, of 16 the 2 points of test_experiments.py).
     """
-    margin = margin or (experiments.noise() or {"margin": 2.0})["margin"]
-    recorded = experiments.few_shot("mini", size)
+    margin = margin or (noise() or {"margin": 2.0})["margin"]
+    recorded = few_shot("mini", size)
     if set(recorded) != set(SAMPLING_SEEDS):
         pytest.skip(f"results/few-shot-mini-{size}.json holds {len(recorded)} of {len(SAMPLING_SEEDS)} runs")
     files, dev = samples(size)

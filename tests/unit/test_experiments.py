@@ -1,15 +1,16 @@
-"""experiments.py: every run once, recorded at once; means, intervals and verdicts by hand."""
+"""scripts/evidence: every run once, recorded at once; means, intervals and verdicts by hand."""
 
 import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+from evidence import experiments, findings, plots, running, tables
+from evidence.experiments import Experiment
 
-from splinter import datasets, experiments
+from splinter import datasets
 from splinter.align.kill import Kill, Strike
 from splinter.align.record import SCHEMA
-from splinter.experiments import Experiment
 from splinter.ports.common import checkpoint
 
 TOY = Experiment(
@@ -69,10 +70,10 @@ def toy(monkeypatch, tmp_path):
         done.stdout = json.dumps({"accuracy": 0.8 + 0.05 * ("paddle" in command), "model": "somewhere"})
         return done
 
-    monkeypatch.setattr(experiments.subprocess, "run", spawn)
+    monkeypatch.setattr(running.subprocess, "run", spawn)
 
     def run(**more):
-        return experiments.run("toy", tmp_path / "work", tmp_path / "results", say=lambda text: None, **more)
+        return running.run("toy", tmp_path / "work", tmp_path / "results", say=lambda text: None, **more)
 
     return calls, run
 
@@ -105,7 +106,7 @@ def test_what_ended_before_a_failure_is_kept(toy, tmp_path):
     _, run = toy
     run(seeds=[1])
     (tmp_path / "fail").touch()
-    with pytest.raises(experiments.ExperimentError, match=r"splinter evaluate .* ended with 1: boom"):
+    with pytest.raises(running.ExperimentError, match=r"splinter evaluate .* ended with 1: boom"):
         run()
     (tmp_path / "fail").unlink()
     assert len(run()["runs"]) == 6
@@ -118,9 +119,7 @@ def test_runs_from_other_weights_are_not_mixed_in(toy, tmp_path):
     calls, run = toy
     run(seeds=[1])
     (tmp_path / "work" / "shared" / "model.safetensors").write_text("another")
-    with pytest.raises(
-        experiments.ExperimentError, match=r"toy: paddle, seed 1 began from weights \w+, .*shared has \w+ "
-    ):
+    with pytest.raises(running.ExperimentError, match=r"toy: paddle, seed 1 began from weights \w+, .*shared has \w+ "):
         run()
     assert len(calls) == 4
 
@@ -130,14 +129,14 @@ def test_what_another_process_recorded_meanwhile_stays(toy, tmp_path, monkeypatc
     Two shells at one experiment: none takes the other's runs away.
     """
     _, run = toy
-    one = experiments._one
+    one = running._one
 
     def with_another(*given):
-        monkeypatch.setattr(experiments, "_one", one)
+        monkeypatch.setattr(running, "_one", one)
         run(seeds=[3])
         return one(*given)
 
-    monkeypatch.setattr(experiments, "_one", with_another)
+    monkeypatch.setattr(running, "_one", with_another)
     assert [made["seed"] for made in run(seeds=[1])["runs"]] == [1, 1, 3, 3]
 
 
@@ -146,7 +145,7 @@ def test_without_its_data_an_experiment_says_so(toy, monkeypatch, tmp_path):
     Before anything runs.
     """
     calls, run = toy
-    monkeypatch.setattr(experiments, "find_data", lambda experiment: datasets.find("toy/none.tsv"))
+    monkeypatch.setattr(running, "find_data", lambda experiment: datasets.find("toy/none.tsv"))
     with pytest.raises(datasets.DataMissing, match=r"toy/none\.tsv"):
         run()
     assert calls == []
@@ -156,10 +155,10 @@ def test_one_folder_must_hold_everything_under_its_very_name(toy, monkeypatch, t
     """
     A file in another folder, or packed where the command names it plain, would fail in the command.
     """
-    assert experiments.find_data(TOY) == tmp_path / "data"
+    assert running.find_data(TOY) == tmp_path / "data"
     (tmp_path / "data" / "toy" / "train.tsv").rename(tmp_path / "data" / "toy" / "train.tsv.gz")
     with pytest.raises(datasets.DataMissing, match=r"no data folder holds all of toy/train\.tsv"):
-        experiments.find_data(TOY)
+        running.find_data(TOY)
 
 
 def test_comparison_by_hand(toy, tmp_path):
@@ -168,12 +167,12 @@ def test_comparison_by_hand(toy, tmp_path):
     """
     _, run = toy
     run()
-    found = experiments.compared("toy", tmp_path / "results")["accuracy"]
+    found = findings.compared("toy", tmp_path / "results")["accuracy"]
     assert (found["torch"], found["paddle"]) == (pytest.approx(80), pytest.approx(85))
     assert found["difference"] == pytest.approx(5)
     assert found["interval"] == pytest.approx(0, abs=1e-9)
     assert (found["runs"], found["published"]) == (3, 90.0)
-    assert experiments.verdict(found) == "different"
+    assert findings.verdict(found) == "different"
 
 
 @pytest.mark.parametrize(
@@ -189,21 +188,21 @@ def test_verdicts(difference, interval, word):
     """
     A difference outside its interval; an interval too wide to tell; neither.
     """
-    assert experiments.verdict({"difference": difference, "interval": interval}) == word
+    assert findings.verdict({"difference": difference, "interval": interval}) == word
 
 
 def test_summary_by_hand():
     """
     Mean 2, deviation 1, interval t * s / sqrt(n) for the runs 1, 2, 3; of one run the mean alone.
     """
-    assert experiments.summary([1.0, 2.0, 3.0]) == {
+    assert findings.summary([1.0, 2.0, 3.0]) == {
         "mean": 2.0,
         "deviation": 1.0,
         "interval": pytest.approx(4.303 / 3**0.5),
     }
-    assert experiments.summary([1.0]) == {"mean": 1.0, "deviation": None, "interval": None}
+    assert findings.summary([1.0]) == {"mean": 1.0, "deviation": None, "interval": None}
     with pytest.raises(ValueError, match="0 runs: an interval is known for 2 to 10"):
-        experiments.summary([])
+        findings.summary([])
 
 
 def test_losses_are_compared_update_by_update(tmp_path):
@@ -216,11 +215,11 @@ def test_losses_are_compared_update_by_update(tmp_path):
     ]
     write = (tmp_path / "x.json").write_text
     write(json.dumps({"runs": runs}))
-    assert experiments.apart("x", tmp_path) == (2, pytest.approx(0.1))
+    assert findings.apart("x", tmp_path) == (2, pytest.approx(0.1))
     write(json.dumps({"runs": runs[:1]}))
-    assert experiments.apart("x", tmp_path) is None
+    assert findings.apart("x", tmp_path) is None
     write(json.dumps({"runs": [{**runs[0], "trainings": {"train": {}}}]}))
-    assert experiments.apart("x", tmp_path) is None
+    assert findings.apart("x", tmp_path) is None
 
 
 # The few-shot claim
@@ -254,14 +253,14 @@ def test_the_claim_by_hand(claimed):
     """
     Differences 10, 11, 12: mean 11, deviation 1, interval t / sqrt(3); a sample without its pair does not count.
     """
-    found = experiments.claim(16, results=claimed)
+    found = findings.claim(16, results=claimed)
     assert (found["runs"], found["mini"]["mean"], found["rival"]["mean"]) == (3, 32.0, 21.0)
     assert found["difference"] == {"mean": 11.0, "deviation": 1.0, "interval": pytest.approx(4.303 / 3**0.5)}
-    one = experiments.claim(128, results=claimed)
+    one = findings.claim(128, results=claimed)
     assert one["difference"] == {"mean": 9.0, "deviation": None, "interval": None}
-    assert experiments.claim(1024, results=claimed) is None
-    assert experiments.claim(128, "plain", claimed)["difference"]["mean"] == 38.0
-    assert experiments.few_shot("mini", 16, "paddle", claimed) == {42: 30.5}
+    assert findings.claim(1024, results=claimed) is None
+    assert findings.claim(128, "plain", claimed)["difference"]["mean"] == 38.0
+    assert findings.few_shot("mini", 16, "paddle", claimed) == {42: 30.5}
 
 
 def test_few_shot_runs_differ_in_their_sample_and_their_start_alone():
@@ -305,7 +304,7 @@ def test_another_precision_where_an_experiment_names_one(toy, monkeypatch):
     assert asked == {("torch", 1): "bf16", ("torch", 2): "bf17", ("paddle", 1): "float32", ("paddle", 2): "float32"}
 
 
-def test_what_is_kept_of_a_kill_matrix(figures, tmp_path):
+def test_what_is_kept_of_a_kill_matrix(tmp_path):
     """
     Of the strikes its own step's, and the floors.
     """
@@ -319,22 +318,22 @@ def test_what_is_kept_of_a_kill_matrix(figures, tmp_path):
     document = {"schema": SCHEMA, "environment": {}, "results": [], "kills": kills, "floors": [floor]}
     path = tmp_path / "kill.json"
     path.write_text(json.dumps(document), encoding="utf-8")
-    record = figures.kill_record(path)
+    record = tables.kill_record(path)
     own = {"step": "loss", "red": True, "margin": 3.0}
     assert [(one["bug"], one["red"], one["strikes"]) for one in record["kills"]] == [
         ("mean", ["loss", "lr"], [own]),
         ("sum", ["lr"], []),
     ]
     assert record["floors"] == [floor]
-    assert "| loss | 1 of 2 | 1 of 2 | 1 | 3 times its limit: mean |" in figures.kill_table(record)
+    assert "| loss | 1 of 2 | 1 of 2 | 1 | 3 times its limit: mean |" in tables.kill_table(record)
 
 
-def test_tables_and_plot_of_the_claim(figures, claimed, tmp_path):
+def test_tables_and_plot_of_the_claim(claimed, tmp_path):
     """
     A row per size with both, a row per start, size and framework with every run; the plot is a whole SVG, always the
     same.
     """
-    table = figures.few_shot_table(claimed)
+    table = tables.few_shot_table(claimed)
     scores = "32.00 ± 4.97 (sd 2.00) | 21.00 ± 2.48 (sd 1.00) | +11.00 ± 2.48 (sd 1.00)"
     assert f"| 16 | its own start, head included (`control`) | 3 | {scores} | holds | 54.6 |" in table
     assert "(`control`) | 1 | 50.00 | 41.00 | +9.00 | one run each | 72.7 |" in table
@@ -352,15 +351,15 @@ def test_tables_and_plot_of_the_claim(figures, claimed, tmp_path):
     assert "deviation of 1.00; two such runs may well differ by 6.09 points (95 %)" in table
     pytest.importorskip("matplotlib")
     for name in ("a.svg", "b.svg"):
-        figures.plot(claimed, tmp_path / name)
+        plots.few_shot(claimed, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert (tmp_path / "a.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
     with pytest.raises(ValueError, match=r"not recorded in both frameworks; python scripts/experiment\.py pretraining"):
-        figures.curves("pretraining", claimed, tmp_path / "curves.svg")
+        plots.curves("pretraining", claimed, tmp_path / "curves.svg")
     runs = [
         {"framework": name, "trainings": {"train": {"losses": [3.0, 2.0 + number / 100]}}}
         for number, name in enumerate(experiments.FRAMEWORKS)
     ]
     (tmp_path / "pretraining.json").write_text(json.dumps({"runs": runs}), encoding="utf-8")
-    figures.curves("pretraining", claimed, tmp_path / "curves.svg")
+    plots.curves("pretraining", claimed, tmp_path / "curves.svg")
     assert (tmp_path / "curves.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")

@@ -6,9 +6,9 @@ import numpy as np
 import paddle
 import pytest
 import torch
+from evidence import experiments
 from transformers import AutoTokenizer, SplinterForQuestionAnswering
 
-from splinter import experiments
 from splinter.ports.common import checkpoint
 from splinter.ports.splinter import data, model, tasks
 from splinter.ports.splinter.data import Tokenizer
