@@ -282,7 +282,7 @@ def loaded_environment(config: pytest.Config) -> dict[str, Any]:
     for name in ("torch", "paddle"):
         side = sys.modules.get(f"splinter.align.{name}_side")
         if side is not None:
-            found[name] = side.environment()
+            found[name] = side.DRIVER.environment()
     found["runtime"] = runtime.applied()
     found["reference_sha256"] = dict(sorted(config.stash[_HASHES].items()))
     return found
