@@ -15,7 +15,7 @@ from transformers import FunnelConfig as TheirConfig
 from transformers import FunnelForQuestionAnswering as TheirAnswering
 from transformers import FunnelModel as TheirModel
 
-from splinter.align.weights import WeightError
+from splinter.align.files import WeightError
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.funnel import cases, config, model, reference
 from splinter.ports.funnel.config import FunnelConfig

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from splinter import cli
-from splinter.align.weights import SafetensorsFile, WeightError, save_safetensors
+from splinter.align.files import SafetensorsFile, WeightError, save_safetensors
 from splinter.ports import recipe
 from splinter.ports import tasks as common
 from splinter.ports.checkpoint import CheckpointError

@@ -10,7 +10,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from transformers import SplinterForQuestionAnswering as Theirs
 
-from splinter.align.weights import WeightError
+from splinter.align.files import WeightError
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.model_paddle import to_numpy
 from splinter.ports.splinter import cases

@@ -10,8 +10,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 from transformers import BertModel
 
+from splinter.align.files import WeightError
 from splinter.align.torch_side import float64_softmax
-from splinter.align.weights import WeightError
 from splinter.ports import recipe as recipes
 from splinter.ports.checkpoint import CheckpointError
 from splinter.ports.multitask import cases, config, reference, train

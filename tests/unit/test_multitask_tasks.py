@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from splinter import cli
-from splinter.align.weights import WeightError
+from splinter.align.files import WeightError
 from splinter.ports import recipe
 from splinter.ports import tasks as common
 from splinter.ports.checkpoint import CheckpointError

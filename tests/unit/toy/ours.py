@@ -8,7 +8,7 @@ import paddle
 from paddle import nn
 
 from splinter.align import Side, paddle_side
-from splinter.align.weights import SafetensorsFile
+from splinter.align.files import SafetensorsFile
 from splinter.ports import recipe as recipes
 from splinter.ports.model_paddle import cross_entropy, load_weights
 from splinter.ports.train_paddle import AdamW, PaddleTrainer

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from splinter.align import Port, WeightMap
+from splinter.align.files import save_safetensors
 from splinter.align.steps import STEPS
-from splinter.align.weights import Rule, save_safetensors
+from splinter.align.weights import Rule
 from splinter.ports.recipe import Recipe
 
 TEXT = Path(__file__).with_name("reviews.tsv")
