@@ -164,7 +164,7 @@ def parser(system: str = DEFAULT) -> _Parser:
         "splinter align -k forward",
     )
     align.add_argument(
-        "--suite", type=options.path, metavar="FOLDER", help="suite to run (tests/alignment of the project)"
+        "--suite", type=options.path, metavar="PATH", help="suite, or a file of it (tests/alignment of the project)"
     )
     align.add_argument(
         "--report", type=options.path, default=Path("report"), metavar="FOLDER", help="folder to write (report)"
@@ -282,8 +282,8 @@ def run_align(chosen: argparse.Namespace) -> int:
     suite = chosen.suite or next(
         (p for p in (Path("tests/alignment"), PROJECT / "tests" / "alignment") if p.is_dir()), None
     )
-    if suite is None or not suite.is_dir():
-        raise UsageError("no alignment suite here: run inside a clone of the project, or give --suite FOLDER")
+    if suite is None or not suite.exists():
+        raise UsageError("no alignment suite here: run inside a clone of the project, or give --suite PATH")
     record = chosen.report / "alignment.json"
     new = chosen.report / f"alignment-{os.getpid()}.json"  # the last record stays where no test ran: -k mistyped
     rest = [option for option in chosen.rest if option != "--"]
