@@ -125,6 +125,9 @@ def measure(
         if len(unequal):
             _keep_worst(result, theirs, ours, unequal[0])
         return result
+    if theirs.dtype.kind in "iub" and np.array_equal(theirs, ours):  # whole files of data: no detour over float64
+        _keep_worst(result, theirs, ours, np.unravel_index(0, theirs.shape))
+        return result
     a, b = theirs.astype(np.float64), ours.astype(np.float64)
     for side, x in (("theirs", a), ("ours", b)):
         if not np.isfinite(x).all():

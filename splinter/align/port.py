@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,8 @@ class Side:
 
     Args:
         framework: "torch" or "paddle"; picks the driver (torch_side.py, paddle_side.py). An outside port may
-            bring its own: a dotted module name with the functions of torch_side.py that its steps need.
+            bring its own: a dotted module name, with a `Driver` (driver.py) as `DRIVER`, or with the functions that its
+            steps need.
         sources: the modules that are this implementation; two sides with a source in common are not a pair.
         kind: a word for the report, another one on each side: "transformers", "twin" (written here from the paper),
             "port".
@@ -75,10 +75,11 @@ class Side:
     train: Callable[[Path, str], Arrays] = _absent("train")
 
     @property
-    def driver(self) -> ModuleType:
-        """The module that speaks the framework."""
+    def driver(self) -> Any:
+        """What speaks the framework: a `Driver`, or a module with the functions of one."""
         own = "." in self.framework
-        return importlib.import_module(self.framework if own else f"splinter.align.{self.framework}_side")
+        module = importlib.import_module(self.framework if own else f"splinter.align.{self.framework}_side")
+        return getattr(module, "DRIVER", module)
 
     def source_hash(self) -> str:
         """sha256 of the source files, so that a report shows that the reference was not edited."""

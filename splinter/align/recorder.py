@@ -138,7 +138,7 @@ def loaded_environment(config: pytest.Config) -> dict[str, Any]:
     for name in ("torch", "paddle"):
         side = sys.modules.get(f"splinter.align.{name}_side")
         if side is not None:
-            found[name] = side.environment()
+            found[name] = side.DRIVER.environment()
     runtime = sys.modules.get("splinter.runtime")  # where nobody has imported it, it has applied nothing
     found["runtime"] = runtime.applied() if runtime is not None else {}
     found["reference_sha256"] = dict(sorted(config.stash[HASHES].items()))

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .files import SafetensorsFile as SafetensorsFile  # ports outside the project know them by this place
-from .files import WeightError as WeightError
-from .files import save_safetensors as save_safetensors
+from .files import WeightError
 
 FLOATING = ("float16", "float32", "float64")
 

@@ -96,8 +96,8 @@ def run_align(chosen: argparse.Namespace) -> int:
     suite = chosen.suite or next(
         (p for p in (Path("tests/alignment"), PROJECT / "tests" / "alignment") if p.is_dir()), None
     )
-    if suite is None or not suite.is_dir():
-        raise UsageError("no alignment suite here: run inside a clone of the project, or give --suite FOLDER")
+    if suite is None or not suite.exists():
+        raise UsageError("no alignment suite here: run inside a clone of the project, or give --suite PATH")
     record = chosen.report / "alignment.json"
     new = chosen.report / f"alignment-{os.getpid()}.json"  # the last record stays where no test ran: -k mistyped
     rest = [option for option in chosen.rest if option != "--"]

@@ -157,7 +157,7 @@ def parser(system: str = DEFAULT) -> Parser:
         "splinter align -k forward",
     )
     align.add_argument(
-        "--suite", type=options.path, metavar="FOLDER", help="suite to run (tests/alignment of the project)"
+        "--suite", type=options.path, metavar="PATH", help="suite, or a file of it (tests/alignment of the project)"
     )
     align.add_argument(
         "--report", type=options.path, default=Path("report"), metavar="FOLDER", help="folder to write (report)"

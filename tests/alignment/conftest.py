@@ -3,7 +3,6 @@
 import importlib
 from dataclasses import replace
 
-import planted
 import pytest
 
 from splinter.align import steps
@@ -17,6 +16,8 @@ PORTS = {port.name: port for port in proofs.load_all()}
 def port(bug, monkeypatch):
     """The port to plant `bug` in: fewer updates, the shipped files alone, as a planted bug is coarse. Nothing computed
     with it may stay cached."""
+    import planted  # loads paddle, which the conftest.py above this one has to tune first
+
     system = next(folder for folder in proofs.PORTS if PORTS[bug.system] in proofs.load(folder))
     cases = importlib.import_module(f"splinter.ports.{system}.proof.cases")
     monkeypatch.setattr(steps, "OPTIMIZER_UPDATES", 60)

@@ -14,7 +14,7 @@ import team_member
 from tolerances import TEAM
 
 from splinter.align.compare import Alignment
-from splinter.align.weights import SafetensorsFile
+from splinter.align.files import SafetensorsFile
 from splinter.ports.common import checkpoint
 from splinter.ports.splinter import commands
 from splinter.ports.splinter.pretraining.proof import cases as pretraining_cases

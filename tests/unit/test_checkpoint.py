@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import splinter.align
-from splinter.align.weights import WeightError, save_safetensors
+from splinter.align.files import WeightError, save_safetensors
 from splinter.ports.common import bert
 from splinter.ports.common.checkpoint import (
     HUB_FILES,

@@ -15,7 +15,7 @@ from transformers import FunnelConfig as TheirConfig
 from transformers import FunnelForQuestionAnswering as TheirAnswering
 from transformers import FunnelModel as TheirModel
 
-from splinter.align.weights import WeightError
+from splinter.align.files import WeightError
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.paddle.model import load_weights
 from splinter.ports.funnel import config, encoder, model, twin

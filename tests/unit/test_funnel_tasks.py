@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from splinter.align.weights import WeightError
+from splinter.align.files import WeightError
 from splinter.cli import main as cli
 from splinter.ports.common import UsageError, backend
 from splinter.ports.common import tasks as common

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torchcrf
 
-from splinter.align.weights import SafetensorsFile, WeightError, save_safetensors
+from splinter.align.files import SafetensorsFile, WeightError, save_safetensors
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.jointbert import config, model, train, twin
 from splinter.ports.jointbert.config import JointConfig, read_checkpoint

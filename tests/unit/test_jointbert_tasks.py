@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from splinter.align.weights import SafetensorsFile, WeightError, save_safetensors
+from splinter.align.files import SafetensorsFile, WeightError, save_safetensors
 from splinter.cli import main as cli
 from splinter.ports.common import UsageError
 from splinter.ports.common import backend as backends

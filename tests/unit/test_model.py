@@ -10,7 +10,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from transformers import SplinterForQuestionAnswering as Theirs
 
-from splinter.align.weights import WeightError
+from splinter.align.files import WeightError
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.paddle.model import to_numpy
 from splinter.ports.splinter.model import SplinterForPreTraining, SplinterForQuestionAnswering

@@ -10,8 +10,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 from transformers import BertModel
 
+from splinter.align.files import WeightError
 from splinter.align.torch_side import float64_softmax
-from splinter.align.weights import WeightError
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.training.fit import fit
 from splinter.ports.multitask import config, train, twin

@@ -3,13 +3,15 @@
 import base64
 import dataclasses
 import hashlib
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 from splinter.align import EXACT, Pair, Rule, Side, WeightMap, steps
+from splinter.align.driver import Driver
 from splinter.align.port import MissingFunction, SelfComparison, edited
 
 
@@ -121,6 +123,17 @@ def test_a_dotted_framework_is_a_driver_of_its_own():
     assert side((), framework="collections.abc").driver.__name__ == "collections.abc"
     with pytest.raises(ModuleNotFoundError, match=r"splinter\.align\.jax_side"):
         assert side((), framework="jax").driver
+
+
+def test_a_module_with_a_driver_hands_it_on(monkeypatch):
+    """
+    As torch_side.py and paddle_side.py do; a module of functions speaks for itself.
+    """
+    outside = ModuleType("outside.driver")
+    monkeypatch.setitem(sys.modules, "outside.driver", outside)
+    assert side((), framework="outside.driver").driver is outside
+    outside.DRIVER = Driver()
+    assert side((), framework="outside.driver").driver is outside.DRIVER
 
 
 def test_the_hash_is_that_of_the_source_files():

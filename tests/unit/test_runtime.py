@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import json
 import os
 import platform
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from splinter import runtime
+from splinter import datasets, runtime
 from splinter.cli import main as cli
 from splinter.ports.common import tasks
 
@@ -115,6 +116,26 @@ def test_tuning_too_late_is_said(machine, monkeypatch):
     assert "paddle was imported before" in runtime.tune()["late"]
 
 
+def test_the_proof_loads_no_framework_before_it_is_tuned():
+    """
+    Reading conftest.py and test_steps.py loads none: what is imported before keeps the threads that it has.
+    """
+    text = """
+import json, sys
+import pytest
+from splinter import datasets, runtime
+code = pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", "tests/alignment/test_steps.py"])
+print(json.dumps([code, runtime.applied(), sorted({"paddle", "torch"} & set(sys.modules))]))
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    environment.pop("SPLINTER_TUNE", None)
+    project = {"cwd": datasets.PROJECT, "env": environment, "encoding": "utf-8"}
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True, **project)
+    code, applied, loaded = json.loads(done.stdout.splitlines()[-1])
+    assert (code, loaded) == (0, []), done.stdout
+    assert "OMP_NUM_THREADS" in applied and "late" not in applied
+
+
 def test_the_processor_is_read_from_cpuinfo(monkeypatch):
     """
     The first processor counts; without the file there are no flags.
@@ -198,7 +219,7 @@ def test_subnormals_are_zero_in_the_products_of_a_framework(framework):
     """
     ones = {"paddle": "paddle.full([1000, 1000], 1e-20)", "torch": "torch.full([1000, 1000], 1e-20)"}[framework]
     text = f"""
-from splinter import runtime
+from splinter import datasets, runtime
 from splinter.ports import tasks
 with runtime.subnormals_are_zero():
     tasks.backend("splinter", "{framework}")

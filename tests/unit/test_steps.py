@@ -9,7 +9,9 @@ import paddle
 import pytest
 import torch
 
-from splinter.align import EXACT, Pair, Rule, Tolerance, WeightMap, paddle_side, steps, torch_side
+from splinter.align import EXACT, Pair, Rule, Tolerance, WeightMap, steps
+from splinter.align.paddle_side import DRIVER as PADDLE
+from splinter.align.torch_side import DRIVER as TORCH
 
 NEAR = Tolerance(atol=0.0, rtol=1e-10, why="three small layers")
 FAR = Tolerance(atol=0.0, rtol=10.0, why="so wide that nothing but what has a limit of its own can fail")
@@ -93,8 +95,8 @@ def test_a_wrong_forward_pass_is_not_held_against_dropout(toy, monkeypatch):
 @pytest.mark.parametrize(
     ("driver", "framework", "forward"),
     [
-        (torch_side, torch, lambda model, batch: {"out": torch.nn.functional.dropout(model(batch["x"]), 0.5)}),
-        (paddle_side, paddle, lambda model, batch: {"out": paddle.nn.functional.dropout(model(batch["x"]), 0.5)}),
+        (TORCH, torch, lambda model, batch: {"out": torch.nn.functional.dropout(model(batch["x"]), 0.5)}),
+        (PADDLE, paddle, lambda model, batch: {"out": paddle.nn.functional.dropout(model(batch["x"]), 0.5)}),
     ],
     ids=["torch", "paddle"],
 )
@@ -139,7 +141,7 @@ class PaddleModel(paddle.nn.Layer):
         return self.lstm(x)[0] * self.scale
 
 
-@pytest.mark.parametrize(("driver", "build"), [(torch_side, TorchModel), (paddle_side, PaddleModel)])
+@pytest.mark.parametrize(("driver", "build"), [(TORCH, TorchModel), (PADDLE, PaddleModel)])
 def test_every_tensor_of_a_layer_is_traced(driver, build):
     """
     Output, hidden state and cell of an LSTM; the whole model, which owns a parameter.

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from splinter import runtime
-from splinter.align.weights import WeightError
+from splinter.align.files import WeightError
 from splinter.ports.common import UsageError, folders
 from splinter.ports.common import backend as backends
 from splinter.ports.common import tasks as common

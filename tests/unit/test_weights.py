@@ -12,8 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from splinter.align import Rule, WeightMap
-from splinter.align.files import SafetensorsFile, save_safetensors, write_together, write_whole
-from splinter.align.weights import WeightError
+from splinter.align.files import SafetensorsFile, WeightError, save_safetensors, write_together, write_whole
 
 TOY = WeightMap(
     [

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from splinter.align.weights import FLOATING, Rule, WeightError, WeightMap
+from splinter.align.files import WeightError
+from splinter.align.weights import FLOATING, Rule, WeightMap
 
 from . import checkpoint
 from .checkpoint import BertConfig, CheckpointError

@@ -24,8 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from splinter.align.files import SafetensorsFile, safetensors_body, write_together, write_whole
-from splinter.align.weights import WeightError
+from splinter.align.files import SafetensorsFile, WeightError, safetensors_body, write_together, write_whole
 from splinter.runtime import SettingError
 
 from . import reading

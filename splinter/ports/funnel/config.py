@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from splinter.align.weights import FLOATING, Rule, WeightError, WeightMap
+from splinter.align.files import WeightError
+from splinter.align.weights import FLOATING, Rule, WeightMap
 from splinter.ports.common import checkpoint
 from splinter.ports.common.checkpoint import ACTIVATIONS, CheckpointError
 from splinter.ports.common.training.schedule import Recipe

@@ -6,12 +6,14 @@ from dataclasses import asdict
 import numpy as np
 import paddle
 from paddle import nn
-from splinter.ports.model_paddle import cross_entropy, load_weights
-from splinter.ports.train_paddle import AdamW, PaddleTrainer
 
 from splinter.align import Side, paddle_side
-from splinter.align.weights import SafetensorsFile
-from splinter.ports import recipe as recipes
+from splinter.align.files import SafetensorsFile
+from splinter.ports.common.paddle.model import cross_entropy, load_weights
+from splinter.ports.common.paddle.train import AdamW, PaddleTrainer
+from splinter.ports.common.training import schedule
+from splinter.ports.common.training.feed import Table
+from splinter.ports.common.training.fit import fit
 
 
 def linear(inputs, outputs):
@@ -68,8 +70,8 @@ def hyperparameters():
 
 
 def rates(features, recipe):
-    plan = recipes.plan(features, recipe)
-    return [recipes.rate(plan, recipe.learning_rate, k) for k in range(plan.updates)]
+    plan = schedule.plan(features, recipe)
+    return [schedule.rate(plan, recipe.learning_rate, k) for k in range(plan.updates)]
 
 
 def columns(source):
@@ -96,7 +98,7 @@ def train(folder, dtype):
 
     model = paddle_side.cast(load(folder), dtype)
     trainer = PaddleTrainer(model, lambda m, b: loss(m, forward(m, b), b), port.RECIPE, decayed([]))
-    log = recipes.fit(trainer, columns("train"), port.RECIPE)
+    log = fit(trainer, Table(columns("train"), port.RECIPE), port.RECIPE)
     return port.curve(log, dtype)
 
 

@@ -4,11 +4,12 @@ import json
 
 import torch
 from safetensors.torch import load_model
-from splinter.ports.train_torch import AdamW, TorchTrainer
 from torch import nn
 
 from splinter.align import Side
-from splinter.ports import recipe as recipes
+from splinter.ports.common.torch.train import AdamW, TorchTrainer
+from splinter.ports.common.training.feed import Table
+from splinter.ports.common.training.fit import fit
 
 
 class Bag(nn.Module):
@@ -78,7 +79,7 @@ def train(folder, dtype):
 
     model = load(folder).to(getattr(torch, dtype))
     trainer = TorchTrainer(model, lambda m, b: loss(m, forward(m, b), b), port.RECIPE, decayed([]))
-    log = recipes.fit(trainer, columns("train"), port.RECIPE)
+    log = fit(trainer, Table(columns("train"), port.RECIPE), port.RECIPE)
     return port.curve(log, dtype)
 
 

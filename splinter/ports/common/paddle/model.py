@@ -12,7 +12,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from splinter.align.weights import WeightError, WeightMap
+from splinter.align.files import WeightError
+from splinter.align.weights import WeightMap
 from splinter.ports.common import checkpoint
 
 

@@ -94,6 +94,7 @@ class AdamW:
         self.updates += 1
         bert = r.optimizer == "bert"
         correction = 1.0 if bert else math.sqrt(1.0 - r.beta2**self.updates) / (1.0 - r.beta1**self.updates)
+        epsilon = {dtype: self._epsilon(dtype) for dtype in {p.dtype for p in parameters}}
         for name, w in self.named.items():
             g = w.grad
             if g is None:
@@ -106,7 +107,7 @@ class AdamW:
             decays = r.weight_decay and name in self.decayed
             if decays and bert:
                 w.subtract_(w.scale(rate * r.weight_decay))  # w * (1 - tiny) would round the factor
-            w.subtract_((m / v.sqrt().add_(self._epsilon(w.dtype))).scale_(rate * correction))
+            w.subtract_((m / v.sqrt().add_(epsilon[w.dtype])).scale_(rate * correction))
             if decays and not bert:
                 w.subtract_(w.scale(rate * r.weight_decay))
             clear(w)

@@ -82,7 +82,7 @@ def windows(
     """
     examples = questions(path)[:limit]
     fast, slow = _tokenizers(vocabulary)
-    asked = [_cut(fast, one["question"], max_query_length) for one in examples]
+    asked = _cut(fast, [one["question"] for one in examples], max_query_length)
     parts = []
     for first in range(0, len(examples), 1000):  # as datasets.map does: all at once would hold gigabytes of lists
         some = examples[first : first + 1000]
@@ -104,14 +104,16 @@ def windows(
     return columns
 
 
-def _cut(fast, question, most):
-    """The question up to its `most`-th piece, as text."""
-    encoded = fast(question, add_special_tokens=False, return_offsets_mapping=True)
-    if len(encoded["input_ids"]) <= most:
-        return question
-    text = question[: encoded["offset_mapping"][most - 1][1]]
-    assert fast(text, add_special_tokens=False)["input_ids"] == encoded["input_ids"][:most], question
-    return text
+def _cut(fast, questions, most):
+    """Questions up to their `most`-th piece, as text."""
+    encoded = fast(questions, add_special_tokens=False, return_offsets_mapping=True)
+    found = []
+    for question, ids, offsets in zip(questions, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        text = question if len(ids) <= most else question[: offsets[most - 1][1]]
+        if text != question:
+            assert fast(text, add_special_tokens=False)["input_ids"] == ids[:most], question
+        found.append(text)
+    return found
 
 
 def _columns(encoded, examples, first, training):

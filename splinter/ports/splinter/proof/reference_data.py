@@ -10,6 +10,7 @@ import gzip
 import json
 import tempfile
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,10 +48,12 @@ def paper_features(path, vocabulary, training, limit=None, lower_case=False, **s
     for example in examples:
         if not example.question_text.endswith(" [MASK]."):
             example.question_text += " [MASK]."
+    tokenizer = BertTokenizer(vocabulary, do_lower_case=lower_case)
+    tokenizer.tokenize = cache(tokenizer.tokenize)  # it is asked for the same words again and again
     with _in_this_process():
         rows = squad.squad_convert_examples_to_features(
             examples,
-            BertTokenizer(vocabulary, do_lower_case=lower_case),
+            tokenizer,
             max_seq_length=sizes["max_length"],
             doc_stride=sizes["doc_stride"],
             max_query_length=sizes["max_query_length"],
@@ -182,7 +185,7 @@ def _mrqa_example(line, qa, training):
     example = squad.SquadExample(
         qas_id=qa["id"] if "id" in qa else qa["qid"],
         question_text=qa["question"],
-        context_text=line["context"],
+        context_text="",  # else it is cut into words, of which none is used
         answer_text=joined[0] if training else None,
         start_position_character=None,
         title="",
