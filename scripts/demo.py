@@ -11,8 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from splinter import cli
-from splinter.ports.splinter import cases
+from splinter.cli import main as cli
+from splinter.ports.splinter.proof import cases
 from splinter.sample import PATH
 
 

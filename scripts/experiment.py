@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from splinter import experiments
-from splinter.ports import checkpoint
-from splinter.ports.recipe import PRECISIONS
+from splinter.ports.common import checkpoint
+from splinter.ports.common.training.schedule import PRECISIONS
 
 
 def main() -> int:

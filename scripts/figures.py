@@ -23,10 +23,11 @@ import re
 import sys
 from pathlib import Path
 
-from splinter import experiments, ports
+from splinter import experiments
 from splinter.align import kill, report
 from splinter.align.files import write_whole
 from splinter.align.steps import STEPS
+from splinter.ports import proofs
 
 README = Path(__file__).parents[1] / "README.md"
 KILLS = experiments.RESULTS / "kill.json"
@@ -75,7 +76,7 @@ def align_table(paths: list[Path]) -> str:
         for r in json.loads(path.read_text(encoding="utf-8"))["results"]:
             if r["verdict"] != "skipped":
                 latest[r["system"], r["mode"], r["step"], r["checkpoint"], r["dtype"]] = r
-    zero = {port.name: re.compile(port.zero_gradient) for port in ports.load_all()}
+    zero = {port.name: re.compile(port.zero_gradient) for port in proofs.load_all()}
     tables = []
     for system, earlier in EARLIER.items():
         results = [r for key, r in latest.items() if key[0] == system]

@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 
 from splinter import experiments
-from splinter.ports import checkpoint
-from splinter.ports.recipe import LOG
-from splinter.ports.tasks import RECORD
+from splinter.ports.common import checkpoint
+from splinter.ports.common.training.log import LOG
+from splinter.ports.common.training.state import RECORD
 
 KEPT = ("start_sha256", "mining", "sources", "updates", "passages", "precision", "dropout", "recipe")
 FILE = experiments.RESULTS / "splinter-mini.json"
@@ -76,9 +76,9 @@ def main() -> int:
     )
     parser.add_argument("--dev", type=Path, required=True, metavar="FOLDER", help="corpus of held-out text")
     options = parser.parse_args()
-    from splinter.ports import tasks
+    from splinter.ports.common import folders, tasks
     from splinter.ports.splinter.model import SplinterForQuestionAnswering
-    from splinter.ports.splinter.pretraining import open_corpus, span_accuracy
+    from splinter.ports.splinter.pretraining.tasks import open_corpus, span_accuracy
 
     try:
         runs = lineage(options.runs)
@@ -88,7 +88,7 @@ def main() -> int:
         rows = model.bert.embeddings.segment.weight
         rows.set_value(rows[:1].expand_as(rows))
         folder = options.output or checkpoint.MINI_FOLDER
-        with tasks.alone(folder):
+        with folders.alone(folder):
             model.save_pretrained(folder, dtype="float16")
         side = tasks.backend("splinter", "torch")
         scores = span_accuracy(

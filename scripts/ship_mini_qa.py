@@ -21,8 +21,8 @@ import ship_mini
 
 from splinter import experiments
 from splinter.align.files import write_whole
-from splinter.ports import checkpoint
-from splinter.ports.tasks import RECORD
+from splinter.ports.common import checkpoint
+from splinter.ports.common.training.state import RECORD
 
 FILE = experiments.RESULTS / "splinter-mini-qa.json"
 KEPT = ("examples", "windows", "recipe", "framework", "precision", "mode", "sizes", "start_sha256", "best", "updates")
@@ -44,8 +44,8 @@ def main() -> int:
         "--output", type=Path, metavar="FOLDER", help="try: model and record go here, not to splinter/mini-qa"
     )
     options = parser.parse_args()
+    from splinter.ports.common.folders import alone
     from splinter.ports.splinter import tasks
-    from splinter.ports.tasks import alone
 
     folder = options.output or checkpoint.MINI_QA_FOLDER
     try:

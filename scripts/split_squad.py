@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from splinter.align.files import write_whole
-from splinter.ports import squad
-from splinter.ports.text import DataError, from_json, open_text
+from splinter.ports.common import squad
+from splinter.ports.common.text import DataError, from_json, open_text
 
 PARTS = 10
 

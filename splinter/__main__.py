@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from splinter import stopping
+from . import stopping
 
 
 def main() -> int:
     """Entry point; returns the exit code, see `cli.main`."""
     stopping.listen()
     with stopping.deferred():  # threads of numpy start deaf, see there
-        from splinter import cli
+        from .cli import main as cli
     try:
         return cli.main()
     finally:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from splinter import datasets
-from splinter.align.files import write_whole
-from splinter.ports import checkpoint
-from splinter.ports.recipe import LOG
+from . import datasets
+from .align.files import write_whole
+from .ports.common import checkpoint
+from .ports.common.training.log import LOG
 
 FRAMEWORKS = ("torch", "paddle")
 RESULTS = datasets.PROJECT / "results"

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from splinter import stopping
+from . import stopping
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # malloc.h
 _FENV_WORDS, _MXCSR = 8, 7  # fenv_t of glibc on x86-64: 32 bytes, the register of SSE and AVX last

@@ -8,17 +8,18 @@ import pytest
 
 from splinter import ports
 from splinter.align import steps
-from splinter.ports.cases import DataSources
+from splinter.ports import proofs
+from splinter.ports.common.proof.cases import DataSources
 
-PORTS = {port.name: port for port in ports.load_all()}
+PORTS = {port.name: port for port in proofs.load_all()}
 
 
 @pytest.fixture
 def port(bug, monkeypatch):
     """The port to plant `bug` in: fewer updates, the shipped files alone, as a planted bug is coarse. Nothing computed
     with it may stay cached."""
-    system = next(folder for folder in ports.SYSTEMS if PORTS[bug.system] in ports.load(folder))
-    cases = importlib.import_module(f"splinter.ports.{system}.cases")
+    system = next(folder for folder in ports.SYSTEMS if PORTS[bug.system] in proofs.load(folder))
+    cases = importlib.import_module(f"splinter.ports.{system}.proof.cases")
     monkeypatch.setattr(steps, "OPTIMIZER_UPDATES", 60)
     monkeypatch.setattr(cases, "data_sources", shipped(cases.data_sources))
     found = PORTS[bug.system]

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from splinter.ports import recipe, train_paddle
+from splinter.ports.common.paddle import train as train_paddle
+from splinter.ports.common.training import feed
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def forget() -> None:
     rooms = [
         module
         for name, module in list(sys.modules.items())
-        if name.startswith("splinter.ports.") and not re.search(r"reference|\.cases$", name)
+        if name.startswith("splinter.ports.") and not re.search(r"reference|theirs|twin|cases$", name)
     ]
     for room in rooms:
         for value in list(vars(room).values()):
@@ -233,16 +234,16 @@ def clip_each(patch) -> None:
     patch.setattr(train_paddle, "clip", each)
 
 
-def lose_shuffling(patch, train) -> None:
-    """The training of the module `train` takes its rows in the order of the file."""
-    plain, ours = recipe.order, while_running(patch, train, "train")
+def lose_shuffling(patch, room) -> None:
+    """The training of a port, `trained` in the module `room`, takes its rows in the order of the file."""
+    plain, ours = feed.order, while_running(patch, room, "trained")
 
     def unshuffled(features, plan, r, start=0):
         for update, rows in enumerate(plain(features, plan, r, start), start):
             first = update % plan.per_epoch * r.batch_size
             yield np.arange(first, first + len(rows)) if ours() else rows
 
-    patch.setattr(recipe, "order", unshuffled)
+    patch.setattr(feed, "order", unshuffled)
 
 
 def skip_small(patch, rows: int) -> None:

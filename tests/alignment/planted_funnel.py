@@ -12,8 +12,10 @@ import planted
 from planted import wrap
 
 from splinter.align import weights
-from splinter.ports import answers, recipe, train_paddle
-from splinter.ports.funnel import cases, config, data, metric, model, train
+from splinter.ports.common import answers
+from splinter.ports.common.paddle import train as train_paddle
+from splinter.ports.funnel import config, data, metric, model, train
+from splinter.ports.funnel.proof import cases
 
 
 def bug(name: str, step: str, mode: str = "answering", system: str = "funnel", **more):
@@ -235,7 +237,7 @@ def _(patch):
 
 @bug("a tensor left at its random start, as set_state_dict does with a wrong name", "forward", also=("regularization",))
 def _(patch):
-    from splinter.ports import model_paddle
+    from splinter.ports.common.paddle import model as model_paddle
 
     wrap(patch, model_paddle, "fill", lambda fill: lambda p, a: fill(p, a) if tuple(p.shape) != (32, 64) else None)
 
@@ -504,12 +506,12 @@ def _(patch):
 
 @bug("no warm-up", "lr")
 def _(patch):
-    wrap(patch, recipe, "rate", lambda plain: lambda plan, peak, update: plain(replace(plan, warmup=0), peak, update))
+    wrap(patch, schedule, "rate", lambda plain: lambda plan, peak, update: plain(replace(plan, warmup=0), peak, update))
 
 
 @bug("scheduler stepped before the optimizer", "lr", mode="classification")
 def _(patch):
-    wrap(patch, recipe, "rate", lambda plain: lambda plan, peak, update: plain(plan, peak, update + 1))
+    wrap(patch, schedule, "rate", lambda plain: lambda plan, peak, update: plain(plan, peak, update + 1))
 
 
 @bug("default learning rate 1e-5 for 2e-5", "lr", mode="classification")

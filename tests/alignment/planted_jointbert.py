@@ -12,8 +12,11 @@ import planted
 from planted import wrap
 
 from splinter.align import weights
-from splinter.ports import encoder, recipe, train_paddle
+from splinter.ports.common.paddle import encoder
+from splinter.ports.common.paddle import train as train_paddle
+from splinter.ports.common.training import schedule
 from splinter.ports.jointbert import data, metric, model, train
+from splinter.ports.jointbert.proof import ours
 
 
 def bug(name: str, step: str, mode: str = "softmax", **more):
@@ -144,7 +147,7 @@ def _(patch):
 
 @bug("cased pieces for a lower-case model", "dev_data")
 def _(patch):
-    wrap(patch, train, "WordPieces", lambda plain: lambda v, lower_case, python: plain(v, False, python=python))
+    wrap(patch, ours, "WordPieces", lambda plain: lambda v, lower_case, python: plain(v, False, python=python))
 
 
 @bug("intent labels of shape (N, 1) (seed)", "dev_data")
@@ -159,7 +162,7 @@ def _(patch):
 
 @bug("label sets from train, dev and test", "train_data", also=("dev_data",))
 def _(patch):
-    others = [one for part in ("dev", "test") for one in data.read(train.cases.CORPUS / part)]
+    others = [one for part in ("dev", "test") for one in data.read(ours.cases.CORPUS / part)]
     wrap(patch, data, "build_labels", lambda plain: lambda sentences: plain([*sentences, *others]))
 
 
@@ -203,9 +206,7 @@ def _(patch):
 
 @bug("rows in another order", "train_data", also=("dev_data",))
 def _(patch):
-    wrap(
-        patch, train, "columns", lambda plain: lambda *a: {n: c[::-1].copy() for n, c in plain.__wrapped__(*a).items()}
-    )
+    wrap(patch, ours, "columns", lambda plain: lambda *a: {n: c[::-1].copy() for n, c in plain.__wrapped__(*a).items()})
 
 
 # -- metric -----------------------------------------------------------------------------------------------
@@ -386,7 +387,7 @@ def _(patch):
 
 
 def _rate(patch, change: Callable) -> None:
-    wrap(patch, recipe, "rate", lambda plain: lambda plan, peak, update: change(plain, plan, peak, update))
+    wrap(patch, schedule, "rate", lambda plain: lambda plan, peak, update: change(plain, plan, peak, update))
 
 
 @bug("scheduler stepped before the optimizer", "lr")
@@ -396,12 +397,12 @@ def _(patch):
 
 @bug("drop_last in the count of batches", "lr")
 def _(patch):
-    wrap(patch, recipe, "plan", lambda plain: lambda n, r: plain(max(r.batch_size, n - n % r.batch_size), r))
+    wrap(patch, schedule, "plan", lambda plain: lambda n, r: plain(max(r.batch_size, n - n % r.batch_size), r))
 
 
 def _defaults(patch, **changes) -> None:
     """Our recipe's defaults, as the port would ship them."""
-    patch.setattr(train, "RECIPE", replace(train.RECIPE, **changes))
+    patch.setattr(ours, "RECIPE", replace(ours.RECIPE, **changes))
 
 
 @bug("30 epochs for 10 (seed)", "lr")
@@ -428,7 +429,7 @@ def _(patch):
         def _epsilon(self, dtype):
             return paddle.to_tensor(self.recipe.epsilon * (1 - self.recipe.beta2**self.updates) ** 0.5, dtype=dtype)
 
-    patch.setattr(train, "AdamW", Planted)
+    patch.setattr(ours, "AdamW", Planted)
 
 
 # -- regularization ---------------------------------------------------------------------------------------
@@ -547,7 +548,7 @@ def _(patch):
 
 @bug("shuffling lost", "training")
 def _(patch):
-    planted.lose_shuffling(patch, train)
+    planted.lose_shuffling(patch, ours)
 
 
 @bug("last smaller batch skipped", "training")
@@ -557,17 +558,17 @@ def _(patch):
 
 @bug("dropout of the heads left on", "training")
 def _(patch):
-    patch.setattr(train, "NO_DROPOUT", train.NO_DROPOUT | {"dropout_rate": 0.1})
+    patch.setattr(ours, "NO_DROPOUT", ours.NO_DROPOUT | {"dropout_rate": 0.1})
 
 
 @bug("mean loss weighted by the size of the batches", "training")
 def _(patch):
     def change(plain):
-        def planted(net, columns, batch_size):
-            got = plain(net, columns, batch_size)
+        def planted(self, net, columns, batch_size):
+            got = plain(self, net, columns, batch_size)
             sizes = np.minimum(batch_size, len(columns["input_ids"]) - batch_size * np.arange(len(got["loss"])))
             return got | {"loss": got["loss"] * sizes / sizes.mean()}
 
         return planted
 
-    wrap(patch, train, "predictions", change)
+    wrap(patch, train.Backend, "predictions", change)

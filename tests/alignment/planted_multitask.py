@@ -11,7 +11,8 @@ import planted
 from planted import wrap
 
 from splinter.align import weights
-from splinter.ports import encoder, recipe, train_paddle
+from splinter.ports.common.paddle import encoder
+from splinter.ports.common.paddle import train as train_paddle
 from splinter.ports.multitask import config, data, feed, metric, model, train
 from splinter.ports.multitask.model import MultitaskBert
 
@@ -349,7 +350,7 @@ def _(patch):
 
 
 def _rate(patch, change: Callable) -> None:
-    wrap(patch, recipe, "rate", lambda plain: lambda plan, peak, update: change(plain, plan, peak, update))
+    wrap(patch, schedule, "rate", lambda plain: lambda plan, peak, update: change(plain, plan, peak, update))
 
 
 @bug("linear decay for the constant rate", "lr")

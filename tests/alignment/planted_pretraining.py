@@ -9,8 +9,12 @@ import paddle
 import planted
 from planted import wrap
 
-from splinter.ports import encoder, recipe, train_paddle
-from splinter.ports.splinter import mining, model, passages, pretraining, spans, train
+from splinter.ports.common.paddle import encoder
+from splinter.ports.common.paddle import train as train_paddle
+from splinter.ports.common.training.feed import order
+from splinter.ports.splinter import model, train
+from splinter.ports.splinter.pretraining.tasks import mining, passages, spans
+from splinter.ports.splinter.pretraining.tasks import tasks as pretraining
 
 
 def bug(name: str, step: str, **more):
@@ -124,12 +128,12 @@ def _(patch):
 
 @bug("decay counted from the end of the warm-up", "lr")
 def _(patch):
-    wrap(patch, recipe, "plan", lambda plain: lambda n, r: replace(plain(n, r), schedule="linear"))
+    wrap(patch, schedule, "plan", lambda plain: lambda n, r: replace(plain(n, r), schedule="linear"))
 
 
 @bug("the peak for the whole run", "lr")
 def _(patch):
-    wrap(patch, recipe, "plan", lambda plain: lambda n, r: replace(plain(n, r), schedule="constant"))
+    wrap(patch, schedule, "plan", lambda plain: lambda n, r: replace(plain(n, r), schedule="constant"))
 
 
 @bug("a tenth of warm-up by default", "lr")
@@ -324,14 +328,14 @@ def _(patch):
 
 @bug("the same order in every epoch", "training")
 def _(patch):
-    plain, ours = recipe.order, planted.while_running(patch, train, "pretrain")
+    plain, ours = order, planted.while_running(patch, train, "pretrain")
 
     def once(features, plan, r, start=0):
         first = [rows for _, rows in zip(range(plan.per_epoch), plain(features, plan, r), strict=False)]
         for update, rows in enumerate(plain(features, plan, r, start), start):
             yield first[update % plan.per_epoch] if ours() else rows
 
-    patch.setattr(recipe, "order", once)
+    patch.setattr(feed, "order", once)
 
 
 @bug("dropout left on", "training")

@@ -12,7 +12,11 @@ import planted
 from planted import wrap
 
 from splinter.align import weights
-from splinter.ports import answers, encoder, model_paddle, recipe, text, train_paddle
+from splinter.ports.common import answers, text
+from splinter.ports.common.paddle import encoder
+from splinter.ports.common.paddle import model as model_paddle
+from splinter.ports.common.paddle import train as train_paddle
+from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.splinter import config, data, metric, model, train
 
 
@@ -384,7 +388,7 @@ def _(patch):
 
 
 def _rate(patch, change: Callable) -> None:
-    wrap(patch, recipe, "rate", lambda plain: lambda plan, peak, update: change(plain, plan, peak, update))
+    wrap(patch, schedule, "rate", lambda plain: lambda plan, peak, update: change(plain, plan, peak, update))
 
 
 @bug("scheduler stepped before the optimizer", "lr")
@@ -409,12 +413,12 @@ def _(patch):
 
 @bug("total ignores min_steps", "lr")
 def _(patch):
-    wrap(patch, recipe, "plan", lambda plain: lambda features, r: plain(features, replace(r, min_steps=0)))
+    wrap(patch, schedule, "plan", lambda plain: lambda features, r: plain(features, replace(r, min_steps=0)))
 
 
 @bug("drop_last in the count of batches", "lr")
 def _(patch):
-    wrap(patch, recipe, "plan", lambda plain: lambda n, r: plain(max(r.batch_size, n - n % r.batch_size), r))
+    wrap(patch, schedule, "plan", lambda plain: lambda n, r: plain(max(r.batch_size, n - n % r.batch_size), r))
 
 
 @bug("default learning rate 5e-5 for 3e-5", "lr")
@@ -427,7 +431,7 @@ def _(patch):
 
 def _defaults(patch, **changes) -> None:
     """Our recipe's defaults, as the port would ship them."""
-    plain = recipe.Recipe
+    plain = Recipe
 
     class Planted(plain):
         def __init__(self, **given):

@@ -12,8 +12,12 @@ from unittest.mock import patch
 
 import numpy as np
 
-from splinter.ports import recipe, tasks
-from splinter.ports.splinter import cases, pretraining, pretraining_cases
+from splinter.ports.common import tasks
+from splinter.ports.common.training.feed import parts
+from splinter.ports.common.training.fit import fit
+from splinter.ports.splinter.pretraining.proof import cases as pretraining_cases
+from splinter.ports.splinter.pretraining.tasks import tasks as pretraining
+from splinter.ports.splinter.proof import cases
 
 
 def run(framework: str, target: Path, dtype: str) -> None:
@@ -27,7 +31,7 @@ def run(framework: str, target: Path, dtype: str) -> None:
     hyper = replace(pretraining_cases.training_recipe(folder), batch_size=11, micro_batch=4, max_steps=5)
     feed = pretraining.Passages(pretraining_cases.corpus("sample/train"), hyper, model.config.question_token_id)
     trainer = side.pretrainer(model, hyper, team=team)
-    log = recipe.fit(trainer, feed, hyper, lead=team.rank == 0)
+    log = fit(trainer, feed, hyper, lead=team.rank == 0)
     if team.rank == 0:
         curves = {f"curve/{name}": np.array([entry[name] for entry in log], dtype) for name in ("loss", "norm")}
         np.savez(target, size=team.size, **trainer.state(), **curves)
@@ -60,7 +64,7 @@ def the_mean_of_the_processes(side):
 @contextmanager
 def each_weighs_its_own_rows(side):
     """Weights that add up to one over the rows of a process, then the mean of the two: wrong where shares differ."""
-    plain = recipe.parts
+    plain = parts
 
     def reweighed(batch, rows):
         weights = batch["weights"]

@@ -10,7 +10,7 @@ import torch
 
 from splinter import datasets, experiments, runtime
 from splinter.experiments import EXPERIMENTS
-from splinter.ports import checkpoint
+from splinter.ports.common import checkpoint
 
 README = Path(experiments.__file__).parents[1] / "README.md"
 BARS = {"multitask": {"sentiment": 39.1, "paraphrase": 76.4, "similarity": 45.4}}

@@ -4,9 +4,9 @@ import planted
 import pytest
 from tolerances import BELOW_AN_EPSILON, row
 
-from splinter import ports
 from splinter.align import Pair, steps
 from splinter.align.explain import explain
+from splinter.ports import proofs
 
 BUGS = {(bug.system, bug.name): bug for bug in planted.every()}
 EXPECTED = [
@@ -44,7 +44,7 @@ def test_a_small_fault_in_float32_is_not_taken_for_rounding(monkeypatch):
     """A wrong epsilon moves float32 by some hundred eps: float64 tells that from rounding."""
     bug = BUGS["splinter", "encoder LayerNorm epsilon 1e-5 for 1e-12"]
     bug.plant(monkeypatch)
-    port = next(one for one in ports.load_all() if one.name == "splinter")
+    port = next(one for one in proofs.load_all() if one.name == "splinter")
     pair = Pair(port, bug.mode, "tiny", port.checkpoints["tiny"](), "float32")
     found = explain(pair, BELOW_AN_EPSILON)
     assert found.kind == "semantic", found.sentence

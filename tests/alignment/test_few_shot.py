@@ -8,9 +8,10 @@ import pytest
 
 from splinter import datasets, experiments
 from splinter.experiments import PUBLISHED_F1, SAMPLING_SEEDS, summary
-from splinter.ports import checkpoint
-from splinter.ports.recipe import Recipe
-from splinter.ports.splinter import cases, tasks
+from splinter.ports.common import checkpoint
+from splinter.ports.common.training.schedule import Recipe
+from splinter.ports.splinter import tasks
+from splinter.ports.splinter.proof import cases
 from splinter.sample import PATH as SAMPLE
 
 

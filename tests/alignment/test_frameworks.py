@@ -11,7 +11,7 @@ import torch
 from tolerances import PEER_ADAMW
 
 from splinter.align import torch_side
-from splinter.ports import train_paddle
+from splinter.ports.common.paddle import train as train_paddle
 from splinter.ports.splinter import model
 
 pytestmark = pytest.mark.audit
@@ -83,7 +83,7 @@ def test_paddle_global_norm_clipping_still_lacks_the_epsilon():
 
 def test_paddle_norm_of_many_numbers_is_still_far_off():
     """One float32 for all squares of a word embedding; when this fails, `train_paddle.clip` is no longer needed."""
-    from splinter.ports.train_paddle import clip
+    from splinter.ports.common.paddle.train import clip
 
     numbers = (RNG.standard_normal((30522, 768)) * 1e-3).astype("float32")
     exact = np.sqrt(np.square(numbers, dtype=np.float64).sum())

@@ -22,7 +22,8 @@ from splinter.align import Pair
 from splinter.align.kill import Kill, strike
 from splinter.align.steps import ROUNDED, STEPS
 from splinter.datasets import PROJECT
-from splinter.ports import encoder, recipe, train_paddle
+from splinter.ports.common.paddle import encoder
+from splinter.ports.common.paddle import train as train_paddle
 from splinter.ports.splinter import model, train
 
 BUGS = planted.every()

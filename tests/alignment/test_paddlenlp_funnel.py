@@ -15,10 +15,11 @@ from tolerances import PEER_FUNNEL
 from splinter.align import EXACT, Pair, steps
 from splinter.align.port import Side
 from splinter.align.weights import Rule, WeightMap
-from splinter.ports import checkpoint
-from splinter.ports import recipe as recipes
-from splinter.ports.funnel import cases, config, metric, port, train
-from splinter.ports.funnel.reference_metric import evaluate
+from splinter.ports.common import checkpoint
+from splinter.ports.common.training.schedule import rates
+from splinter.ports.funnel import config, metric, train
+from splinter.ports.funnel.proof import cases, port
+from splinter.ports.funnel.proof.reference_metric import evaluate
 
 pytestmark = pytest.mark.audit
 
@@ -95,7 +96,7 @@ def pair(nlp, mode, attention="relative_shift"):
             loss=loss,
             optimizer=train.AdamW,
             decayed=train.decayed,
-            rates=recipes.rates,
+            rates=rates,
         )
 
     audited = replace(base, name="paddlenlp-funnel", ours=ours, weights=weights)

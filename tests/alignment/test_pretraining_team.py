@@ -15,8 +15,10 @@ from tolerances import TEAM
 
 from splinter.align.compare import Alignment
 from splinter.align.weights import SafetensorsFile
-from splinter.ports import checkpoint
-from splinter.ports.splinter import cases, commands, pretraining_cases
+from splinter.ports.common import checkpoint
+from splinter.ports.splinter import commands
+from splinter.ports.splinter.pretraining.proof import cases as pretraining_cases
+from splinter.ports.splinter.proof import cases
 
 MEMBER = Path(team_member.__file__)
 LAUNCHERS = {

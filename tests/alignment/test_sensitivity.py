@@ -6,11 +6,11 @@ import planted
 import pytest
 from tolerances import row
 
-from splinter import ports
 from splinter.align import Pair, steps
+from splinter.ports import proofs
 
 BUGS = planted.every()
-PORTS = {port.name: port for port in ports.load_all()}
+PORTS = {port.name: port for port in proofs.load_all()}
 CHEAP = ("forward", "loss", "lr", "optimizer", "regularization")
 
 

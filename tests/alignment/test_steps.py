@@ -2,11 +2,11 @@
 
 from tolerances import TOLERANCES
 
-from splinter import ports
 from splinter.align import steps
 from splinter.align.plugin import cases
+from splinter.ports import proofs
 
-PORTS = ports.load_all()  # light objects; frameworks load when a pair is built
+PORTS = proofs.load_all()  # light objects; frameworks load when a pair is built
 
 
 @cases(PORTS, TOLERANCES, "forward")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from splinter.ports.splinter import cases, config
+from splinter.ports.splinter import config
 from splinter.ports.splinter.model import SplinterForQuestionAnswering
+from splinter.ports.splinter.proof import cases
 
 LARGE = config.SplinterConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
 

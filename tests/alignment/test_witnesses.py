@@ -8,8 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from splinter.ports import recipe
-from splinter.ports.splinter import cases, data, metric
+from splinter.ports.common.training.schedule import Recipe, plan, rate
+from splinter.ports.splinter import data, metric
+from splinter.ports.splinter.proof import cases
 from splinter.sample import PATH as SAMPLE
 
 pytestmark = pytest.mark.audit
@@ -75,13 +76,13 @@ def test_metric_of_paddlenlp_still_drops_curly_quotes(nlp):
 @pytest.mark.parametrize("features", [17, 258, 1040])
 def test_lr_agrees_with_paddlenlp(nlp, features):
     """paddlenlp's LinearDecayWithWarmup gives each update the same rate, warm-up as steps."""
-    hyper = recipe.Recipe()
-    plan = recipe.plan(features, hyper)
+    hyper = Recipe()
+    plan = plan(features, hyper)
     schedule = nlp.transformers.LinearDecayWithWarmup(hyper.learning_rate, plan.total, plan.warmup)
     theirs = []
     for _ in range(plan.updates + 10):
         theirs.append(schedule.get_lr())
         schedule.step()
-    ours = [recipe.rate(plan, hyper.learning_rate, k) for k in range(plan.updates + 10)]
+    ours = [rate(plan, hyper.learning_rate, k) for k in range(plan.updates + 10)]
     assert np.count_nonzero(theirs) > 150
     assert ours == theirs

@@ -13,23 +13,18 @@ import torch
 from transformers import BertTokenizer
 from transformers.data.processors import squad
 
-from splinter import datasets, ports, runtime
-from splinter.ports.checkpoint import BertConfig
-from splinter.ports.recipe import Recipe
-from splinter.ports.splinter import (
-    cases,
-    config,
-    data,
-    passages,
-    pretraining_cases,
-    reference,
-    reference_data,
-    reference_mining,
-    spans,
-    train,
-)
-from splinter.ports.train_paddle import PaddleTrainer
-from splinter.ports.train_torch import TorchTrainer
+from splinter import datasets, runtime
+from splinter.ports import proofs
+from splinter.ports.common.checkpoint import BertConfig
+from splinter.ports.common.paddle.train import PaddleTrainer
+from splinter.ports.common.torch.train import TorchTrainer
+from splinter.ports.common.training.schedule import Recipe
+from splinter.ports.splinter import config, data, train
+from splinter.ports.splinter import twin as reference
+from splinter.ports.splinter.pretraining.proof import cases as pretraining_cases
+from splinter.ports.splinter.pretraining.proof import reference_mining
+from splinter.ports.splinter.pretraining.tasks import passages, spans
+from splinter.ports.splinter.proof import cases, reference_data
 from splinter.sample import PATH as SAMPLE
 
 SIX = config.SplinterConfig(
@@ -103,19 +98,19 @@ def test_train_step(benchmark, checkpoint, side):
 
 
 def _jointbert(folder):
-    from splinter.ports.jointbert import cases
+    from splinter.ports.jointbert.proof import cases
 
     return cases.write_random(folder, replace(cases.tiny_config(), **SIX_LAYERS), 0, None), "softmax"
 
 
 def _multitask(folder):
-    from splinter.ports.multitask import cases
+    from splinter.ports.multitask.proof import cases
 
     return cases.write_random(folder, replace(cases.TINY, **SIX_LAYERS), 0, None), "version2"
 
 
 def _funnel(folder):
-    from splinter.ports.funnel import cases
+    from splinter.ports.funnel.proof import cases
 
     sizes = {"d_model": 384, "n_head": 6, "d_head": 64, "d_inner": 1536, "block_sizes": (2, 2, 2)}
     config = replace(cases.TINY, **sizes, block_repeats=(1, 1, 1))
@@ -130,7 +125,7 @@ SIBLINGS = {"jointbert": _jointbert, "funnel": _funnel, "multitask": _multitask}
 def sibling(request, tmp_path_factory):
     """(port, mode, folder, batch) of six layers of width 384; the batch is the port's ordinary one, eight times."""
     folder, mode = SIBLINGS[request.param](tmp_path_factory.mktemp(request.param))
-    port = ports.load(request.param)[0]
+    port = proofs.load(request.param)[0]
     rows = max(port.batches(folder, mode).values(), key=lambda one: sum(column.size for column in one.values()))
     # a joint batch also has numbers of its own
     eight = {column: np.concatenate([values] * 8) if values.ndim else values for column, values in rows.items()}

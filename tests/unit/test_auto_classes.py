@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification, AutoTokenizer
 
-from splinter import ports
-from splinter.ports.checkpoint import resolve
+from splinter.ports import proofs
+from splinter.ports.common.checkpoint import resolve
 
 QUESTIONS = ["Who built the lighthouse?", "Wer fährt nach München 東京?", "What is [MASK] 24–10, Straße ﬁne ½"]
 CONTEXT = "The lighthouse was built by Ingrid Solheim in 1874. It is 41 metres high; café naïve Ａ１ $5."
@@ -36,7 +36,7 @@ def written(request, tmp_path):
     if options is None:
         return system, resolve(source), kind
     tasks = importlib.import_module(f"splinter.ports.{system}.tasks")
-    tasks.convert(str(ports.load(system)[0].checkpoints[source]()), tmp_path / "written", **options)
+    tasks.convert(str(proofs.load(system)[0].checkpoints[source]()), tmp_path / "written", **options)
     return system, tmp_path / "written", kind
 
 

@@ -8,8 +8,8 @@ import torch
 import transformers
 from safetensors.numpy import save_file
 
-from splinter.ports import bert, checkpoint
-from splinter.ports.checkpoint import BertConfig, CheckpointError
+from splinter.ports.common import bert, checkpoint
+from splinter.ports.common.checkpoint import BertConfig, CheckpointError
 from splinter.ports.jointbert.config import JointConfig
 from splinter.ports.multitask.config import MultitaskConfig
 

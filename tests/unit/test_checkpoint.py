@@ -13,8 +13,8 @@ import torch
 
 import splinter.align
 from splinter.align.weights import WeightError, save_safetensors
-from splinter.ports import bert
-from splinter.ports.checkpoint import (
+from splinter.ports.common import bert
+from splinter.ports.common.checkpoint import (
     HUB_FILES,
     BertConfig,
     CheckpointError,

@@ -18,9 +18,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from splinter import cli, ports, stopping
-from splinter.ports.jointbert import cases as jointbert_cases
-from splinter.ports.splinter import cases, data, tasks
+from splinter import ports, stopping
+from splinter.cli import main as cli
+from splinter.ports.jointbert.proof import cases as jointbert_cases
+from splinter.ports.splinter import data, tasks
+from splinter.ports.splinter.proof import cases
 from splinter.sample import PATH
 
 COMMANDS = ("convert", "finetune", "evaluate", "predict", "align")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from splinter import datasets
-from splinter.ports import recipe
+from splinter.ports.common.training.schedule import Recipe, plan
 from splinter.ports.splinter import data
-from splinter.ports.splinter import reference_data as theirs
+from splinter.ports.splinter.proof import reference_data as theirs
 
 LONG = " ".join(f"word{i % 7} caf\u00e9 {i}, the $ {i}.5 \u6771\u4eac" for i in range(120))
 CASES = [  # (question, context, answer, which occurrence of it)
@@ -427,7 +427,7 @@ def test_few_shot_counts_of_the_specification(n, seed, rows, empty, batches, ste
     path = next((data_folder / "squad_fewshot").glob(f"squad-train-seed-{seed}-num-examples-{n}_qass.jsonl*"))
     _, ours = read(path, data_folder / "vocab" / "bert-base-cased-vocab.txt", "paper", training=True)
     assert (len(ours), int((ours.start_positions == 0).sum())) == (rows, empty)
-    plan = recipe.plan(len(ours), recipe.Recipe())
+    plan = plan(len(ours), Recipe())
     assert (plan.per_epoch, plan.updates) == (batches, steps)
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from splinter.ports import engines
-from splinter.ports.splinter import data, mining
-from splinter.ports.splinter.corpus import Mining
+from splinter.ports.splinter import data
+from splinter.ports.splinter.pretraining.corpus import Mining
+from splinter.ports.splinter.pretraining.tasks import engines, mining
 from splinter.sample import PATH
 
 # functions that other processes import: test files are no modules to them

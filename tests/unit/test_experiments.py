@@ -10,7 +10,7 @@ from splinter import datasets, experiments
 from splinter.align.kill import Kill, Strike
 from splinter.align.record import SCHEMA
 from splinter.experiments import Experiment
-from splinter.ports import checkpoint
+from splinter.ports.common import checkpoint
 
 TOY = Experiment(
     title="toy",

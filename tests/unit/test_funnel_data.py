@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from transformers import FunnelTokenizerFast
 
-from splinter.ports.funnel import cases, data
-from splinter.ports.text import DataErrors, VocabularyError
+from splinter.ports.common.text import DataErrors, VocabularyError
+from splinter.ports.funnel import data
+from splinter.ports.funnel.proof import cases
 from splinter.sample import PATH
 
 HEADING = "index\tquestion\tsentence\tlabel\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from splinter.ports.funnel import metric
-from splinter.ports.funnel import reference_metric as theirs
+from splinter.ports.funnel.proof import reference_metric as theirs
 
 CONTEXT = "one two three four"
 OFFSETS = np.array([[-1, -1], [-1, -1], [0, 3], [4, 7], [8, 13], [14, 18], [-1, -1]])  # <cls> ? ... <sep>

@@ -16,10 +16,12 @@ from transformers import FunnelForQuestionAnswering as TheirAnswering
 from transformers import FunnelModel as TheirModel
 
 from splinter.align.weights import WeightError
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.funnel import cases, config, model, reference
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.paddle.model import load_weights
+from splinter.ports.funnel import config, model
+from splinter.ports.funnel import twin as reference
 from splinter.ports.funnel.config import FunnelConfig
-from splinter.ports.model_paddle import load_weights
+from splinter.ports.funnel.proof import cases
 
 SMALL = {
     "vocab_size": 200,

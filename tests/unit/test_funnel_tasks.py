@@ -10,16 +10,18 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from splinter import cli
 from splinter.align.weights import WeightError
-from splinter.ports import recipe
-from splinter.ports import tasks as common
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.funnel import cases, data, tasks
+from splinter.cli import main as cli
+from splinter.ports.common import tasks as common
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.text import VocabularyError
+from splinter.ports.common.training import TrainingError
+from splinter.ports.common.training.fit import fit
+from splinter.ports.common.training.schedule import Recipe
+from splinter.ports.funnel import data, tasks
 from splinter.ports.funnel.config import read_checkpoint
+from splinter.ports.funnel.proof import cases
 from splinter.ports.funnel.tasks import Settings, UsageError
-from splinter.ports.recipe import Recipe
-from splinter.ports.text import VocabularyError
 from splinter.sample import PATH
 
 BOTH = pytest.mark.parametrize("framework", ["paddle", "torch"])
@@ -283,7 +285,7 @@ def test_broken_weights_are_said(tmp_path, finetune, framework):
     error, message = (CheckpointError, "answers with NaN: its weights are broken") if torch else named
     with pytest.raises(error, match=message):
         tasks.evaluate(settings(framework, model=model), PATH / "qnli-dev.tsv")
-    error, message = (recipe.TrainingError, "update 1 of 4: the loss is nan") if torch else named
+    error, message = (TrainingError, "update 1 of 4: the loss is nan") if torch else named
     with pytest.raises(error, match=message):
         finetune("qnli", framework, model=model)
     with pytest.raises(named[0], match=named[1]):
@@ -298,7 +300,7 @@ def test_a_model_folder_may_go_while_it_is_trained(finetune, tmp_path, monkeypat
     What lies beside the weights was read before the first update.
     """
     model = shutil.copytree(cases.tiny(), tmp_path / "model")
-    fit = recipe.fit
+    fit = fit
     monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
     finetune(task, framework, model=str(model))
     assert (tmp_path / "run" / "vocab.txt").read_bytes() == (cases.tiny() / "vocab.txt").read_bytes()

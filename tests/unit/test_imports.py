@@ -52,7 +52,7 @@ def test_the_reader_of_imports_sees_them_all():
     """
     text = "import torch.nn as nn\nfrom . import cases\nfrom ..recipe import fit\ndef f():\n    from paddle import nn\n"
     found = imported("ports/toy/data.py", text)
-    assert found == {"torch.nn", "splinter.ports.toy.cases", "splinter.ports.recipe.fit", "paddle.nn"}
+    assert found == {"torch.nn", "splinter.ports.toy.cases", "splinter.ports.common.training.recipe.fit", "paddle.nn"}
     assert frameworks(found) == {"torch", "paddle"}
     assert len(FILES) > 20
 
@@ -97,8 +97,8 @@ def test_the_package_itself_imports_nothing():
     [
         "import splinter.align",
         "import splinter.align.plugin, splinter.align.report",
-        "from splinter import ports; [(p.weights(m), p.modes) for p in ports.load_all() for m in p.modes]",
-        "import splinter.ports.recipe, splinter.ports.checkpoint, splinter.datasets, splinter.runtime",
+        "from splinter.ports import proofs; [(p.weights(m), p.modes) for p in proofs.load_all() for m in p.modes]",
+        "import splinter.ports.common.training.recipe, splinter.ports.common.checkpoint, splinter.datasets, splinter.runtime",
     ],
     ids=["engine", "plugin", "ports", "common"],
 )

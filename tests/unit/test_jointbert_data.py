@@ -7,8 +7,9 @@ import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 
 from splinter import datasets
-from splinter.ports.jointbert import cases, data, metric, reference_data, reference_metric
-from splinter.ports.text import DataError, WordPieces
+from splinter.ports.common.text import DataError, WordPieces
+from splinter.ports.jointbert import data, metric
+from splinter.ports.jointbert.proof import cases, reference_data, reference_metric
 from splinter.sample import PATH
 
 PIECES = WordPieces(PATH / "vocab.txt", lower_case=True, python=True)

@@ -13,9 +13,10 @@ import torch
 import torchcrf
 
 from splinter.align.weights import SafetensorsFile, WeightError, save_safetensors
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.jointbert import cases, config, model, reference, train
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.jointbert import config, model, train, twin
 from splinter.ports.jointbert.config import JointConfig, read_checkpoint
+from splinter.ports.jointbert.proof import cases, ours, theirs
 
 
 def crf_of(tags, transitions=1.0, seed=0):
@@ -81,7 +82,7 @@ def test_crf_against_pytorch_crf(spread):
     for all_steps in (False, True):
         here = torch.ones(6, 9, dtype=torch.bool) if all_steps else torch.from_numpy(mask)
         path = ours.decode(paddle.to_tensor(emissions), paddle.to_tensor(here.numpy())).numpy()
-        assert np.array_equal(path, reference.paths(theirs, torch.from_numpy(emissions), here).numpy())
+        assert np.array_equal(path, twin.paths(theirs, torch.from_numpy(emissions), here).numpy())
 
 
 def test_both_forms_of_the_crf_agree(monkeypatch):
@@ -144,7 +145,7 @@ def test_a_plain_bert_gets_fresh_heads(tmp_path):
     with pytest.raises(CheckpointError, match="is a BERT without intent and slot heads; splinter finetune"):
         model.JointBert.from_pretrained(folder)
     with pytest.raises(CheckpointError, match="is a BERT without intent and slot heads; splinter finetune"):
-        reference.open_model(folder, "pretrained")
+        twin.BACKEND.open_model(folder, "pretrained")
     with pytest.raises(CheckpointError, match="names no labels"):
         model.JointBert.from_pretrained(folder, heads="fresh")
     made = model.JointBert.from_pretrained(
@@ -205,16 +206,16 @@ def test_a_crf_that_is_not_there_is_missed(tmp_path):
     with pytest.raises(WeightError, match=r"missing: crf\."):
         model.JointBert.from_pretrained(folder, use_crf=True)
     with pytest.raises(CheckpointError, match=r"lacks the tensor 'crf\."):
-        reference.load(folder, "crf")
+        theirs.load(folder, "crf")
 
 
 def test_a_batch_of_one_keeps_its_axis():
     """
     Labels are (B,), and one row gives the loss of that row.
     """
-    net = train.load(cases.tiny(), "crf")
+    net = ours.load(cases.tiny(), "crf")
     batch = {name: paddle.to_tensor(array) for name, array in cases.batches(cases.tiny(), "crf")["single"].items()}
-    out = train.forward(net, batch)
+    out = ours.forward(net, batch)
     assert list(out["intent_logits"].shape) == [1, 8]
     assert train.loss(net, out, batch).shape == []
 
@@ -224,12 +225,12 @@ def test_dropout_is_on_again_after_a_look_at_dev():
     Predicting sets the model to evaluation; the next update must train with dropout all the same.
     """
     net = model.JointBert.from_pretrained(cases.tiny(), dropout_rate=0.5)
-    columns = train.columns.__wrapped__("sample/dev", "softmax")
+    columns = ours.columns.__wrapped__("sample/dev", "softmax")
     rows = cases.model_inputs(columns)
-    trainer = train.trainer(net, cases.recipe())
-    first = train.predictions(net, rows)
+    trainer = train.BACKEND.trainer(net, cases.recipe())
+    first = train.BACKEND.predictions(net, rows)
     assert not net.training
-    assert np.array_equal(first["slots"], train.predictions(net, rows)["slots"])
+    assert np.array_equal(first["slots"], train.BACKEND.predictions(net, rows)["slots"])
     trainer.seed(1)
     a, _ = trainer.step(rows, 0.0)
     trainer.seed(2)

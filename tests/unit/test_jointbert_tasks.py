@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from splinter import cli
 from splinter.align.weights import SafetensorsFile, WeightError, save_safetensors
-from splinter.ports import recipe
-from splinter.ports import tasks as common
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.jointbert import cases, data, tasks
+from splinter.cli import main as cli
+from splinter.ports.common import UsageError
+from splinter.ports.common import backend as backends
+from splinter.ports.common import tasks as common
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.text import DataError, VocabularyError, WordPieces
+from splinter.ports.jointbert import data, tasks
 from splinter.ports.jointbert.config import RECIPE, companions, read_checkpoint
+from splinter.ports.jointbert.proof import cases
 from splinter.ports.jointbert.tasks import Settings
-from splinter.ports.tasks import UsageError
-from splinter.ports.text import DataError, VocabularyError, WordPieces
 
 BOTH = pytest.mark.parametrize("framework", ["paddle", "torch"])
 EITHER = pytest.mark.parametrize("crf", [False, True], ids=["softmax", "crf"])
@@ -59,7 +60,8 @@ def finetune(bert, tmp_path):
     def run(framework="paddle", hyper=SHORT, corpus=cases.CORPUS, crf=False, resume=False, said=None, **changes):
         say = (lambda text: None) if said is None else said.append
         settings = Settings(**{"model": str(bert), "framework": framework, "max_length": 30, **changes})
-        return tasks.finetune(settings, corpus, tmp_path / "run", hyper, crf, 3, resume, save_every=2, say=say)
+        run = {"train": corpus, "output": tmp_path / "run", "recipe": hyper, "resume": resume, "save_every": 2}
+        return common.train(tasks.Finetuning(settings=settings, crf=crf, evaluate_every=3, **run), say)
 
     return run
 
@@ -81,7 +83,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatc
     whole = finetune(framework, crf=crf)
     kept = files(tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
-    backend, steps = common.backend("jointbert", framework), iter(range(5))
+    backend, steps = backends.opened("jointbert", framework), iter(range(5))
     plain = backend.trainer
 
     def stopping(model, hyper):
@@ -153,7 +155,7 @@ def test_a_resumed_run_is_the_same_run(finetune, monkeypatch, change, message):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(common.backend("jointbert", "paddle"), "save", full)
+        patch.setattr(backends.opened("jointbert", "paddle"), "save", full)
         with pytest.raises(OSError, match="No space"):
             finetune()
     with pytest.raises(CheckpointError, match=message):
@@ -286,7 +288,7 @@ def test_slots_beyond_the_row_are_missed(tmp_path, monkeypatch):
     def right(model, rows, size):
         return {"intent_logits": 9 * intents[rows["intent_labels"]], "slots": rows["slot_labels"], "loss": np.zeros(1)}
 
-    monkeypatch.setattr(common.backend("jointbert", "paddle"), "predictions", right)
+    monkeypatch.setattr(backends.opened("jointbert", "paddle"), "predictions", right)
     found = tasks.evaluate(settings(), part, tmp_path / "said.txt")
     assert (found["cut"], found["sentences"], found["intent_acc"], found["sentence_acc"]) == (2, 4, 100, 50)
     assert (found["slot_precision"], found["slot_recall"]) == (100, 50)
@@ -319,7 +321,7 @@ def test_padding_is_decoded_on_request():
     for framework in ("paddle", "torch"):
         for padding in (False, True):
             tagger = tasks.open_tagger(settings(framework), padding)
-            found[framework, padding] = tagger.side.predictions(tagger.model, rows)["slots"]
+            found[framework, padding] = tagger.backend.predictions(tagger.model, rows)["slots"]
     real = rows["attention_mask"] == 1
     for padding in (False, True):
         assert np.array_equal(found["paddle", padding], found["torch", padding])
@@ -376,8 +378,8 @@ def test_a_model_folder_may_go_while_it_is_trained(finetune, bert, tmp_path, mon
     What lies beside the weights was read before the first update.
     """
     model = shutil.copytree(bert, tmp_path / "model")
-    fit = recipe.fit
-    monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
+    fit = common.fit
+    monkeypatch.setattr(common, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
     finetune(framework, model=str(model))
     assert (tmp_path / "run" / "vocab.txt").read_bytes() == (bert / "vocab.txt").read_bytes()
     assert tasks.evaluate(settings(framework, model=str(tmp_path / "run")), TEST)["sentences"]
@@ -416,7 +418,7 @@ def test_there_and_back_the_bits_are_the_same(tmp_path):
     before, after = ({name: file[name] for name in file} for file in stored)
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
-    side = common.backend("jointbert", "torch")
+    side = backends.opened("jointbert", "torch")
     model = side.open_model(tmp_path / "ours", "pretrained")
     side.save(model, tmp_path / "torch", companions(model.config, tmp_path / "ours"))
     ours, theirs = files(tmp_path / "ours"), files(tmp_path / "torch")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from splinter import datasets
-from splinter.ports import answers
+from splinter.ports.common import answers
+from splinter.ports.common.text import BasicTokenizer
 from splinter.ports.splinter import metric
-from splinter.ports.splinter import reference_metric as theirs
-from splinter.ports.text import BasicTokenizer
+from splinter.ports.splinter.proof import reference_metric as theirs
 
 HOSTILE = [  # (prediction, golds)
     ("The Cat", ["cat", "a dog"]),

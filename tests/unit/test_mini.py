@@ -9,7 +9,7 @@ import torch
 from transformers import AutoTokenizer, SplinterForQuestionAnswering
 
 from splinter import experiments
-from splinter.ports import checkpoint
+from splinter.ports.common import checkpoint
 from splinter.ports.splinter import data, model, tasks
 from splinter.ports.splinter.data import Tokenizer
 

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, load_file, save
 
-from splinter import cli
-from splinter.ports.splinter import corpus, data, mining, passages, spans
-from splinter.ports.splinter.corpus import Corpus, CorpusError, Mining
-from splinter.ports.tasks import UsageError, alone
-from splinter.ports.text import DataError
+from splinter.cli import main as cli
+from splinter.ports.common import UsageError
+from splinter.ports.common.folders import alone
+from splinter.ports.common.text import DataError
+from splinter.ports.splinter import data
+from splinter.ports.splinter.pretraining.corpus import Corpus, CorpusError, Mining
+from splinter.ports.splinter.pretraining.tasks import corpus, mining, passages, spans
 from splinter.sample import PATH
 
 TOKENIZER = data.Tokenizer(PATH / "vocab.txt", "hf", literal=True)
@@ -869,7 +871,7 @@ def test_more_shards_than_open_files(text, tmp_path, monkeypatch):
     """
     A mapped file counts as an open one: only so many shards are mapped at a time, and all are read right.
     """
-    from splinter.ports.splinter import corpus
+    from splinter.ports.splinter.pretraining.tasks import corpus
 
     mine(text, tmp_path / "out", size=1)
     found = Corpus(tmp_path / "out")

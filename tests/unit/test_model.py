@@ -11,10 +11,10 @@ from safetensors.numpy import load_file, save_file
 from transformers import SplinterForQuestionAnswering as Theirs
 
 from splinter.align.weights import WeightError
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.model_paddle import to_numpy
-from splinter.ports.splinter import cases
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.paddle.model import to_numpy
 from splinter.ports.splinter.model import SplinterForPreTraining, SplinterForQuestionAnswering
+from splinter.ports.splinter.proof import cases
 
 HEAD = "splinter_qass."
 BIAS = "splinter.encoder.layer.1.output.dense.bias"

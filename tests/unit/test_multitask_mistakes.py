@@ -7,11 +7,12 @@ import paddle
 import pytest
 
 from splinter.align import paddle_side
-from splinter.ports import recipe as recipes
-from splinter.ports.multitask import cases, config, data, tasks, train
+from splinter.ports.common.training.fit import fit
+from splinter.ports.common.training.schedule import Recipe
+from splinter.ports.multitask import config, data, tasks, train
 from splinter.ports.multitask.config import TASKS
 from splinter.ports.multitask.feed import MixedFeed
-from splinter.ports.recipe import Recipe
+from splinter.ports.multitask.proof import cases
 from splinter.sample import PATH
 
 SAMPLE = PATH / "multitask"
@@ -134,7 +135,7 @@ def test_the_gradient_reaches_the_first_layer_of_bert(model, compiled):
 def test_the_loss_is_logged_from_the_first_update(sets, model):
     """Logging every 1000 steps hid the failure: one entry per update."""
     feed = MixedFeed(sets, Recipe(batch_size=8, epochs=1, min_steps=0), steps=3)
-    log = recipes.fit(train.trainer(model, feed.recipe), feed, feed.recipe)
+    log = fit(train.trainer(model, feed.recipe), feed, feed.recipe)
     assert [entry["step"] for entry in log] == [1, 2, 3]
     assert all(entry["loss"] > 0 for entry in log)
 
@@ -175,7 +176,7 @@ def test_a_small_set_is_learnt_by_heart(pieces):
     pairs = data.load(files, "paraphrase", pieces).first(64)
     feed = MixedFeed({"paraphrase": pairs}, dataclasses.replace(config.RECIPE, epochs=30, learning_rate=1e-3), steps=8)
     model = train.load(cases.tiny(), "version2")
-    recipes.fit(train.trainer(model, feed.recipe), feed, feed.recipe)
+    fit(train.trainer(model, feed.recipe), feed, feed.recipe)
     assert tasks.Runner(train, model, "tiny", 64).scores({"paraphrase": pairs})["paraphrase"] > 0.95
 
 
@@ -195,6 +196,6 @@ def test_nothing_of_bert_moves_while_it_is_frozen(sets):
     model = train.load(cases.tiny(), "version2", dropout=True, frozen=True)
     before = paddle_side.state(model)
     feed = MixedFeed(sets, dataclasses.replace(cases.recipe("pretrain"), weight_decay=0.1, max_steps=3), steps=8)
-    recipes.fit(train.trainer(model, feed.recipe), feed, feed.recipe)
+    fit(train.trainer(model, feed.recipe), feed, feed.recipe)
     moved = {name for name, array in paddle_side.state(model).items() if not np.array_equal(array, before[name])}
     assert moved == {name for name in before if not name.startswith("bert.")}

@@ -12,12 +12,14 @@ from transformers import BertModel
 
 from splinter.align.torch_side import float64_softmax
 from splinter.align.weights import WeightError
-from splinter.ports import recipe as recipes
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.multitask import cases, config, reference, train
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.training.fit import fit
+from splinter.ports.multitask import config, train
+from splinter.ports.multitask import twin as reference
 from splinter.ports.multitask.config import FILL, MODES, TASKS, MultitaskConfig, read_checkpoint
 from splinter.ports.multitask.feed import MixedFeed
 from splinter.ports.multitask.model import MultitaskBert, loss
+from splinter.ports.multitask.proof import cases
 
 
 def batch():
@@ -226,7 +228,7 @@ def test_what_a_batch_does_not_use_stays_as_it_is():
     for side in (train.side("version2"), reference.side("version2")):
         model = side.driver.cast(side.load(cases.tiny()), "float64")
         trainer = (train if side.framework == "paddle" else reference).trainer(model, hyper)
-        losses.append([entry["loss"] for entry in recipes.fit(trainer, feed, hyper)])
+        losses.append([entry["loss"] for entry in fit(trainer, feed, hyper)])
         after.append(side.driver.state(model))
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-11)
     for link in config.weight_map().links_from(after[1]).values():

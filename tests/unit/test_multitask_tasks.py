@@ -10,15 +10,18 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from splinter import cli
 from splinter.align.weights import WeightError
-from splinter.ports import recipe
-from splinter.ports import tasks as common
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.multitask import cases, commands, config, data, tasks
+from splinter.cli import main as cli
+from splinter.ports.common import UsageError
+from splinter.ports.common import tasks as common
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.tasks import Settings
+from splinter.ports.common.training.fit import fit
+from splinter.ports.common.training.log import LOG
+from splinter.ports.multitask import commands, config, data, tasks
 from splinter.ports.multitask.config import TASKS, read_checkpoint
+from splinter.ports.multitask.proof import cases
 from splinter.ports.multitask.tasks import Choices, Files
-from splinter.ports.tasks import Settings, UsageError
 from splinter.sample import PATH
 
 BOTH = pytest.mark.parametrize("framework", ["paddle", "torch"])
@@ -148,7 +151,7 @@ def test_the_record_tells_what_was_done(finetune, tmp_path):
     assert said[1].startswith("sentiment 60 + 30, paraphrase 60 + 29, similarity 60 + 30 rows; 4 updates, 2 per epoch")
     assert record["rows"]["paraphrase"] == {"train": 60, "dev": 29}
     assert record["passes"] == dict.fromkeys(TASKS, 0.533)
-    log = [json.loads(line) for line in (tmp_path / "run" / recipe.LOG).read_text().splitlines()]
+    log = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
     assert [entry["step"] for entry in log] == [1, 2, 3, 4]
     seen = {entry["step"]: entry["dev"] for entry in log if "dev" in entry}
     assert list(seen) == [2, 4]
@@ -324,7 +327,7 @@ def test_a_model_folder_may_go_while_it_is_trained(finetune, tmp_path, monkeypat
     What lies beside the weights was read before the first update.
     """
     model = shutil.copytree(cases.tiny(), tmp_path / "model")
-    fit = recipe.fit
+    fit = fit
     monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
     finetune(framework, model=model)
     assert (tmp_path / "run" / "vocab.txt").read_bytes() == (cases.tiny() / "vocab.txt").read_bytes()

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splinter.ports.splinter import data, passages
-from splinter.ports.splinter.passages import Document
-from splinter.ports.text import DataError
+from splinter.ports.common.text import DataError
+from splinter.ports.splinter import data
+from splinter.ports.splinter.pretraining.passages import Document
+from splinter.ports.splinter.pretraining.tasks import passages
 from splinter.sample import PATH
 
 TOKENIZER = data.Tokenizer(PATH / "vocab.txt", "hf", literal=True)

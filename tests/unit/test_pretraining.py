@@ -14,13 +14,20 @@ import torch
 from filelock import FileLock
 from safetensors.numpy import load_file
 
-from splinter import cli
-from splinter.ports import checkpoint, recipe, train_paddle, train_torch
-from splinter.ports.splinter import cases, data, mining, pretraining, pretraining_cases
+from splinter.cli import main as cli
+from splinter.ports.common import UsageError, checkpoint
+from splinter.ports.common.paddle import train as train_paddle
+from splinter.ports.common.tasks import Settings
+from splinter.ports.common.torch import train as train_torch
+from splinter.ports.common.training.fit import fit
+from splinter.ports.common.training.trainer import Team
+from splinter.ports.splinter import data
 from splinter.ports.splinter.config import read_checkpoint
-from splinter.ports.splinter.corpus import Corpus, CorpusError, Mining
-from splinter.ports.splinter.pretraining import RECIPE, Passages, pretrain, span_accuracy
-from splinter.ports.tasks import Settings, UsageError
+from splinter.ports.splinter.pretraining.corpus import Corpus, CorpusError, Mining
+from splinter.ports.splinter.pretraining.proof import cases as pretraining_cases
+from splinter.ports.splinter.pretraining.tasks import RECIPE, Passages, mining, pretrain, span_accuracy
+from splinter.ports.splinter.pretraining.tasks import tasks as pretraining
+from splinter.ports.splinter.proof import cases
 from splinter.runtime import SettingError
 from splinter.sample import PATH
 
@@ -340,7 +347,7 @@ def test_a_model_folder_may_go_while_it_is_pretrained(run, tmp_path, monkeypatch
     What lies beside the weights was read before the first update.
     """
     model = shutil.copytree(cases.tiny(), tmp_path / "model")
-    fit = recipe.fit
+    fit = fit
     monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
     run(framework, model=model)
     assert (tmp_path / "run" / "vocab.txt").read_bytes() == (cases.tiny() / "vocab.txt").read_bytes()
@@ -412,7 +419,7 @@ def test_only_the_first_of_a_team_writes(run, tmp_path, monkeypatch):
     """
     monkeypatch.setenv("PADDLE_TRAINER_ID", "1")
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
-    monkeypatch.setattr(recipe.Team, "add_up", lambda self, loss, parameters, updates: loss)  # there is no other
+    monkeypatch.setattr(Team, "add_up", lambda self, loss, parameters, updates: loss)  # there is no other
     assert run() is None
     assert list((tmp_path / "run").iterdir()) == []
 

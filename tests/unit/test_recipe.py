@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from splinter.ports import recipe as recipes
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.recipe import Recipe, TrainingError, fit, order, plan, rate, trim
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.training import TrainingError
+from splinter.ports.common.training.best import Best
+from splinter.ports.common.training.feed import order, parts, trim
+from splinter.ports.common.training.fit import fit
+from splinter.ports.common.training.schedule import Plan, Recipe, plan, rate, rates
+from splinter.ports.common.training.state import forget, latest, save
 
 SHORT = Recipe(epochs=4, min_steps=0, batch_size=3, learning_rate=0.5)  # 10 rows: 4 batches, 16 updates
 
@@ -430,7 +434,7 @@ def test_an_unfinished_run_is_not_overwritten(tmp_path):
     with pytest.raises(CheckpointError, match="unfinished run; add --resume"):
         fit(Toy(), columns(), SHORT, tmp_path)
     assert (tmp_path / "log.jsonl").read_text() == before
-    assert recipes.latest(tmp_path).name == "step-000003"
+    assert latest(tmp_path).name == "step-000003"
 
 
 @pytest.mark.parametrize("lines", [None, 0, 2])
@@ -469,7 +473,7 @@ def test_a_loss_that_is_no_number_names_update_and_examples(tmp_path, bad):
     with pytest.raises(TrainingError) as caught:
         fit(trainer, columns(), SHORT, tmp_path, save_every=3, names=lambda rows: [f"q{row}" for row in rows])
     assert f"update 6 of 16: the loss is {bad}; the batch was q{rows[0]}, q{rows[1]}, q{rows[2]}." in str(caught.value)
-    assert recipes.latest(tmp_path).name == "step-000003"
+    assert latest(tmp_path).name == "step-000003"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -481,7 +485,7 @@ def test_a_norm_that_is_no_number_reaches_no_checkpoint(tmp_path, bad):
     trainer.norm_of = lambda loss: bad if trainer.updates == 6 else 1.0
     with pytest.raises(TrainingError, match=f"update 6 of 16: the gradient norm is {bad}"):
         fit(trainer, columns(), SHORT, tmp_path, save_every=3)
-    assert recipes.latest(tmp_path).name == "step-000003"
+    assert latest(tmp_path).name == "step-000003"
 
 
 @pytest.mark.parametrize("broken", ["save_safetensors", "write_json", "os.replace"])
@@ -494,12 +498,12 @@ def test_a_failing_save_leaves_the_old_checkpoint(tmp_path, monkeypatch, broken)
         raise OSError(errno.ENOSPC, "disk full")
 
     trainer, run = Toy(), {"recipe": {}, "features": 10}
-    recipes.save(trainer, tmp_path, run, 3)
+    save(trainer, tmp_path, run, 3)
     before = (tmp_path / "step-000003" / "state.safetensors").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(f"splinter.ports.recipe.{broken}", full)
+        patch.setattr(f"splinter.ports.common.training.recipe.{broken}", full)
         with pytest.raises(OSError, match="disk full"):
-            recipes.save(trainer, tmp_path, run, 6)
+            save(trainer, tmp_path, run, 6)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000003"]
     assert (tmp_path / "step-000003" / "state.safetensors").read_bytes() == before
 
@@ -510,7 +514,7 @@ def test_the_newest_checkpoint_is_the_one_with_the_most_updates(tmp_path):
     """
     for name in ("step-000009", "step-000100", "step-1000000", ".step-2000000.7.partial", "step-old"):
         (tmp_path / name).mkdir()
-    assert recipes.latest(tmp_path).name == "step-1000000"
+    assert latest(tmp_path).name == "step-1000000"
 
 
 def test_a_finished_run_forgets_its_states(tmp_path):
@@ -519,7 +523,7 @@ def test_a_finished_run_forgets_its_states(tmp_path):
     """
     killed(tmp_path, 5)
     (tmp_path / ".step-000006.1.partial").mkdir()
-    recipes.forget(tmp_path)
+    forget(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
 
 
@@ -537,7 +541,7 @@ def test_the_best_weights_are_kept_and_restored(tmp_path, at):
     A look after each epoch of 4 updates; what is restored is what the run of `at` updates ends with.
     """
     trainer = Toy()
-    best = recipes.Best(trainer, peaked(trainer, at), "score", tmp_path)
+    best = Best(trainer, peaked(trainer, at), "score", tmp_path)
     log = fit(trainer, columns(), SHORT, tmp_path, watch=best)
     assert [entry["step"] for entry in log if "dev" in entry] == [4, 8, 12, 16]
     assert best.restore() == {"updates": at, "scores": {"score": 0, "updates": at}}
@@ -561,7 +565,7 @@ def test_the_first_of_equal_scores_is_kept_and_no_number_never():
     NaN, 1, 1, 0.5: the second look stays.
     """
     trainer, scores = Toy(), iter([float("nan"), 1.0, 1.0, 0.5])
-    best = recipes.Best(trainer, lambda: {"score": next(scores)}, "score", None)
+    best = Best(trainer, lambda: {"score": next(scores)}, "score", None)
     fit(trainer, columns(), SHORT, watch=best)
     assert best.restore() == {"updates": 8, "scores": {"score": 1.0}}
 
@@ -573,7 +577,7 @@ def test_a_killed_run_finds_the_same_best(tmp_path, at):
     """
 
     def watched(trainer, folder, resume=False):
-        best = recipes.Best(trainer, peaked(trainer, 8), "score", folder)
+        best = Best(trainer, peaked(trainer, 8), "score", folder)
         return fit(trainer, columns(), SHORT, folder, resume, save_every=3, watch=best), best
 
     whole, best = watched(one := Toy(), tmp_path / "whole")
@@ -607,7 +611,7 @@ def test_a_damaged_best_is_told_before_the_training(tmp_path, kept, weights):
     (tmp_path / "best" / "trainer.json").write_text(json.dumps(kept))
     save_file(weights, tmp_path / "best" / "4.safetensors")
     with pytest.raises(CheckpointError, match=str(tmp_path / "best")):
-        recipes.Best(Toy(), dict, "score", tmp_path).check()
+        Best(Toy(), dict, "score", tmp_path).check()
 
 
 def test_a_constant_schedule_climbs_and_stays():
@@ -615,8 +619,8 @@ def test_a_constant_schedule_climbs_and_stays():
     Warm-up to the peak as ever; the last rate, and those beyond, are the peak.
     """
     recipe = replace(SHORT, schedule="constant", warmup=0.25)
-    assert recipes.rates(10, recipe)[:6] == [0.0, 0.125, 0.25, 0.375, 0.5, 0.5]
-    assert set(recipes.rates(10, recipe)[4:]) == {0.5}
+    assert rates(10, recipe)[:6] == [0.0, 0.125, 0.25, 0.375, 0.5, 0.5]
+    assert set(rates(10, recipe)[4:]) == {0.5}
 
 
 def test_a_feed_brings_its_own_batches(tmp_path):
@@ -655,7 +659,7 @@ def test_weights_that_are_no_numbers_reach_nothing(tmp_path, save_every):
     """
     with pytest.raises(TrainingError, match=r"weight holds NaN or infinity: the learning rate is too high"):
         fit(Toy(), columns(), replace(SHORT, learning_rate=1e308), tmp_path, save_every=save_every, watch=lambda n: {})
-    assert recipes.latest(tmp_path) is None
+    assert latest(tmp_path) is None
 
 
 def test_a_finished_run_leaves_no_litter(tmp_path):
@@ -665,7 +669,7 @@ def test_a_finished_run_leaves_no_litter(tmp_path):
     fit(Toy(), columns(), SHORT, tmp_path, save_every=3)
     (tmp_path / ".model.safetensors.123.partial").write_bytes(b"half")
     (tmp_path / ".step-000003.123.partial").mkdir()
-    recipes.forget(tmp_path)
+    forget(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl"]
 
 
@@ -674,13 +678,13 @@ def test_parts_of_a_batch():
     So many rows at a time, the last fewer; 0: all at once. A member of a team may have no row of a batch.
     """
     batch = {"ids": np.arange(7), "labels": np.arange(14).reshape(7, 2)}
-    found = list(recipes.parts(batch, 3))
+    found = list(parts(batch, 3))
     assert [len(part["ids"]) for part in found] == [3, 3, 1]
     assert np.array_equal(np.concatenate([part["labels"] for part in found]), batch["labels"])
-    (whole,) = recipes.parts(batch, 0)
+    (whole,) = parts(batch, 0)
     assert all(np.array_equal(whole[name], column) for name, column in batch.items())
     empty = {name: column[:0] for name, column in batch.items()}
-    assert list(recipes.parts(empty, 0)) == list(recipes.parts(empty, 3)) == []
+    assert list(parts(empty, 0)) == list(parts(empty, 3)) == []
 
 
 @pytest.mark.parametrize(("name", "value"), [("schedule", "cosine"), ("optimizer", "Bert")])
@@ -696,6 +700,6 @@ def test_the_schedule_from_the_start():
     """
     Warm-up to the peak, then the line that began at update 0; "linear" begins where the warm-up ends.
     """
-    start = recipes.Plan(10, 10, 4, 10, "from-start")
-    assert [recipes.rate(start, 1.0, k) for k in (0, 2, 4, 5, 10, 11)] == [0.0, 0.5, 0.6, 0.5, 0.0, 0.0]
-    assert recipes.rate(recipes.Plan(10, 10, 4, 10, "linear"), 1.0, 4) == 1.0
+    start = Plan(10, 10, 4, 10, "from-start")
+    assert [rate(start, 1.0, k) for k in (0, 2, 4, 5, 10, 11)] == [0.0, 0.5, 0.6, 0.5, 0.0, 0.0]
+    assert rate(Plan(10, 10, 4, 10, "linear"), 1.0, 4) == 1.0

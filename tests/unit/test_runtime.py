@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from splinter import cli, runtime
-from splinter.ports import tasks
+from splinter import runtime
+from splinter.cli import main as cli
+from splinter.ports.common import tasks
 
 SETTINGS = ("MKL_DEBUG_CPU_TYPE", "OMP_NUM_THREADS", "SPLINTER_TUNE")
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from splinter.ports import squad
+from splinter.ports.common import squad
+from splinter.ports.common.text import DataError, DataErrors
 from splinter.ports.funnel import data as funnel
 from splinter.ports.splinter import data
-from splinter.ports.text import DataError, DataErrors
 
 CONTEXT = "The Marsden Hall (opened in 1874) was built by Ingrid Solheim's firm."
 ASKED = [("a", "When was it opened?", "1874", 28), ("b", "Whose firm built it?", "Ingrid Solheim", 47)]

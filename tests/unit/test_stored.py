@@ -6,10 +6,10 @@ import pickle
 import numpy as np
 import pytest
 
-from splinter import cli
 from splinter.align import stored
 from splinter.align.compare import Tolerance
 from splinter.align.stored import StoredError
+from splinter.cli import main as cli
 
 ROW = Tolerance(0.0, 1e-5, why="invented")
 RNG = np.random.default_rng(0)

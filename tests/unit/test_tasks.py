@@ -17,13 +17,16 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer, BertConfi
 
 from splinter import runtime
 from splinter.align.weights import WeightError
-from splinter.ports import recipe
-from splinter.ports import tasks as common
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.recipe import Recipe
-from splinter.ports.splinter import cases, data, port, reference, tasks, train
+from splinter.ports.common import tasks as common
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.training.fit import fit
+from splinter.ports.common.training.schedule import Recipe
+from splinter.ports.common.training.state import differences
+from splinter.ports.splinter import data, tasks, train
+from splinter.ports.splinter import twin as reference
 from splinter.ports.splinter.config import companions, read_checkpoint
 from splinter.ports.splinter.model import SplinterForPreTraining, SplinterForQuestionAnswering
+from splinter.ports.splinter.proof import cases, port
 from splinter.ports.splinter.tasks import Settings, Sizes, UsageError
 from splinter.sample import PATH
 
@@ -263,7 +266,7 @@ def test_a_model_folder_may_go_while_it_is_trained(finetune, tmp_path, monkeypat
     What lies beside the weights was read before the first update.
     """
     model = shutil.copytree(cases.tiny(), tmp_path / "model")
-    fit = recipe.fit
+    fit = fit
     monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
     finetune(framework, model=str(model))
     for name in ("vocab.txt", "tokenizer_config.json"):
@@ -937,6 +940,6 @@ def test_differences_are_looked_for_inside():
     Only what was asked is compared, mappings key by key.
     """
     stored = {"recipe": {"seed": 42, "epochs": 10}, "windows": 3}
-    assert recipe.differences(stored, {"recipe": {"seed": 7, "epochs": 10}}) == ["seed was 42, now 7"]
-    assert recipe.differences(stored, {"windows": 3}) == []
-    assert recipe.differences(stored, {"head": "fresh"}) == ["head was None, now fresh"]
+    assert differences(stored, {"recipe": {"seed": 7, "epochs": 10}}) == ["seed was 42, now 7"]
+    assert differences(stored, {"windows": 3}) == []
+    assert differences(stored, {"head": "fresh"}) == ["head was None, now fresh"]

@@ -16,9 +16,9 @@ from transformers import (
     SplinterTokenizerFast,
 )
 
+from splinter.ports.common.text import VocabularyError, WordPieces, vocabulary_lines
 from splinter.ports.funnel import data as funnel
 from splinter.ports.splinter import data as splinter
-from splinter.ports.text import VocabularyError, WordPieces, vocabulary_lines
 from splinter.sample import PATH
 
 CASES = [

@@ -6,9 +6,15 @@ import torch
 
 from splinter import runtime
 from splinter.align import paddle_side, torch_side
-from splinter.ports import recipe, train_paddle, train_torch
-from splinter.ports.splinter import cases, reference, train
+from splinter.ports.common.paddle import train as train_paddle
+from splinter.ports.common.torch import train as train_torch
+from splinter.ports.common.training.feed import trim
+from splinter.ports.common.training.fit import fit
+from splinter.ports.common.training.schedule import Recipe
+from splinter.ports.splinter import train
+from splinter.ports.splinter import twin as reference
 from splinter.ports.splinter.model import SplinterForQuestionAnswering
+from splinter.ports.splinter.proof import cases
 
 FOLDER = cases.tiny()
 
@@ -49,10 +55,10 @@ def test_compiled_gradients_equal_eager_to_rounding():
 
 def weights_after(compiled: bool, seed: int) -> np.ndarray:
     """One matrix after five updates with dropout on."""
-    hyper = recipe.Recipe(seed=seed, min_steps=0, max_steps=5, epochs=3, learning_rate=1e-3)
+    hyper = Recipe(seed=seed, min_steps=0, max_steps=5, epochs=3, learning_rate=1e-3)
     columns = cases.model_inputs(train.columns(cases.TRAINING, "paper"), labels=True)
     model = opened(compiled)
-    recipe.fit(train.trainer(model, hyper), columns, hyper, prepare=recipe.trim)
+    fit(train.trainer(model, hyper), columns, hyper, prepare=trim)
     return paddle_side.state(model)["bert.encoder.1.inner.weight"]
 
 
@@ -80,7 +86,7 @@ def test_adamw_ends_where_the_course_says(framework):
     driver = {"paddle": paddle_side, "torch": torch_side}[framework]
     start = [[-0.00432252, 0.30971584, -0.47518533], [-0.42489460, -0.22236897, 0.15482073]]
     named = driver.free_parameters({"w": np.array(start, "float32")}, "float64")
-    hyper = recipe.Recipe(epsilon=1e-6, weight_decay=1e-4, max_norm=0.0)
+    hyper = Recipe(epsilon=1e-6, weight_decay=1e-4, max_norm=0.0)
     optimizer = trained(named, hyper, ["w"])
     rng = np.random.default_rng(0)
     for _ in range(1000):
@@ -99,12 +105,10 @@ def test_micro_batches_make_the_same_updates(framework):
     side, driver = {"paddle": (train, paddle_side), "torch": (reference, torch_side)}[framework]
     found = []
     for rows in (0, 3):
-        hyper = recipe.Recipe(
-            seed=1, min_steps=0, max_steps=3, batch_size=7, learning_rate=1e-3, warmup=0.0, micro_batch=rows
-        )
+        hyper = Recipe(seed=1, min_steps=0, max_steps=3, batch_size=7, learning_rate=1e-3, warmup=0.0, micro_batch=rows)
         columns = cases.model_inputs(side.columns(cases.TRAINING, "paper"), labels=True)
         trainer = side.trainer(driver.cast(side.load(FOLDER, "paper"), "float64"), hyper)
-        log = recipe.fit(trainer, columns, hyper, prepare=recipe.trim)
+        log = fit(trainer, columns, hyper, prepare=trim)
         found.append(([entry[name] for entry in log for name in ("loss", "norm")], driver.state(trainer.model)))
     (curve, weights), (parted, parted_weights) = found
     # sums of 7 instead of three sums of at most 3: some units in the last place, which Adam's division enlarges
@@ -115,6 +119,6 @@ def test_micro_batches_make_the_same_updates(framework):
 
 def test_micro_batches_of_another_loss_are_refused():
     """A mean over something other than rows has no share of a part."""
-    hyper = recipe.Recipe(micro_batch=3)
+    hyper = Recipe(micro_batch=3)
     with pytest.raises(ValueError, match="sum over rows"):
         train_torch.TorchTrainer(torch.nn.Linear(1, 1), None, hyper)

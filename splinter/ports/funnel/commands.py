@@ -9,8 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from splinter import options as shared
-from splinter.options import Text
+from splinter.cli import options as shared
+from splinter.cli.options import Text
 
 from .config import PUBLISHED, RECIPES, FunnelConfig
 
@@ -239,7 +239,7 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     Yields:
         What --json prints of a question, with the lines for a reader under "lines".
     """
-    from splinter.ports.text import existing
+    from splinter.ports.common.text import existing
 
     from . import tasks
 

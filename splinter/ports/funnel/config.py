@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from splinter.align.weights import FLOATING, Rule, WeightError, WeightMap
-from splinter.ports import checkpoint
-from splinter.ports.checkpoint import ACTIVATIONS, CheckpointError
-from splinter.ports.recipe import Recipe
+from splinter.ports.common import checkpoint
+from splinter.ports.common.checkpoint import ACTIVATIONS, CheckpointError
+from splinter.ports.common.training.schedule import Recipe
 
 MODES = ("classification", "answering")
 KINDS = ("base", "full", *MODES)

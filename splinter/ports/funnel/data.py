@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from splinter.align.files import write_whole
-from splinter.ports.squad import Example, Refused, name_of, no_room, read, refuse_empty, window_starts
-from splinter.ports.squad import read_context as read_context
-from splinter.ports.squad import read_examples as read_examples
-from splinter.ports.text import (
+from splinter.ports.common.squad import Example, Refused, name_of, no_room, read, refuse_empty, window_starts
+from splinter.ports.common.squad import read_context as read_context
+from splinter.ports.common.squad import read_examples as read_examples
+from splinter.ports.common.text import (
     DataError,
     VocabularyError,
     WordPieces,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from splinter.ports import answers
-from splinter.ports.answers import Span, candidates, checked, column, softmax
+from splinter.ports.common import answers
+from splinter.ports.common.answers import Span, candidates, checked, column, softmax
 
 
 def accuracy(labels: np.ndarray, logits: np.ndarray) -> float:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,11 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from splinter.ports import checkpoint
-from splinter.ports.encoder import activation, embedding
-from splinter.ports.encoder import linear as dense
-from splinter.ports.model_paddle import cross_entropy, load_weights, save_model
+from splinter.align.weights import WeightMap
+from splinter.ports.common import checkpoint
+from splinter.ports.common.paddle.encoder import activation, embedding
+from splinter.ports.common.paddle.encoder import linear as dense
+from splinter.ports.common.paddle.model import Pretrained, cross_entropy, span_loss
 
 from .config import MODES, FunnelConfig, chosen_head, companions, has_decoder, read_checkpoint, weight_map
 
@@ -420,7 +420,7 @@ class Decoder(nn.Layer):
 # -- models -----------------------------------------------------------------------------------------------
 
 
-class Pretrained(nn.Layer):
+class FunnelPretrained(Pretrained):
     """Reading and writing of checkpoints; `kind` says which of config.KINDS a model is."""
 
     kind = ""
@@ -460,30 +460,17 @@ class Pretrained(nn.Layer):
         model.head = chosen
         fresh = chosen == "fresh" and task
         mapping = weight_map(cls.kind, prefixed, fresh)
-        load_weights(model, mapping, tensors, str(folder), fresh=("classifier.", "qa_outputs.") if fresh else ())
-        model.folder = folder
-        model.eval()
-        return model
+        return model.filled(mapping, tensors, folder, fresh=("classifier.", "qa_outputs.") if fresh else ())
 
-    def save_pretrained(self, folder: str | os.PathLike[str], source: Path | None = None) -> Path:
-        """Write config.json, model.safetensors (names and layout of `transformers`), vocabulary, tokenizer settings.
+    def stored(self) -> WeightMap:
+        """Names and layout of `transformers`."""
+        return weight_map(self.kind, prefixed=self.kind in MODES)
 
-        Args:
-            folder: made when missing; a model there is replaced, and cannot be read meanwhile.
-            source: folder to take vocab.txt from; None = where the model was loaded from.
-
-        Returns:
-            The folder.
-        """
-        self.write(Path(folder), companions(self.config, self.kind, source or getattr(self, "folder", None)))
-        return Path(folder)
-
-    def write(self, folder: Path, beside: Mapping[str, bytes]) -> None:
-        """Write the model with what lies beside its weights; see `checkpoint.write_model`."""
-        save_model(self, weight_map(self.kind, prefixed=self.kind in MODES), folder, beside)
+    def companions(self, source: Path | None) -> dict[str, bytes]:
+        return companions(self.config, self.kind, source)
 
 
-class FunnelBaseModel(Pretrained):
+class FunnelBaseModel(FunnelPretrained):
     """The encoder alone: (B, T) ids -> (B, T', D) states of the last block."""
 
     kind = "base"
@@ -553,28 +540,7 @@ def classification_loss(logits, labels):
     return losses.sum() / counted.sum()
 
 
-def span_loss(start_logits, end_logits, start_positions, end_positions):
-    """The answering loss: mean of the start and the end cross entropy, each over its own counted rows.
-
-    Labels below 0 count as 0 ([CLS]); labels of T and more do not count. No row counted: nan, as in torch.
-
-    Args:
-        start_logits, end_logits: (B, T) floats.
-        start_positions, end_positions: (B,) integers, left as they are.
-
-    Returns:
-        A scalar, in nats.
-    """
-    tokens = start_logits.shape[1]
-
-    def side(logits, labels):
-        losses, counted = cross_entropy(logits, labels.clip(0, tokens), ignore=tokens)
-        return losses.sum() / counted.sum()
-
-    return (side(start_logits, start_positions) + side(end_logits, end_positions)) / 2
-
-
-class FunnelForSequenceClassification(Pretrained):
+class FunnelForSequenceClassification(FunnelPretrained):
     """A class for each row, from the first token of the last block; no decoder."""
 
     kind = "classification"
@@ -591,7 +557,7 @@ class FunnelForSequenceClassification(Pretrained):
         return self.classifier(self.funnel(input_ids, attention_mask, token_type_ids)[:, 0])
 
 
-class FunnelForQuestionAnswering(Pretrained):
+class FunnelForQuestionAnswering(FunnelPretrained):
     """Start and end of an answer. Logits of padding and question are left as they come, as in the reference."""
 
     kind = "answering"

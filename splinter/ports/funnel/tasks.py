@@ -20,10 +20,11 @@ import numpy as np
 
 from splinter import runtime
 from splinter.align.files import write_whole
-from splinter.ports import checkpoint, recipe, tasks
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.tasks import UsageError
-from splinter.ports.text import vocabulary_lines
+from splinter.ports.common import UsageError, backend, checkpoint, folders, tasks
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.text import vocabulary_lines
+from splinter.ports.common.training.feed import Table
+from splinter.ports.common.training.schedule import Recipe
 
 from . import data, metric
 from .config import (
@@ -116,7 +117,7 @@ def finetune(
     settings: Settings,
     train_file: Path,
     output: Path,
-    changes: Mapping[str, Any] | recipe.Recipe,
+    changes: Mapping[str, Any] | Recipe,
     head: str = "auto",
     resume: bool = False,
     save_every: int = 50,
@@ -136,7 +137,7 @@ def finetune(
     """
     task = task_of_file(train_file, settings.task)
     own = RECIPES[TASKS[task]]
-    hyper = changes if isinstance(changes, recipe.Recipe) else replace(own, **changes)
+    hyper = changes if isinstance(changes, Recipe) else replace(own, **changes)
 
     def prepare() -> tasks.Run:
         return _prepare(settings, task, train_file, hyper, head)
@@ -148,7 +149,7 @@ def finetune(
     )
 
 
-def _prepare(settings: Settings, task: str, train_file: Path, hyper: recipe.Recipe, head: str) -> tasks.Run:
+def _prepare(settings: Settings, task: str, train_file: Path, hyper: Recipe, head: str) -> tasks.Run:
     mode = TASKS[task]
     data.existing(train_file, "a QNLI .tsv or a SQuAD .json file")  # said before anything else
     folder = checkpoint.resolve(settings.model, settings.download)
@@ -171,9 +172,9 @@ def _prepare(settings: Settings, task: str, train_file: Path, hyper: recipe.Reci
     side = tasks.backend("funnel", settings.framework)
     if head != "pretrained":
         side.seed(hyper.seed)  # a fresh head is part of the run
-    model = side.open_model(folder, mode, head, tasks.check_device(side, settings.device))
+    model = side.open_model(folder, mode, head, backend.check_device(side, settings.device))
     cut = mode == "classification" and config.separate_cls and config.truncate_seq
-    feed = recipe.Table(
+    feed = Table(
         {name: getattr(rows, name) for name in (*INPUTS, *LABELS[mode])},
         hyper,
         names=lambda numbers: [names[i] for i in numbers],
@@ -300,7 +301,7 @@ def open_worker(settings: Settings, task: str | None = None) -> Worker:
     sizes = replace(SIZES[mode], **{**tasks.trained_sizes(folder), **settings.sizes})
     _check_length(sizes, config)
     side = tasks.backend("funnel", settings.framework)
-    model = side.open_model(folder, mode, "pretrained", tasks.check_device(side, settings.device))
+    model = side.open_model(folder, mode, "pretrained", backend.check_device(side, settings.device))
     labels = class_names(config, folder) if mode == "classification" else ()
     return Worker(settings, mode, side, model, config, tokenizer, sizes, labels)
 
@@ -327,7 +328,7 @@ def evaluate(
     """
     data.existing(file, "a QNLI .tsv or a SQuAD .json file")  # said before a model loads
     if predictions is not None:
-        tasks.refuse_target(predictions, file)
+        folders.refuse_target(predictions, file)
     task = task_of_file(file, settings.task)
     began = time.perf_counter()
     if task == "qnli":
@@ -359,7 +360,7 @@ def evaluate(
     }
 
 
-@tasks.locks("output")
+@folders.locks("output")
 def convert(source: str, output: Path, task: str | None = None, head: str = "auto", download: bool = False) -> str:
     """Read a checkpoint into the Paddle model and write it, in transformers' names and layout.
 
@@ -370,7 +371,7 @@ def convert(source: str, output: Path, task: str | None = None, head: str = "aut
     Returns:
         One line on what was written.
     """
-    tasks.refuse_occupied(output, known=checkpoint.HUB_FILES)
+    folders.refuse_occupied(output, known=checkpoint.HUB_FILES)
     runtime.import_paddle()
     from . import model as models
 
@@ -390,11 +391,11 @@ def convert(source: str, output: Path, task: str | None = None, head: str = "aut
         "answering": models.FunnelForQuestionAnswering,
     }
     model = classes[kind].from_pretrained(folder, head=head)
-    tasks.write_model(output, companions(model.config, kind, folder), model.write)
+    folders.write_model(output, companions(model.config, kind, folder), model.write)
     return f"{output}: {tasks.counted(model)}, {kind}" + (f", {model.head} head" if kind in MODES else "")
 
 
-@tasks.locks("output")
+@folders.locks("output")
 def from_scratch(
     vocabulary: Path, output: Path, layout: str, changes: Mapping[str, Any], seed: int, task: str | None = None
 ) -> str:
@@ -410,7 +411,7 @@ def from_scratch(
     Returns:
         One line on what was written.
     """
-    tasks.refuse_occupied(output, known=checkpoint.HUB_FILES)
+    folders.refuse_occupied(output, known=checkpoint.HUB_FILES)
     side = tasks.backend("funnel", "paddle")
     from .model import FunnelForQuestionAnswering, FunnelForSequenceClassification, FunnelModel
 
@@ -422,5 +423,5 @@ def from_scratch(
     config = config_from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, "--set")
     side.seed(seed)
     model = kinds.get(task or "", FunnelModel)(config)
-    tasks.write_model(output, companions(config, model.kind, made), model.write)
+    folders.write_model(output, companions(config, model.kind, made), model.write)
     return f"{output}: {tasks.counted(model)}, {layout} with random weights, seed {seed}"

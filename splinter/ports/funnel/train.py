@@ -15,15 +15,16 @@ import paddle
 
 from splinter.align import paddle_side
 from splinter.align.port import Side
-from splinter.ports import recipe as recipes
-from splinter.ports.recipe import Recipe
-from splinter.ports.train_paddle import AdamW, PaddleTrainer
-from splinter.ports.train_paddle import gpus as gpus
-from splinter.ports.train_paddle import seed as seed
+from splinter.ports.common.paddle.train import AdamW, PaddleTrainer
+from splinter.ports.common.paddle.train import gpus as gpus
+from splinter.ports.common.paddle.train import seed as seed
+from splinter.ports.common.training.fit import fit
+from splinter.ports.common.training.schedule import Recipe, rates
 
-from . import cases, config, data, metric
+from . import config, data, metric
 from .config import chosen_head, read_checkpoint
 from .model import FunnelForQuestionAnswering, FunnelForSequenceClassification
+from .proof import cases
 
 NO_DROPOUT = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 MODELS = {"classification": FunnelForSequenceClassification, "answering": FunnelForQuestionAnswering}
@@ -146,7 +147,7 @@ def side(mode: str) -> Side:
     """The port as the engine sees it."""
     return Side(
         framework="paddle",
-        sources=("splinter.ports.funnel.model", "splinter.ports.encoder"),
+        sources=("splinter.ports.funnel.model", "splinter.ports.common.paddle.encoder"),
         kind="port",
         load=lambda folder: load(folder, mode),
         build=lambda folder: load(folder, mode, dropout=True, fresh=True),
@@ -155,7 +156,7 @@ def side(mode: str) -> Side:
         optimizer=AdamW,
         decayed=decayed,
         hyperparameters=lambda: asdict(config.RECIPES[mode]),
-        rates=recipes.rates,
+        rates=rates,
         data=lambda source: columns(source, mode),
         metric=scores,
         train=lambda folder, dtype: train(folder, mode, dtype),
@@ -167,7 +168,7 @@ def train(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
     model = paddle_side.cast(load(folder, mode), dtype)
     rows, hyper = columns(cases.TRAINING[mode], mode), cases.training_recipe(folder, mode)
     inputs = {name: rows[name] for name in (*cases.INPUTS, *cases.LABELS[mode])}
-    log = recipes.fit(trainer(model, hyper), inputs, hyper)
+    log = fit(trainer(model, hyper), inputs, hyper)
     dev = columns(cases.EVALUATION[mode], mode)
     found = logits(model, dev)
     if mode == "classification":

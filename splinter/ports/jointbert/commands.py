@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from splinter import options as shared
-from splinter.options import Text
+from splinter.cli import options as shared
+from splinter.cli.options import Text
 
 from .config import RECIPE
 
@@ -106,20 +106,19 @@ def convert(options: argparse.Namespace) -> str:
 
 def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Fine-tune; returns the record of the run."""
-    from dataclasses import replace
+    from splinter.ports.common.tasks import train
 
-    from . import tasks
+    from .tasks import Finetuning, Settings
 
-    return tasks.finetune(
-        replace(_settings(options), batch_size=64),  # of the looks at dev; the recipe has its own
-        options.train,
-        options.output,
-        shared.recipe_of(options, RECIPE),
-        options.crf,
-        options.evaluate_every,
-        options.resume,
-        options.save_every,
-        say=say,
+    settings = shared.settings_of(options) | {"batch_size": 64}  # of the looks at dev; the recipe has its own
+    return train(
+        Finetuning(
+            settings=Settings(**settings, max_length=options.max_length),
+            crf=options.crf,
+            evaluate_every=options.evaluate_every,
+            **shared.run_of(options, RECIPE),
+        ),
+        say,
     )
 
 
@@ -137,12 +136,13 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     Yields:
         What --json prints of a sentence, with the lines for a reader under "lines".
     """
-    from splinter.ports.text import existing
+    from splinter.ports.common import UsageError
+    from splinter.ports.common.text import existing
 
     from . import data, metric, tasks
 
     if bool(options.text) == (options.input is not None):
-        raise tasks.UsageError("give either sentences or --input FILE (- for standard input)")
+        raise UsageError("give either sentences or --input FILE (- for standard input)")
     stream = str(options.input) == "-"
     if options.input is not None and not stream:
         existing(options.input, "a text file with one sentence per line")  # before a model loads

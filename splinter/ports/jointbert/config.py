@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from splinter.align.weights import Rule, WeightMap
-from splinter.ports import bert, checkpoint
-from splinter.ports.checkpoint import BertConfig, CheckpointError
-from splinter.ports.recipe import Recipe
+from splinter.ports.common import bert, checkpoint
+from splinter.ports.common.checkpoint import BertConfig, CheckpointError
+from splinter.ports.common.training.schedule import Recipe
 
 MODES = ("softmax", "crf")
 PAD, UNK = "PAD", "UNK"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splinter.ports.text import DataError, WordPieces, decoded, existing, is_empty, open_bytes
+from splinter.ports.common.text import DataError, WordPieces, decoded, existing, is_empty, open_bytes
 
 from .config import PAD, UNK, label_problem
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 
 import paddle
 from paddle import nn
 
-from splinter.ports import checkpoint
-from splinter.ports.encoder import Bert
-from splinter.ports.model_paddle import cross_entropy, load_weights, save_model
+from splinter.align.weights import WeightMap
+from splinter.ports.common import checkpoint
+from splinter.ports.common.paddle.encoder import Bert
+from splinter.ports.common.paddle.model import Pretrained, cross_entropy
 
 from .config import JointConfig, companions, read_checkpoint, weight_map
 
@@ -128,7 +127,7 @@ class CRF(nn.Layer):
         return paddle.where(mask, found, paddle.zeros_like(found))
 
 
-class JointBert(nn.Layer):
+class JointBert(Pretrained):
     """Intent logits from the pooled first token, slot logits from every token."""
 
     def __init__(self, config: JointConfig):
@@ -229,32 +228,15 @@ class JointBert(nn.Layer):
             )
         model, fresh = cls(config), ("intent_classifier.", "slot_classifier.", "crf.")
         kept = heads == "pretrained"
-        mapping = weight_map(config.use_crf, kept)
-        load_weights(model, mapping, tensors, str(folder), fresh=() if kept else fresh)
-        model.folder = folder
-        model.eval()
-        return model
+        return model.filled(weight_map(config.use_crf, kept), tensors, folder, fresh=() if kept else fresh)
 
-    def save_pretrained(self, folder: str | os.PathLike[str], source: Path | None = None) -> Path:
-        """Write config.json, model.safetensors (names of monologg/JointBERT), vocabulary, tokenizer settings.
+    def stored(self) -> WeightMap:
+        """The names of monologg/JointBERT."""
+        return weight_map(self.config.use_crf)
 
-        Args:
-            folder: made when missing; a model there is replaced, and cannot be read meanwhile.
-            source: folder to take vocab.txt from; None = where the model was loaded from.
-
-        Returns:
-            The folder.
-        """
-        self.write(Path(folder), companions(self.config, source or getattr(self, "folder", None)))
-        return Path(folder)
-
-    def write(self, folder: Path, beside: Mapping[str, bytes]) -> None:
-        """Write the model with what lies beside its weights; see `checkpoint.write_model`."""
-        save_model(self, weight_map(self.config.use_crf), folder, beside)
+    def companions(self, source: Path | None) -> dict[str, bytes]:
+        return companions(self.config, source)
 
     def compile(self) -> None:
-        """Run `forward` through Paddle's static graph: the same bits, fewer seconds per call, some to build it."""
-        # paddle 3.3.1 warns about its own look at `place` while it traces
-        warnings.filterwarnings("ignore", message="Tensor do not have 'place' interface", category=UserWarning)
-        sizes = [paddle.static.InputSpec([None, None], "int64", name) for name in ("ids", "mask", "segments")]
-        self.forward = paddle.jit.to_static(self.forward, input_spec=sizes, full_graph=True)  # type: ignore[method-assign]
+        """Make `forward` faster; see `compile_method`."""
+        self.compile_method("forward", ("ids", "mask", "segments"))

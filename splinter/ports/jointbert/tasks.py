@@ -1,6 +1,6 @@
 """What the command line does with JointBERT: fine-tune, evaluate, predict, convert, in either framework.
 
-Imports no framework; `backend` picks train.py (Paddle) or reference.py (torch), which share their names.
+Imports no framework; `backend.opened` picks train.py (Paddle) or twin.py (torch).
 """
 
 from __future__ import annotations
@@ -8,19 +8,22 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from splinter import runtime
 from splinter.align.files import write_whole
-from splinter.ports import checkpoint, recipe, tasks
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.tasks import UsageError
-from splinter.ports.text import DataError, WordPieces, vocabulary_lines
+from splinter.ports.common import UsageError, backend, checkpoint, folders, tasks
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.text import DataError, WordPieces, vocabulary_lines
+from splinter.ports.common.training.best import Best
+from splinter.ports.common.training.feed import Table, digest, trim
+from splinter.ports.common.training.schedule import Recipe
+from splinter.ports.common.training.trainer import Trainer
 
 from . import data, metric
 from .config import UNK, JointConfig, companions, read_checkpoint
@@ -38,6 +41,29 @@ class Settings(tasks.Settings):
 
     batch_size: int = 64
     max_length: int | None = None
+
+
+class Backend(backend.Backend, Protocol):
+    """What JointBERT's tasks ask of a framework."""
+
+    def open_model(self, folder: Path, heads: str, device: str = "auto", repeated: bool = False, **changes: Any) -> Any:
+        """A model for work, with the dropout of its configuration.
+
+        Args:
+            heads: "pretrained" or "fresh".
+            repeated: many batches will follow, so compiling pays (unless the settings of `runtime` are off).
+            changes: configuration fields to change.
+        """
+
+    def trainer(self, model: Any, recipe: Recipe) -> Trainer:
+        """A model in training by the recipe."""
+
+    def predictions(self, model: Any, columns: Mapping[str, np.ndarray], batch_size: int = 64) -> dict[str, np.ndarray]:
+        """What the model says of N rows, in their order.
+
+        Returns:
+            intent_logits (N, I); slots (N, T) ids, 0 beyond the longest row of a batch; loss (batches,).
+        """
 
 
 # -- reading ----------------------------------------------------------------------------------------------
@@ -78,7 +104,7 @@ class Tagger:
     """A loaded model that finds intents and slots."""
 
     settings: Settings
-    side: Any
+    backend: Backend
     model: Any
     config: JointConfig
     pieces: WordPieces
@@ -99,7 +125,7 @@ class Tagger:
         Raises:
             CheckpointError: NaN comes out.
         """
-        got = self.side.predictions(self.model, rows, self.settings.batch_size)
+        got = self.backend.predictions(self.model, rows, self.settings.batch_size)
         logits = got["intent_logits"]
         if not (np.isfinite(logits).all() and np.isfinite(got["loss"]).all()):  # the loss has seen the slots
             raise CheckpointError(f"{self.settings.model} answers with NaN: its weights are broken; take another one")
@@ -127,95 +153,78 @@ class Tagger:
 # -- fine-tuning ------------------------------------------------------------------------------------------
 
 
-def finetune(
-    settings: Settings,
-    corpus: Path,
-    output: Path,
-    hyper: recipe.Recipe,
-    crf: bool = False,
-    evaluate_every: int = 200,
-    resume: bool = False,
-    save_every: int = 50,
-    say=print,
-) -> dict[str, Any]:
-    """Fine-tune on the train part of a corpus; its dev part chooses the weights that are saved.
+@dataclass(frozen=True, kw_only=True)
+class Finetuning(tasks.Training):
+    """Fine-tuning on the train part of a corpus; its dev part chooses the weights that are saved.
 
     Args:
-        corpus: folder with train/ and dev/.
-        output: folder for the model, the log and the checkpoints.
-        hyper: hyperparameters and seed.
+        train: corpus folder, with train/ and dev/.
         crf: with a CRF on the slots.
         evaluate_every: updates between looks at dev; the best sentence accuracy is kept.
-        resume: go on after an interruption.
-
-    Returns:
-        What training.json holds: data, updates, best and last dev scores, seconds, versions.
-
-    Raises:
-        DataError, CheckpointError, WeightError, UsageError, TrainingError.
     """
 
-    settings = replace(settings, max_length=settings.max_length or data.MAX_LENGTH)
+    settings: Settings
+    crf: bool = False
+    evaluate_every: int = 200
 
-    def prepare() -> tasks.Run:
-        return _prepare(settings, corpus, output, hyper, crf, evaluate_every)
+    @property
+    def max_length(self) -> int:
+        """Pieces of a row."""
+        return self.settings.max_length or data.MAX_LENGTH
 
-    asked = {
-        "train_file": str(corpus),
-        "crf": crf,
-        "max_length": settings.max_length,
-        "evaluate_every": evaluate_every,
-    }
-    return tasks.train(
-        settings, output, hyper, prepare, asked, task="finetune", resume=resume, save_every=save_every, say=say
-    )
+    def asked(self) -> dict[str, Any]:
+        return {"crf": self.crf, "max_length": self.max_length, "evaluate_every": self.evaluate_every}
 
+    def prepare(self) -> tasks.Run:
+        """See `tasks.Training`.
 
-def _prepare(
-    settings: Settings, corpus: Path, output: Path, hyper: recipe.Recipe, crf: bool, evaluate_every: int
-) -> tasks.Run:
-    for name in ("train", "dev"):
-        if not (corpus / name).is_dir():
-            raise DataError(f"{corpus / name}: no such folder; give a corpus folder with train/ and dev/")
-    train, dev = data.read(corpus / "train"), data.read(corpus / "dev")
-    labels = data.read_labels(corpus) or data.build_labels(train)
-    folder = checkpoint.resolve(settings.model, settings.download)
-    stored, _, found = read_checkpoint(folder)
-    length = check_length(settings.max_length or data.MAX_LENGTH, stored)
-    # heads are kept where they mean the same; else they start anew, from the seed of the run
-    same = found and (stored.intents, stored.slots, stored.use_crf) == (labels.intents, labels.slots, crf)
-    heads = "pretrained" if same else "fresh"
-    side = tasks.backend("jointbert", settings.framework)
-    device = tasks.check_device(side, settings.device)
-    side.seed(hyper.seed)
-    changes = {"intents": labels.intents, "slots": labels.slots, "use_crf": crf}
-    model = side.open_model(folder, heads, device, repeated=True, **changes)
-    tagger = Tagger(settings, side, model, model.config, open_pieces(folder, stored), length)
-    rows, dev_rows = tagger.rows(train), tagger.rows(dev)
-    cut = {"train": data.count_cut(train, rows), "dev": data.count_cut(dev, dev_rows)}
-    feed = recipe.Table(rows, hyper, names=lambda numbers: [train[i].where for i in numbers], prepare=recipe.trim)
-    trainer = side.trainer(model, hyper)
-    summary = f"{len(train)} sentences, {len(labels.intents)} intents, {len(labels.slots)} slots, "
-    summary += f"{feed.plan.updates} updates; {'CRF' if crf else 'no CRF'}, {heads} heads, {settings.framework}"
-    if any(cut.values()):
-        summary += f"; {cut['train']} sentences of train and {cut['dev']} of dev are cut at {length} pieces"
-    return tasks.Run(
-        trainer,
-        feed,
-        functools.partial(side.save, model),
-        companions(model.config, folder),
-        summary,
-        about={"heads": heads, "config": model.config.to_dict(), "dev": recipe.digest(dev_rows)},
-        details={
-            "train_file": str(corpus),
-            "sentences": len(train),
-            "dev_sentences": len(dev),
-            "cut": cut,
-            "heads": heads,
-        },
-        best=recipe.Best(trainer, lambda: tagger.scores(dev, dev_rows)[0], "sentence_acc", output),
-        watch_every=evaluate_every,
-    )
+        Raises:
+            DataError, CheckpointError, WeightError, UsageError.
+        """
+        settings = self.settings
+        for name in ("train", "dev"):
+            if not (self.train / name).is_dir():
+                raise DataError(f"{self.train / name}: no such folder; give a corpus folder with train/ and dev/")
+        train, dev = data.read(self.train / "train"), data.read(self.train / "dev")
+        labels = data.read_labels(self.train) or data.build_labels(train)
+        folder = checkpoint.resolve(settings.model, settings.download)
+        stored, _, found = read_checkpoint(folder)
+        length = check_length(self.max_length, stored)
+        # heads are kept where they mean the same; else they start anew, from the seed of the run
+        same = found and (stored.intents, stored.slots, stored.use_crf) == (labels.intents, labels.slots, self.crf)
+        heads = "pretrained" if same else "fresh"
+        computing: Backend = backend.opened("jointbert", settings.framework)
+        device = backend.check_device(computing, settings.device)
+        computing.seed(self.recipe.seed)
+        changes = {"intents": labels.intents, "slots": labels.slots, "use_crf": self.crf}
+        model = computing.open_model(folder, heads, device, repeated=True, **changes)
+        tagger = Tagger(settings, computing, model, model.config, open_pieces(folder, stored), length)
+        rows, dev_rows = tagger.rows(train), tagger.rows(dev)
+        cut = {"train": data.count_cut(train, rows), "dev": data.count_cut(dev, dev_rows)}
+        feed = Table(rows, self.recipe, names=lambda numbers: [train[i].where for i in numbers], prepare=trim)
+        trainer = computing.trainer(model, self.recipe)
+        summary = f"{len(train)} sentences, {len(labels.intents)} intents, {len(labels.slots)} slots, "
+        summary += (
+            f"{feed.plan.updates} updates; {'CRF' if self.crf else 'no CRF'}, {heads} heads, {settings.framework}"
+        )
+        if any(cut.values()):
+            summary += f"; {cut['train']} sentences of train and {cut['dev']} of dev are cut at {length} pieces"
+        return tasks.Run(
+            trainer,
+            feed,
+            functools.partial(computing.save, model),
+            companions(model.config, folder),
+            summary,
+            about={"heads": heads, "config": model.config.to_dict(), "dev": digest(dev_rows)},
+            details={
+                "sentences": len(train),
+                "dev_sentences": len(dev),
+                "cut": cut,
+                "heads": heads,
+            },
+            best=Best(trainer, lambda: tagger.scores(dev, dev_rows)[0], "sentence_acc", self.output),
+            watch_every=self.evaluate_every,
+        )
 
 
 # -- use --------------------------------------------------------------------------------------------------
@@ -236,11 +245,11 @@ def open_tagger(settings: Settings, decode_padding: bool = False, repeated: bool
     sizes = {"max_length": data.MAX_LENGTH} | tasks.trained_sizes(folder)
     length = check_length(settings.max_length or sizes["max_length"], config)
     pieces = open_pieces(folder, config)
-    side = tasks.backend("jointbert", settings.framework)
-    device = tasks.check_device(side, settings.device)
+    computing: Backend = backend.opened("jointbert", settings.framework)
+    device = backend.check_device(computing, settings.device)
     changes = {"decode_padding": True} if decode_padding else {}
-    model = side.open_model(folder, "pretrained", device, repeated, **changes)
-    return Tagger(settings, side, model, model.config, pieces, length)
+    model = computing.open_model(folder, "pretrained", device, repeated, **changes)
+    return Tagger(settings, computing, model, model.config, pieces, length)
 
 
 def evaluate(
@@ -258,7 +267,7 @@ def evaluate(
     sentences = data.read(folder)
     if predictions is not None:
         for name in (data.WORDS, data.TAGS, data.INTENTS):
-            tasks.refuse_target(predictions, folder / name)
+            folders.refuse_target(predictions, folder / name)
     tagger = open_tagger(settings, decode_padding, repeated=True)
     began = time.perf_counter()
     rows = tagger.rows(sentences)
@@ -297,7 +306,7 @@ def predict(tagger: Tagger, sentences: Iterable[data.Sentence], stream: bool = F
             yield {"id": one.id, "words": one.words, "intent": intent, "probability": float(share), "slots": slots}
 
 
-@tasks.locks("output")
+@folders.locks("output")
 def convert(source: str, output: Path, labels: Path | None = None, download: bool = False) -> str:
     """Read a JointBERT into the Paddle model and write it in our layout.
 
@@ -307,7 +316,7 @@ def convert(source: str, output: Path, labels: Path | None = None, download: boo
     Returns:
         One line on what was written.
     """
-    tasks.refuse_occupied(output, known=checkpoint.HUB_FILES)
+    folders.refuse_occupied(output, known=checkpoint.HUB_FILES)
     named = data.read_labels(labels) if labels is not None else None
     if labels is not None and named is None:
         raise DataError(f"{labels}: holds neither {data.INTENT_LABELS} nor {data.SLOT_LABELS}; name the corpus folder")
@@ -318,7 +327,7 @@ def convert(source: str, output: Path, labels: Path | None = None, download: boo
     vocabulary_lines(folder)  # a model that could not read text is of no use
     model = JointBert.from_pretrained(folder, labels=None if named is None else (named.intents, named.slots))
     open_pieces(folder, model.config)
-    tasks.write_model(output, companions(model.config, folder), model.write)
+    folders.write_model(output, companions(model.config, folder), model.write)
     c = model.config
     kind = "with CRF" if c.use_crf else "without CRF"
     return f"{output}: {tasks.counted(model)}, {len(c.intents)} intents, {len(c.slots)} slots, {kind}"

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from splinter import options as shared
 from splinter.align.terminal import printable
-from splinter.options import Text
+from splinter.cli import options as shared
+from splinter.cli.options import Text
 
 from .config import CHOICES, RATES, RECIPE, TASKS
 from .feed import SAMPLING
@@ -159,7 +159,7 @@ def _batch_size(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(options: argparse.Namespace):
-    from splinter.ports.tasks import Settings
+    from splinter.ports.common.tasks import Settings
 
     return Settings(**shared.settings_of(options))
 
@@ -230,7 +230,7 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     Yields:
         What --json prints of a text or a pair, with the lines for a reader under "lines".
     """
-    from splinter.ports.text import existing
+    from splinter.ports.common.text import existing
 
     from . import tasks
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from splinter.ports.recipe import digest
-from splinter.ports.text import DataError, VocabularyError, WordPieces, decoded, existing, open_bytes
+from splinter.ports.common.text import DataError, VocabularyError, WordPieces, decoded, existing, open_bytes
+from splinter.ports.common.training.feed import digest
 
 __all__ = ["DataError", "Dataset", "Tokens", "VocabularyError", "find", "load", "read", "tokenizer"]
 

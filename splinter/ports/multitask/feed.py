@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from splinter.ports import recipe as recipes
-from splinter.ports.recipe import Plan, Recipe
+from splinter.ports.common.training.schedule import Plan, Recipe, plan
 
 from .config import TASKS
 from .data import Dataset
@@ -54,7 +53,7 @@ class MixedFeed:
     @cached_property
     def plan(self) -> Plan:
         """The schedule: epochs of `steps` updates."""
-        return recipes.plan(self.steps * self.recipe.batch_size, self.recipe)
+        return plan(self.steps * self.recipe.batch_size, self.recipe)
 
     def about(self) -> dict[str, Any]:
         """What identifies the data and their order."""

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from splinter.ports import checkpoint
-from splinter.ports.encoder import Bert
-from splinter.ports.model_paddle import cross_entropy, load_weights, save_model
+from splinter.align.weights import WeightMap
+from splinter.ports.common import checkpoint
+from splinter.ports.common.paddle.encoder import Bert
+from splinter.ports.common.paddle.model import cross_entropy
 
 from .config import FILL, MultitaskConfig, companions, heads, read_checkpoint, weight_map, which_head
 
@@ -128,31 +127,18 @@ class MultitaskBert(nn.Layer):
         model = cls(config)
         model.head = which_head(head, missing, folder)
         fresh = tuple(f"{name}." for name in missing)
-        load_weights(model, weight_map(config.design), tensors, str(folder), fresh)
-        model.folder = folder
-        model.eval()
-        return model
+        return model.filled(weight_map(config.design), tensors, folder, fresh)
 
-    def save_pretrained(self, folder: str | os.PathLike[str], source: Path | None = None) -> Path:
-        """Write config.json, model.safetensors (names and layout of torch), vocabulary, tokenizer settings.
+    def stored(self) -> WeightMap:
+        """Names and layout of torch."""
+        return weight_map(self.config.design)
 
-        Args:
-            folder: made when missing; a model there is replaced, and cannot be read meanwhile.
-            source: folder to take vocab.txt from; None = where the model was loaded from.
-        """
-        self.write(Path(folder), companions(self.config, source or getattr(self, "folder", None)))
-        return Path(folder)
-
-    def write(self, folder: Path, beside: Mapping[str, bytes]) -> None:
-        """Write the model with what lies beside its weights; see `checkpoint.write_model`."""
-        save_model(self, weight_map(self.config.design), folder, beside)
+    def companions(self, source: Path | None) -> dict[str, bytes]:
+        return companions(self.config, source)
 
     def compile(self) -> None:
-        """Run `encode` through Paddle's static graph: the same bits, fewer seconds per call, some to build it."""
-        # paddle 3.3.1 warns about its own look at `place` while it traces
-        warnings.filterwarnings("ignore", message="Tensor do not have 'place' interface", category=UserWarning)
-        sizes = [paddle.static.InputSpec([None, None], "int64", name) for name in ("ids", "mask")]
-        self.encode = paddle.jit.to_static(self.encode, input_spec=sizes, full_graph=True)  # type: ignore[method-assign]
+        """Make `encode` faster; see `compile_method`."""
+        self.compile_method("encode", ("ids", "mask"))
 
 
 def loss(outputs, batch):

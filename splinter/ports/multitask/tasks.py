@@ -17,9 +17,12 @@ import numpy as np
 
 from splinter import runtime
 from splinter.align.files import write_whole
-from splinter.ports import checkpoint, recipe, tasks, text
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.tasks import UsageError
+from splinter.ports.common import UsageError, backend, checkpoint, folders, tasks, text
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.training.best import Best
+from splinter.ports.common.training.log import LOG
+from splinter.ports.common.training.schedule import Recipe
+from splinter.ports.common.training.trainer import Trainer
 
 from . import data, metric
 from .config import TASKS, MultitaskConfig, companions, read_checkpoint
@@ -191,10 +194,10 @@ def report(datasets: Mapping[str, Dataset], predicted: Mapping[str, np.ndarray],
 # -- fine-tuning ------------------------------------------------------------------------------------------
 
 
-class Watch(recipe.Best):
+class Watch(Best):
     """Keeps the model of the best mean score, and notes beside each score how often the data were traversed."""
 
-    def __init__(self, trainer: recipe.Trainer, evaluate: Any, folder: Path | None, feed: MixedFeed):
+    def __init__(self, trainer: Trainer, evaluate: Any, folder: Path | None, feed: MixedFeed):
         super().__init__(trainer, evaluate, "mean", folder)
         self.feed = feed
 
@@ -218,7 +221,7 @@ def finetune(
     settings: tasks.Settings,
     files: Files,
     output: Path,
-    hyper: recipe.Recipe,
+    hyper: Recipe,
     choices: Choices,
     resume: bool = False,
     save_every: int = 50,
@@ -252,9 +255,7 @@ def finetune(
     )
 
 
-def _prepare(
-    settings: tasks.Settings, files: Files, output: Path, hyper: recipe.Recipe, choices: Choices, say
-) -> tasks.Run:
+def _prepare(settings: tasks.Settings, files: Files, output: Path, hyper: Recipe, choices: Choices, say) -> tasks.Run:
     files.check("train", "dev")
     folder = checkpoint.resolve(settings.model, settings.download)
     names = ("design", "pooling", "head_activation", "pair_features")
@@ -272,7 +273,7 @@ def _prepare(
     )
     side = tasks.backend("multitask", settings.framework)
     side.seed(hyper.seed)  # fresh heads are part of the run
-    device = tasks.check_device(side, settings.device)
+    device = backend.check_device(side, settings.device)
     frozen = choices.phase == "pretrain"
     model = side.open_model(folder, choices.head, device, repeated=True, frozen=frozen, **changes)
     trainer = side.trainer(model, hyper)
@@ -296,7 +297,7 @@ def _prepare(
 
     def save(target: Path, beside: Mapping[str, bytes]) -> None:
         side.save(model, target, beside)
-        details["best_of_each"] = best_of_each(output / recipe.LOG)
+        details["best_of_each"] = best_of_each(output / LOG)
 
     shown = ", ".join(f"{task} {n['train']} + {n['dev']}" for task, n in rows.items())
     summary = f"{shown} rows; {total} updates, {feed.steps} per epoch, {choices.sampling}; {choices.phase}, "
@@ -341,7 +342,7 @@ def open_runner(settings: tasks.Settings, repeated: bool = False) -> Opened:
     config = read_checkpoint(folder)[0]
     pieces = open_tokenizer(folder, config)
     side = tasks.backend("multitask", settings.framework)
-    model = side.open_model(folder, "pretrained", tasks.check_device(side, settings.device), repeated)
+    model = side.open_model(folder, "pretrained", backend.check_device(side, settings.device), repeated)
     return Opened(Runner(side, model, settings.model, settings.batch_size, settings.progress), pieces, config)
 
 
@@ -358,7 +359,7 @@ def refuse_untrained(name: str, config: MultitaskConfig, asked: Iterable[str]) -
         )
 
 
-@tasks.locks("predictions")
+@folders.locks("predictions")
 def evaluate(
     settings: tasks.Settings, files: Files, split: str = "dev", predictions: Path | None = None, say=print
 ) -> dict[str, Any]:
@@ -414,7 +415,7 @@ def _targets(folder: Path, files: Files, split: str) -> dict[str, Path]:
     for task in files.tasks:
         targets[task] = folder / PREDICTIONS[task][0].format(sentiment=files.sentiment, split=split)
         for path in files.paths(task, split):
-            tasks.refuse_target(targets[task], path)
+            folders.refuse_target(targets[task], path)
     return targets
 
 
@@ -509,14 +510,14 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum()
 
 
-@tasks.locks("output")
+@folders.locks("output")
 def convert(source: str, output: Path, head: str = "pretrained", download: bool = False, **changes: Any) -> str:
     """Read a checkpoint into the Paddle model and write it in our layout.
 
     Returns:
         One line on what was written.
     """
-    tasks.refuse_occupied(output, known=checkpoint.HUB_FILES)
+    folders.refuse_occupied(output, known=checkpoint.HUB_FILES)
     runtime.import_paddle()
     from .model import MultitaskBert
 
@@ -524,5 +525,5 @@ def convert(source: str, output: Path, head: str = "pretrained", download: bool 
     text.vocabulary_lines(folder)  # a model that could not read text is of no use
     model = MultitaskBert.from_pretrained(folder, head=head, **changes)
     open_tokenizer(folder, model.config)
-    tasks.write_model(output, companions(model.config, folder), model.write)
+    folders.write_model(output, companions(model.config, folder), model.write)
     return f"{output}: {tasks.counted(model)}, {model.config.design}, {model.head} heads"

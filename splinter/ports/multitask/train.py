@@ -15,15 +15,16 @@ import paddle
 from splinter import runtime
 from splinter.align import paddle_side
 from splinter.align.port import Side
-from splinter.ports import recipe as recipes
-from splinter.ports.recipe import Recipe
-from splinter.ports.train_paddle import AdamW, PaddleTrainer
-from splinter.ports.train_paddle import gpus as gpus
-from splinter.ports.train_paddle import seed as seed
+from splinter.ports.common.paddle.train import AdamW, PaddleTrainer
+from splinter.ports.common.paddle.train import gpus as gpus
+from splinter.ports.common.paddle.train import seed as seed
+from splinter.ports.common.training.fit import fit
+from splinter.ports.common.training.schedule import Recipe, rates
 
-from . import cases, data, metric, model
+from . import data, metric, model
 from .config import TASKS, read_checkpoint
 from .model import MultitaskBert
+from .proof import cases
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "head_dropout_prob": 0.0}
 
@@ -137,7 +138,7 @@ def side(mode: str, frozen: bool = False) -> Side:
     """The port as the engine sees it."""
     return Side(
         framework="paddle",
-        sources=("splinter.ports.multitask.model", "splinter.ports.encoder"),
+        sources=("splinter.ports.multitask.model", "splinter.ports.common.paddle.encoder"),
         kind="port",
         load=lambda folder: load(folder, mode, frozen=frozen),
         build=lambda folder: load(folder, mode, dropout=True, fresh=True, frozen=frozen),
@@ -146,7 +147,7 @@ def side(mode: str, frozen: bool = False) -> Side:
         optimizer=AdamW,
         decayed=decayed,
         hyperparameters=lambda: asdict(cases.recipe()),
-        rates=recipes.rates,
+        rates=rates,
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, mode),
         train=lambda folder, dtype: train(folder, mode, dtype, frozen),
@@ -157,7 +158,7 @@ def train(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[str
     """One whole run on the shipped sample, data and scores by our own code."""
     made = paddle_side.cast(load(folder, mode, frozen=frozen), dtype)
     feed = cases.training_feed(folder, lambda name: columns(name, mode))
-    log = recipes.fit(trainer(made, feed.recipe), feed, feed.recipe)
+    log = fit(trainer(made, feed.recipe), feed, feed.recipe)
     found, values = {}, {}
     for task in TASKS:
         dev = cases.dataset(task, columns(f"sample/{task}-dev", mode))

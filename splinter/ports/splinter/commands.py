@@ -6,13 +6,9 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from splinter import options as shared
-from splinter.options import Text
-from splinter.ports.engines import ENGINES
-from splinter.ports.recipe import OPTIMIZERS, PRECISIONS, Recipe
-
-from .corpus import MODES as MINING_MODES
-from .passages import LAYOUTS
+from splinter.cli import options as shared
+from splinter.cli.options import Text
+from splinter.ports.common.training.schedule import Recipe
 
 RECIPE = Recipe()
 MODES = """modes:
@@ -46,42 +42,12 @@ TEXTS = {
         "splinter predict --model run16 --question 'Who wrote it?' --context 'Ann wrote it in 1990.'\n"
         "  cat questions.jsonl | splinter predict --model run16 --input - --json",
     ),
-    "mine": Text(
-        "Cuts text into passages, finds the spans that recur in each (from the beginning of a word on, not all of it\n"
-        "stop words), and writes them in shards, with a manifest, statistics and a list of the spans.\n"
-        "Interrupted, the same command with --resume goes on with the next shard; the result is the same, with any\n"
-        "number of workers and either engine.\n\n"
-        "files, plain or .gz; the layout is told by what is in them:\n"
-        "  doc    <doc ...>, title, a paragraph per line, </doc>, as WikiExtractor writes it\n"
-        '  jsonl  an object per line with the document under "text"\n'
-        "  text   a paragraph per line; an empty line ends a document\n\n"
-        "modes:\n"
-        "  paper       as the authors' code: of a recurring span, the first occurrence must end with a word\n"
-        "  whole-word  every occurrence must",
-        "splinter mine wiki/ --tokenizer splinter-base --output corpus --workers 8",
-    ),
-    "pretrain": Text(
-        "Starts from a checkpoint with a span selection head (convert --head fresh makes one from a plain BERT) and a\n"
-        "corpus that `splinter mine` wrote with its vocabulary. Questions are drawn anew in every epoch.\n"
-        "Several processes share each batch when started by torchrun, or by python -m paddle.distributed.launch:\n"
-        "  torchrun --nproc_per_node 8 -m splinter.cli pretrain --framework torch ...\n"
-        # the launcher of paddle 3.3.1 has no -m: it wants a file, which $(which splinter) is
-        "  python -m paddle.distributed.launch --nproc_per_node 8 $(which splinter) pretrain ...",
-        "splinter pretrain --model bert-with-head --corpus corpus --dev dev-corpus --output pretrained",
-    ),
 }
 
 
 def add(command: str, parser: argparse.ArgumentParser) -> None:
     """Give a command the options of this system."""
-    {
-        "convert": _convert,
-        "finetune": _finetune,
-        "evaluate": _evaluate,
-        "predict": _predict,
-        "mine": _mine,
-        "pretrain": _pretrain,
-    }[command](parser)
+    {"convert": _convert, "finetune": _finetune, "evaluate": _evaluate, "predict": _predict}[command](parser)
 
 
 def _windows(parser: argparse.ArgumentParser, mode_default: str, trained: str = "as in training, else ") -> None:
@@ -121,7 +87,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dev", type=shared.path, metavar="PATH", help="held-out data; the epoch with the best F1 on it is saved"
     )
-    _precision(parser)
+    shared.add_precision(parser)
     _windows(parser, "paper", trained="")
     group = parser.add_argument_group(
         "recipe", "The rate rises from 0 to its peak, then falls to 0; defaults are those of the paper."
@@ -133,7 +99,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         help="span selection head: the checkpoint's, or a new random one (auto: new only where there is none)",
     )
     shared.add_recipe(group, RECIPE, "windows")
-    _micro_batch(group, "mode paper: windows of like length, to save memory and padding,")
+    shared.add_micro_batch(group, "mode paper: windows of like length, to save memory and padding,")
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -157,92 +123,6 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n-best", type=shared.positive, default=3, metavar="N", help="answers per question (3)")
     _windows(parser, "the checkpoint's")
     _answers(parser)
-
-
-def _mine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("text", nargs="+", type=shared.path, metavar="PATH", help="files, folders or patterns")
-    parser.add_argument("--output", type=shared.path, required=True, metavar="FOLDER", help="folder to write")
-    parser.add_argument(
-        "--tokenizer",
-        type=shared.model_name,
-        required=True,
-        metavar="NAME_OR_PATH",
-        help="vocab.txt or checkpoint",
-    )
-    parser.add_argument(
-        "--lower-case", action="store_true", default=None, help="of a bare vocab.txt; a checkpoint says so itself"
-    )
-    shared.add_download(parser)
-    parser.add_argument("--resume", action="store_true", help="go on after an interruption, to the same result")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    group = parser.add_argument_group("what is mined")
-    group.add_argument("--mode", choices=MINING_MODES, default="paper", help="rule on half words, see above (paper)")
-    group.add_argument("--length", type=shared.positive, default=512, metavar="N", help="pieces of a passage (512)")
-    group.add_argument(
-        "--passes",
-        type=shared.positive,
-        default=1,
-        metavar="N",
-        help="over the text, cut elsewhere (1; paper: 5)",
-    )
-    group.add_argument("--seed", type=shared.count, default=12345, metavar="N", help="of the questions (12345)")
-    group.add_argument("--layout", choices=LAYOUTS, default="auto", help="of the files, see above (auto)")
-    group.add_argument(
-        "--cut-long-lines",
-        action="store_true",
-        help="drop what of a line goes beyond a passage, as the authors' code; else it goes on in the next one",
-    )
-    group = parser.add_argument_group("who mines")
-    group.add_argument("--workers", type=shared.processes, metavar="N", help="processes (all cores)")
-    group.add_argument("--engine", choices=ENGINES, default="local", help="this machine, or a Ray cluster (local)")
-    group.add_argument(
-        "--ray-address",
-        metavar="ADDRESS",
-        help="of a running cluster that sees the output folder",
-    )
-    group.add_argument("--shard-size", type=shared.positive, default=4, metavar="MIB", help="text per shard, about (4)")
-
-
-def _pretrain(parser: argparse.ArgumentParser) -> None:
-    from .pretraining import RECIPE
-
-    parser.add_argument("--dev", type=shared.path, metavar="FOLDER", help="held-out corpus to look at now and then")
-    parser.add_argument(
-        "--dev-passages", type=shared.positive, default=200, metavar="N", help="of it, spread evenly (200)"
-    )
-    parser.add_argument(
-        "--evaluate-every", type=shared.positive, default=0, metavar="N", help="updates between looks (an epoch)"
-    )
-    _precision(parser)
-    group = parser.add_argument_group(
-        "recipe",
-        "The rate rises to its peak, then falls in a line to 0 as if it had begun there.",
-    )
-    shared.add_recipe(group, RECIPE, "passages")
-    group.add_argument(
-        "--optimizer",
-        choices=OPTIMIZERS,
-        default=RECIPE.optimizer,
-        help="bert: no bias correction, wants a long warm-up; hf: with it (bert)",
-    )
-    group.add_argument("--dropout", type=shared.share, metavar="SHARE", help="another rate than the checkpoint's")
-    _micro_batch(group, "passages, to save memory,")
-
-
-def _micro_batch(group: Any, rows: str) -> None:
-    group.add_argument(
-        "--micro-batch",
-        type=shared.positive,
-        default=0,
-        metavar="N",
-        help=f"{rows} at a time; without dropout the same result (all)",
-    )
-
-
-def _precision(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="bf16: matrix products in bfloat16 (float32)"
-    )
 
 
 def _answers(parser: argparse.ArgumentParser) -> None:
@@ -277,19 +157,19 @@ def convert(options: argparse.Namespace) -> str:
 
 def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Fine-tune; returns the record of the run."""
-    from . import tasks
+    from splinter.ports.common.tasks import train
 
-    return tasks.finetune(
-        _settings(options),
-        options.train,
-        options.output,
-        shared.recipe_of(options, RECIPE),
-        options.head,
-        options.resume,
-        options.save_every,
-        options.precision,
+    from .tasks import Finetuning
+
+    return train(
+        Finetuning(
+            settings=_settings(options),
+            head=options.head,
+            precision=options.precision,
+            dev=options.dev,
+            **shared.run_of(options, RECIPE),
+        ),
         say,
-        options.dev,
     )
 
 
@@ -301,62 +181,6 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         _settings(options), options.data, options.predictions, options.max_answer_length, options.limit, options.sample
     )
     return shared.rounded(scores)
-
-
-def mine(options: argparse.Namespace) -> str:
-    """Mine; returns a line about it."""
-    import sys
-    from pathlib import Path
-
-    from splinter.ports import checkpoint
-    from splinter.ports.tasks import UsageError
-
-    from . import data, mining
-    from .corpus import Mining
-
-    if options.ray_address is not None and options.engine != "ray":
-        raise UsageError("--ray-address goes with --engine ray")
-    named = Path(options.tokenizer)
-    source = named if named.is_file() else checkpoint.resolve(options.tokenizer, options.download)
-    found = mining.mine(
-        options.text,
-        options.output,
-        data.Tokenizer(source, "hf", literal=True, lower_case=options.lower_case),
-        Mining(options.mode, options.length, options.passes, options.seed, lossless=not options.cut_long_lines),
-        layout=options.layout,
-        size=options.shard_size * 2**20,
-        engine=options.engine,
-        workers=options.workers,
-        address=options.ray_address,
-        resume=options.resume,
-        progress=not options.quiet and sys.stderr.isatty(),
-    )
-    passages = f"{found['passages']:,} passages of {found['documents']:,} documents, {found['tokens']:,} tokens"
-    speed = f"{found['new_tokens'] / found['seconds']:,.0f} tokens/s" if found["seconds"] else "at once"
-    asked = (
-        f"{found['questions']:,} questions" if found["questions"] else "no question, for nothing recurs in a passage"
-    )
-    return f"{options.output}: {passages}, {asked}; {found['seconds']} s, {speed}"
-
-
-def pretrain(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """Pretrain; returns the record of the run in the process that wrote it."""
-    from . import pretraining
-
-    return pretraining.pretrain(
-        pretraining.Settings(**shared.settings_of(options)),
-        options.train,
-        options.output,
-        shared.recipe_of(options, pretraining.RECIPE),
-        dev_folder=options.dev,
-        dev_passages=options.dev_passages,
-        evaluate_every=options.evaluate_every,
-        precision=options.precision,
-        dropout=options.dropout,
-        resume=options.resume,
-        save_every=options.save_every,
-        say=say,
-    )
 
 
 def _questions(options: argparse.Namespace, mode: str) -> Iterator[Any]:
@@ -379,13 +203,14 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     Yields:
         What --json prints of a question, with the lines for a reader under "lines".
     """
-    from splinter.ports.text import existing
+    from splinter.ports.common import UsageError
+    from splinter.ports.common.text import existing
 
     from . import tasks
 
     given = options.context is not None or options.context_file is not None
     if given == (options.input is not None):
-        raise tasks.UsageError(
+        raise UsageError(
             "--question needs --context TEXT or --context-file FILE" if not given else "--input brings its own contexts"
         )
     stream, file = str(options.input) == "-", options.input or options.context_file

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from splinter.align.weights import Rule, WeightMap
-from splinter.ports import bert, checkpoint
-from splinter.ports.checkpoint import BertConfig, CheckpointError
-from splinter.ports.text import QUESTION_TOKEN
+from splinter.ports.common import bert, checkpoint
+from splinter.ports.common.checkpoint import BertConfig, CheckpointError
+from splinter.ports.common.text import QUESTION_TOKEN
 
 MODES = ("hf", "paper")
 HEADS = ("qass", "plain")

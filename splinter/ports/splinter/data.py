@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from splinter.ports import squad
-from splinter.ports.squad import no_room, window_starts
-from splinter.ports.squad import read_context as read_context
-from splinter.ports.text import DataError, VocabularyError, WordPieces, required
-from splinter.ports.text import existing as existing
+from splinter.ports.common import squad
+from splinter.ports.common.squad import no_room, window_starts
+from splinter.ports.common.squad import read_context as read_context
+from splinter.ports.common.text import DataError, VocabularyError, WordPieces, required
+from splinter.ports.common.text import existing as existing
 
 MODES = ("paper", "hf")
 MASK_SUFFIX = " [MASK]."
@@ -72,7 +72,7 @@ def question_with_mask(question):
 
 
 def read_examples(path, mode, training=False) -> Iterator[Example]:
-    """Stream the questions of a file of any layout of `splinter.ports.squad`, told by its content.
+    """Stream the questions of a file of any layout of `splinter.ports.common.squad`, told by its content.
 
     `.gz` is unpacked. JSON lines, such as MRQA's, stream line by line; a SQuAD v1.1 or v2.0 file is parsed whole.
 

@@ -11,10 +11,10 @@ import functools
 
 import numpy as np
 
-from splinter.ports.answers import Span, candidates, checked, column, softmax
-from splinter.ports.answers import evaluate as evaluate
-from splinter.ports.answers import oracle as oracle
-from splinter.ports.text import BasicTokenizer
+from splinter.ports.common.answers import Span, candidates, checked, column, softmax
+from splinter.ports.common.answers import evaluate as evaluate
+from splinter.ports.common.answers import oracle as oracle
+from splinter.ports.common.text import BasicTokenizer
 
 CASED = BasicTokenizer(lower_case=False)
 

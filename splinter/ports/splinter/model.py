@@ -8,16 +8,15 @@ checkpoints; `paper` those of the authors' code (oriram/splinter, finetuning/mod
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 
 import paddle
 from paddle import nn
 
-from splinter.ports import checkpoint
-from splinter.ports.encoder import Bert, activation, additive_mask, linear
-from splinter.ports.model_paddle import cross_entropy, load_weights, save_model
+from splinter.align.weights import WeightMap
+from splinter.ports.common import checkpoint
+from splinter.ports.common.paddle.encoder import Bert, activation, additive_mask, linear
+from splinter.ports.common.paddle.model import Pretrained, span_loss
 
 from .config import HEAD_PREFIX, SplinterConfig, companions, has_head, read_checkpoint, weight_map
 
@@ -99,28 +98,7 @@ class PlainHead(nn.Layer):
         return scores[:, :1].expand(shape), scores[:, 1:].expand(shape)
 
 
-def span_loss(start_logits, end_logits, start_positions, end_positions):
-    """The answering loss: mean of the start and the end cross entropy, each over its own counted rows.
-
-    Labels below 0 count as 0 ([CLS]); labels of T and more do not count. No row counted: nan, as in torch.
-
-    Args:
-        start_logits, end_logits: (B, T) floats.
-        start_positions, end_positions: (B,) integers; left as they are (the reference clamps them in place).
-
-    Returns:
-        A scalar, in nats.
-    """
-    tokens = start_logits.shape[1]
-
-    def side(logits, labels):
-        losses, counted = cross_entropy(logits, labels.clip(0, tokens), ignore=tokens)
-        return losses.sum() / counted.sum()
-
-    return (side(start_logits, start_positions) + side(end_logits, end_positions)) / 2
-
-
-class SplinterModel(nn.Layer):
+class SplinterModel(Pretrained):
     """What answering and pretraining share: encoder, head, reading and writing of checkpoints."""
 
     def __init__(self, config: SplinterConfig):
@@ -176,10 +154,7 @@ class SplinterModel(nn.Layer):
                 "start from a new one with head='fresh' (--head fresh), or use a checkpoint that has one (-qass)"
             )
         fresh = model.head == "fresh"
-        load_weights(model, weight_map(layout, head=not fresh), tensors, str(folder), fresh=("cls.",) if fresh else ())
-        model.folder = folder
-        model.eval()
-        return model
+        return model.filled(weight_map(layout, head=not fresh), tensors, folder, fresh=("cls.",) if fresh else ())
 
     @paddle.no_grad()
     def match_questions(self, peak: float = 8.0) -> None:
@@ -197,28 +172,12 @@ class SplinterModel(nn.Layer):
         words = self.bert.embeddings.word.weight
         words[self.config.question_token_id] = words[self.config.mask_token_id]
 
-    def save_pretrained(
-        self, folder: str | os.PathLike[str], source: Path | None = None, dtype: str = "float32"
-    ) -> Path:
-        """Write config.json, model.safetensors (names and layout of `transformers`), vocabulary, tokenizer settings.
+    def stored(self) -> WeightMap:
+        """Names and layout of `transformers`."""
+        return weight_map("transformers")
 
-        Args:
-            folder: made when missing; a model there is replaced, and cannot be read meanwhile.
-            source: folder to take vocab.txt from; None = where the model was loaded from.
-            dtype: "float32", or "float16" for half the size; read back, the numbers are those of float16.
-
-        Returns:
-            The folder.
-
-        Raises:
-            WeightError: a weight is too large for float16.
-        """
-        self.write(Path(folder), companions(self.config, source or getattr(self, "folder", None)), dtype)
-        return Path(folder)
-
-    def write(self, folder: Path, beside: Mapping[str, bytes], dtype: str = "float32") -> None:
-        """Write the model with what lies beside its weights; see `checkpoint.write_model`."""
-        save_model(self, weight_map("transformers"), folder, beside, dtype)
+    def companions(self, source: Path | None) -> dict[str, bytes]:
+        return companions(self.config, source)
 
 
 class SplinterForQuestionAnswering(SplinterModel):
@@ -260,66 +219,5 @@ class SplinterForQuestionAnswering(SplinterModel):
     loss = staticmethod(span_loss)
 
     def compile(self) -> None:
-        """Run `forward` through Paddle's static graph: the same bits, fewer seconds per call, some to build it.
-
-        For the three-argument call without `question_positions`; batches of any size.
-        """
-        # paddle 3.3.1 warns about its own look at `place` while it traces
-        warnings.filterwarnings("ignore", message="Tensor do not have 'place' interface", category=UserWarning)
-        sizes = [paddle.static.InputSpec([None, None], "int64", name) for name in ("ids", "mask", "segments")]
-        self.forward = paddle.jit.to_static(self.forward, input_spec=sizes, full_graph=True)  # type: ignore[method-assign]
-
-
-class SplinterForPreTraining(SplinterModel):
-    """Recurring span selection: many question tokens per row, each points to the span it stands for.
-
-    Raises:
-        CheckpointError: the configuration has a plain head.
-    """
-
-    def __init__(self, config: SplinterConfig):
-        super().__init__(config.with_questions())
-
-    def forward(self, input_ids, attention_mask, question_positions, token_type_ids=None):
-        """Start and end logits, (B, Q, T) each.
-
-        Args:
-            input_ids: (B, T) int64 with question tokens and holes.
-            attention_mask: (B, T) int64, 0 on padding and on the holes left by masked spans.
-            question_positions: (B, Q) int64, padded with 0.
-            token_type_ids: (B, T) int64, `hf` mode only.
-        """
-        positions = None
-        if self.config.mode == "paper":
-            token_type_ids = None
-            positions = attention_mask.cumsum(axis=-1) - attention_mask  # holes take up no position
-        return self.span_logits(input_ids, attention_mask, token_type_ids, question_positions, positions)
-
-    def loss(self, start_logits, end_logits, start_positions, end_positions, weights=None, total=None):
-        """The pretraining loss over all questions of the batch, a scalar in nats.
-
-        `paper`: weighted mean with 1e-5 in the denominator, so a batch without questions gives 0. `hf`: mean
-        over the questions whose label is not 0, start and end each over their own; nan when there is none.
-
-        Args:
-            start_logits, end_logits: (B, Q, T).
-            start_positions, end_positions: (B, Q) int64.
-            weights: (B, Q), 1 for a question, 0 for padding; `paper` mode only.
-            total: what the sum is divided by; None = the sum of the weights and 1e-5. Parts of a batch whose weights
-                add up to 1 over the whole batch are summed with 1.
-        """
-        tokens = start_logits.shape[-1]
-
-        def side(logits, labels):
-            ignore = -1 if self.config.mode == "paper" else self.config.pad_token_id
-            rows = logits.reshape([-1, tokens])  # (B * Q, T)
-            return cross_entropy(rows, labels.reshape([-1]).clip(0, tokens - 1), ignore)
-
-        (start, start_counted), (end, end_counted) = (
-            side(start_logits, start_positions),
-            side(end_logits, end_positions),
-        )
-        if self.config.mode == "paper":
-            weights = weights.reshape([-1]).astype(start.dtype)
-            return ((start + end) / 2 * weights).sum() / (weights.sum() + 1e-5 if total is None else total)
-        return (start.sum() / start_counted.sum() + end.sum() / end_counted.sum()) / 2
+        """Make the three-argument call without `question_positions` faster; see `compile_method`."""
+        self.compile_method("forward", ("ids", "mask", "segments"))

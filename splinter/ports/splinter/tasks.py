@@ -1,7 +1,6 @@
 """What the command line does with Splinter: fine-tune, evaluate, predict, convert, in either framework.
 
-Imports no framework; `backend` picks train.py (Paddle) or reference.py (torch), which share four names:
-`open_model`, `trainer`, `logits`, `save`.
+Imports no framework; `backend.opened` picks train.py (Paddle) or twin.py (torch).
 """
 
 from __future__ import annotations
@@ -14,16 +13,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from splinter import runtime
 from splinter.align.files import write_whole
-from splinter.ports import checkpoint, recipe, tasks
-from splinter.ports.checkpoint import CheckpointError
-from splinter.ports.tasks import UsageError
-from splinter.ports.text import vocabulary_lines
+from splinter.ports.common import UsageError, backend, checkpoint, folders, tasks
+from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.text import vocabulary_lines
+from splinter.ports.common.training.best import Best
+from splinter.ports.common.training.feed import Table, trim
+from splinter.ports.common.training.schedule import Recipe
+from splinter.ports.common.training.trainer import Trainer
 from splinter.sample import PATH as SAMPLE
 
 from . import data, metric
@@ -31,6 +33,7 @@ from .config import SplinterConfig, companions, read_checkpoint
 
 MAX_ANSWER = {"paper": 10, "hf": 30}
 """Longest answer: pieces in `paper` mode, as in the paper; tokens in `hf` mode, as in transformers' script."""
+TRAIN_SAMPLE, DEV_SAMPLE = "fewshot-train.jsonl", "fewshot-dev.jsonl"
 SEARCHED = 20
 """Starts and ends of each window that are tried, as in both references."""
 
@@ -50,6 +53,33 @@ class Settings(tasks.Settings):
 
     mode: str | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+class Backend(backend.Backend, Protocol):
+    """What Splinter's tasks ask of a framework."""
+
+    def open_model(self, folder: Path, mode: str, head: str, device: str = "auto", repeated: bool = False) -> Any:
+        """A model for work, with the dropout of its configuration; its `head` says which it has.
+
+        Args:
+            head: "pretrained", "fresh", or "auto" (the checkpoint's when it has one).
+            repeated: many batches will follow, so compiling pays (unless the settings of `runtime` are off).
+
+        Raises:
+            CheckpointError: no head in the checkpoint and `head` is "pretrained".
+        """
+
+    def trainer(self, model: Any, recipe: Recipe, precision: str = "float32") -> Trainer:
+        """A model in training by the recipe.
+
+        Raises:
+            UsageError: bf16 where the framework has none.
+        """
+
+    def logits(
+        self, model: Any, columns: Mapping[str, np.ndarray], batch_size: int = 16
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Start and end logits (N, T) of all rows."""
 
 
 # -- reading ----------------------------------------------------------------------------------------------
@@ -123,118 +153,98 @@ def shipped(file: Path, name: str) -> tuple[Path, Callable[[data.Example], bool]
 # -- tasks ------------------------------------------------------------------------------------------------
 
 
-def finetune(
-    settings: Settings,
-    train_file: Path,
-    output: Path,
-    hyper: recipe.Recipe,
-    head: str = "auto",
-    resume: bool = False,
-    save_every: int = 50,
-    precision: str = "float32",
-    say=print,
-    dev_file: Path | None = None,
-) -> dict[str, Any]:
-    """Fine-tune on a few-shot file and save the model.
+@dataclass(frozen=True, kw_only=True)
+class Finetuning(tasks.Training):
+    """Fine-tuning on a few-shot file.
 
     Args:
-        train_file: MRQA JSON lines or SQuAD JSON, plain or `_qass`; `sample`: the 47 examples that the project ships.
-        output: folder for the model, the log and the checkpoints.
-        hyper: hyperparameters and seed.
+        train: MRQA JSON lines or SQuAD JSON, plain or `_qass`; `sample`: the 47 examples that the project ships.
         head: "pretrained", "fresh", or "auto" (the checkpoint's when it has one).
-        resume: go on after an interruption.
         precision: "float32", or "bf16" for matrix products in bfloat16.
-        dev_file: held-out questions; the epoch with the best F1 on them is saved, in place of the last.
-
-    Returns:
-        What training.json holds: data, steps, final loss, seconds, versions.
-
-    Raises:
-        DataError, CheckpointError, WeightError, UsageError, TrainingError.
+        dev: held-out questions; the epoch with the best F1 on them is saved, in place of the last.
     """
 
-    train_file, counts = shipped(train_file, "fewshot-train.jsonl")
+    settings: Settings
+    head: str = "auto"
+    precision: str = "float32"
+    dev: Path | None = None
 
-    def prepare() -> tasks.Run:
-        return _prepare(settings, train_file, output, counts, hyper, head, precision, dev_file)
+    @property
+    def mode(self) -> str:
+        """Whose behaviour."""
+        return self.settings.mode or "paper"
 
-    asked: dict[str, Any] = {
-        "mode": settings.mode or "paper",
-        "train_file": str(train_file),
-        "sizes": asdict(Sizes(**settings.sizes)),
-    }
-    asked |= {"asked_head": head, "precision": precision}
-    asked |= {"dev_file": None if dev_file is None else str(dev_file)}
-    return tasks.train(
-        settings, output, hyper, prepare, asked, task="finetune", resume=resume, save_every=save_every, say=say
-    )
+    def asked(self) -> dict[str, Any]:
+        return {
+            "mode": self.mode,
+            "train_file": str(shipped(self.train, TRAIN_SAMPLE)[0]),
+            "sizes": asdict(Sizes(**self.settings.sizes)),
+            "asked_head": self.head,
+            "precision": self.precision,
+            "dev_file": None if self.dev is None else str(self.dev),
+        }
 
+    def prepare(self) -> tasks.Run:
+        """See `tasks.Training`.
 
-def _prepare(
-    settings: Settings,
-    train_file: Path,
-    output: Path,
-    counts: Callable[[data.Example], bool],
-    hyper: recipe.Recipe,
-    head: str,
-    precision: str,
-    dev_file: Path | None,
-) -> tasks.Run:
-    folder = checkpoint.resolve(settings.model, settings.download)
-    config = replace(read_checkpoint(folder)[0], mode=settings.mode or "paper")
-    if hyper.micro_batch and config.mode != "paper":
-        raise UsageError("--micro-batch goes with --mode paper: in mode hf a window may count for nothing in its batch")
-    tokenizer, sizes = open_tokenizer(folder, config), check_sizes(Sizes(**settings.sizes), config)
-    blocks = data.features(
-        filter(counts, data.read_examples(train_file, config.mode, training=True)),
-        tokenizer,
-        config.mode,
-        training=True,
-        **asdict(sizes),
-    )
-    examples, rows = data.concatenate(blocks)
-    settle_questions(examples, rows, tokenizer, sizes)
-    held_out = [] if dev_file is None else _held_out(dev_file, tokenizer, sizes)
-    side = tasks.backend("splinter", settings.framework)
-    if head != "pretrained":
-        side.seed(hyper.seed)  # a fresh head is part of the run
-    model = side.open_model(folder, config.mode, head, tasks.check_device(side, settings.device), repeated=True)
-    names = ("input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions")
-    feed = recipe.Table(
-        {name: getattr(rows, name) for name in names},
-        hyper,
-        names=lambda numbers: [examples[i].id for i in rows.example_index[numbers]],
-        prepare=recipe.trim,
-    )
-    summary = f"{len(examples)} examples, {len(rows)} windows, {feed.plan.updates} updates; mode {config.mode}, "
-    told = f", {tasks.told_precision(side, settings.device, precision)}" * (precision != "float32")
-    summary += f"{model.head} head, {settings.framework}{told}"
-    trainer, best = side.trainer(model, hyper, precision), None
-    if dev_file is not None:
-        answerer = Answerer(settings, side, model, config, tokenizer, sizes, MAX_ANSWER[config.mode], n_best=1)
-        best = recipe.Best(trainer, lambda: scores(answerer.answers(held_out), dev_file)[0], "f1", output)
-        summary += f", {len(held_out)} held-out questions"
-    return tasks.Run(
-        trainer,
-        feed,
-        functools.partial(side.save, model),
-        companions(config, folder),
-        summary + (f"; {len(rows.skipped)} examples skipped" if rows.skipped else ""),
-        about={"head": model.head, "config": config.to_dict()} | ({"dev": digest(held_out)} if held_out else {}),
-        details={
-            "mode": config.mode,
-            "head": model.head,
-            "train_file": str(train_file),
-            "examples": len(examples),
-            "windows": len(rows),
-        },
-        best=best,
-    )
+        Raises:
+            DataError, CheckpointError, WeightError, UsageError.
+        """
+        settings, hyper = self.settings, self.recipe
+        train_file, counts = shipped(self.train, TRAIN_SAMPLE)
+        folder = checkpoint.resolve(settings.model, settings.download)
+        config = replace(read_checkpoint(folder)[0], mode=self.mode)
+        if hyper.micro_batch and config.mode != "paper":
+            raise UsageError(
+                "--micro-batch goes with --mode paper: in mode hf a window may count for nothing in its batch"
+            )
+        tokenizer, sizes = open_tokenizer(folder, config), check_sizes(Sizes(**settings.sizes), config)
+        blocks = data.features(
+            filter(counts, data.read_examples(train_file, config.mode, training=True)),
+            tokenizer,
+            config.mode,
+            training=True,
+            **asdict(sizes),
+        )
+        examples, rows = data.concatenate(blocks)
+        settle_questions(examples, rows, tokenizer, sizes)
+        held_out = [] if self.dev is None else _held_out(self.dev, tokenizer, sizes)
+        computing: Backend = backend.opened("splinter", settings.framework)
+        if self.head != "pretrained":
+            computing.seed(hyper.seed)  # a fresh head is part of the run
+        device = backend.check_device(computing, settings.device)
+        model = computing.open_model(folder, config.mode, self.head, device, repeated=True)
+        names = ("input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions")
+        feed = Table(
+            {name: getattr(rows, name) for name in names},
+            hyper,
+            names=lambda numbers: [examples[i].id for i in rows.example_index[numbers]],
+            prepare=trim,
+        )
+        summary = f"{len(examples)} examples, {len(rows)} windows, {feed.plan.updates} updates; mode {config.mode}, "
+        told = backend.told_precision(computing, settings.device, self.precision)
+        summary += f"{model.head} head, {settings.framework}" + f", {told}" * (self.precision != "float32")
+        trainer, best = computing.trainer(model, hyper, self.precision), None
+        if self.dev is not None:
+            dev = self.dev
+            answerer = Answerer(settings, computing, model, config, tokenizer, sizes, MAX_ANSWER[config.mode], n_best=1)
+            best = Best(trainer, lambda: scores(answerer.answers(held_out), dev)[0], "f1", self.output)
+            summary += f", {len(held_out)} held-out questions"
+        return tasks.Run(
+            trainer,
+            feed,
+            functools.partial(computing.save, model),
+            companions(config, folder),
+            summary + (f"; {len(rows.skipped)} examples skipped" if rows.skipped else ""),
+            about={"head": model.head, "config": config.to_dict()} | ({"dev": digest(held_out)} if held_out else {}),
+            details={"head": model.head, "examples": len(examples), "windows": len(rows)},
+            best=best,
+        )
 
 
 def _held_out(file: Path, tokenizer: data.Tokenizer, sizes: Sizes) -> list[data.Example]:
     """The questions of a file that will be answered after each epoch; what cannot be answered is told now."""
-    file, counts = shipped(file, "fewshot-dev.jsonl")
+    file, counts = shipped(file, DEV_SAMPLE)
     examples, done = [one for one in data.read_examples(file, tokenizer.mode) if counts(one)], 0
     for kept, rows in data.features(examples, tokenizer, tokenizer.mode, **asdict(sizes)):
         settle_questions(kept, rows, tokenizer, sizes, done)
@@ -253,7 +263,7 @@ class Answerer:
     """A loaded model that answers examples in batches."""
 
     settings: Settings
-    side: Any
+    backend: Backend
     model: Any
     config: SplinterConfig
     tokenizer: data.Tokenizer
@@ -300,8 +310,8 @@ class Answerer:
         start, end = (np.full(shape, np.finfo(np.float32).min, np.float32) for _ in range(2))
         for begin in range(0, len(order), self.settings.batch_size):
             mine = order[begin : begin + self.settings.batch_size]
-            batch = recipe.trim({name: column[mine] for name, column in columns.items()})
-            got = self.side.logits(self.model, batch, len(mine))
+            batch = trim({name: column[mine] for name, column in columns.items()})
+            got = self.backend.logits(self.model, batch, len(mine))
             tokens = got[0].shape[1]
             start[mine, :tokens], end[mine, :tokens] = got
         if not (np.all(start < np.inf) and np.all(end < np.inf)):  # nan compares as false
@@ -335,9 +345,10 @@ def open_answerer(
     config = replace(stored, mode=settings.mode or stored.mode)
     tokenizer = open_tokenizer(folder, config)
     sizes = check_sizes(Sizes(**{**tasks.trained_sizes(folder), **settings.sizes}), config)
-    side = tasks.backend("splinter", settings.framework)
-    model = side.open_model(folder, config.mode, "pretrained", tasks.check_device(side, settings.device), repeated)
-    return Answerer(settings, side, model, config, tokenizer, sizes, max_answer or MAX_ANSWER[config.mode], n_best)
+    computing: Backend = backend.opened("splinter", settings.framework)
+    device = backend.check_device(computing, settings.device)
+    model = computing.open_model(folder, config.mode, "pretrained", device, repeated)
+    return Answerer(settings, computing, model, config, tokenizer, sizes, max_answer or MAX_ANSWER[config.mode], n_best)
 
 
 def scores(
@@ -380,10 +391,10 @@ def evaluate(
     Returns:
         Scores in points 0-100, `seconds`, and what was evaluated.
     """
-    file, counts = shipped(file, "fewshot-dev.jsonl")
+    file, counts = shipped(file, DEV_SAMPLE)
     data.existing(file, "an MRQA .jsonl or a SQuAD .json file")  # said before a model loads and answers for hours
     if predictions is not None:
-        tasks.refuse_target(predictions, file)
+        folders.refuse_target(predictions, file)
     answerer = open_answerer(settings, max_answer, repeated=True)
     examples: Iterator[data.Example] = islice(filter(counts, data.read_examples(file, answerer.config.mode)), limit)
     if sample is not None:
@@ -403,7 +414,7 @@ def evaluate(
     }
 
 
-@tasks.locks("output")
+@folders.locks("output")
 def convert(
     source: str,
     output: Path,
@@ -426,7 +437,7 @@ def convert(
     Returns:
         One line on what was written.
     """
-    tasks.refuse_occupied(output, known=checkpoint.HUB_FILES)
+    folders.refuse_occupied(output, known=checkpoint.HUB_FILES)
     if encoder == "fresh" and head == "pretrained":
         raise UsageError("--encoder fresh would leave a pretrained head astray; add --head fresh, matching or plain")
     runtime.import_paddle()
@@ -434,7 +445,7 @@ def convert(
 
     folder = checkpoint.resolve(source, download)
     vocabulary_lines(folder)  # a model that could not read text is of no use
-    tasks.backend("splinter", "paddle").seed(seed)
+    backend.opened("splinter", "paddle").seed(seed)
     kinds = {"fresh": "qass", "matching": "qass", "plain": "plain"}
     changes: dict[str, Any] = {"span_head": kinds[head]} if head in kinds else {}
     if head == "plain":
@@ -450,7 +461,7 @@ def convert(
     elif head == "plain":
         model.question_as_mask()
     open_tokenizer(folder, model.config)
-    tasks.write_model(output, companions(model.config, folder), functools.partial(model.write, dtype=dtype))
+    folders.write_model(output, companions(model.config, folder), functools.partial(model.write, dtype=dtype))
     line = f"{output}: {tasks.counted(model)}, mode {model.config.mode}, {head} head"
     line += ", fresh encoder" * (encoder == "fresh")
     return line + f", {dtype}" * (dtype != "float32")

@@ -6,12 +6,12 @@ from dataclasses import asdict
 import numpy as np
 import paddle
 from paddle import nn
+from splinter.ports.model_paddle import cross_entropy, load_weights
+from splinter.ports.train_paddle import AdamW, PaddleTrainer
 
 from splinter.align import Side, paddle_side
 from splinter.align.weights import SafetensorsFile
 from splinter.ports import recipe as recipes
-from splinter.ports.model_paddle import cross_entropy, load_weights
-from splinter.ports.train_paddle import AdamW, PaddleTrainer
 
 
 def linear(inputs, outputs):

@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from splinter.ports.recipe import Recipe
 
 from splinter.align import Port, WeightMap
 from splinter.align.steps import STEPS
 from splinter.align.weights import Rule, save_safetensors
-from splinter.ports.recipe import Recipe
 
 TEXT = Path(__file__).with_name("reviews.tsv")
 SOURCES = {"train": TEXT, "dev": TEXT}

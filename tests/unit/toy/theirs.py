@@ -4,11 +4,11 @@ import json
 
 import torch
 from safetensors.torch import load_model
+from splinter.ports.train_torch import AdamW, TorchTrainer
 from torch import nn
 
 from splinter.align import Side
 from splinter.ports import recipe as recipes
-from splinter.ports.train_torch import AdamW, TorchTrainer
 
 
 class Bag(nn.Module):

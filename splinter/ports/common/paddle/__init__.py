@@ -1,0 +1,1 @@
+"""What the systems share in Paddle: encoder, weights in and out, optimizer and trainer."""

@@ -1,0 +1,28 @@
+"""What the proofs share of the reference: learning rates as transformers gives them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from splinter.ports.common.training.schedule import Recipe
+
+
+@cache
+def linear_rates(features: int, recipe: Recipe) -> list[float]:
+    """What transformers' linear schedule gives each update, and 25 beyond the last; the step rule restated."""
+    from transformers import get_linear_schedule_with_warmup
+
+    per_epoch = -(-features // recipe.batch_size)
+    total, epochs = per_epoch * recipe.epochs, recipe.epochs
+    if total < recipe.min_steps:
+        total, epochs = recipe.min_steps, recipe.min_steps // per_epoch + 1
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
+    schedule = get_linear_schedule_with_warmup(optimizer, int(total * recipe.warmup), total)
+    used = []
+    for _ in range(epochs * per_epoch + 25):
+        used.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return used

@@ -1,0 +1,1 @@
+"""What the systems share in torch: optimizer and trainer."""

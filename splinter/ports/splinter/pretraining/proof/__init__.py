@@ -1,0 +1,1 @@
+"""The proof of pretraining: what is fed to both sides, and mining restated."""

@@ -1,0 +1,350 @@
+"""What the eleven steps feed to both sides of Splinter: checkpoints, batches, logits, files. Numpy only."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splinter import datasets
+from splinter.ports.common import checkpoint
+from splinter.ports.common.proof import cases
+from splinter.ports.common.training.schedule import Recipe
+from splinter.sample import PATH as SAMPLE
+
+from ..config import MODES, SplinterConfig, read_checkpoint, shapes, write_companions
+
+Arrays = Mapping[str, np.ndarray]
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+LABELS = ("start_positions", "end_positions")
+
+TINY = SplinterConfig(
+    vocab_size=2048,
+    hidden_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=128,
+    max_position_embeddings=384,
+)
+BASE = SplinterConfig()
+VOCABULARY = "vocab/bert-base-cased-vocab.txt"
+
+
+# -- checkpoints ------------------------------------------------------------------------------------------
+
+
+def write_random(
+    folder: Path, config: SplinterConfig, seed: int, vocabulary: Path | None, logits: float, std: float = 0.02
+) -> Path:
+    """A checkpoint of random weights in the layout of transformers.
+
+    Args:
+        logits: rough size that unmasked logits reach; the two matrices of the head are scaled for it.
+        std: of the dense matrices; BERT's 0.02 fits its width, a narrow model needs more to be alive.
+    """
+    head = np.float32(logits / config.hidden_size / 1.6)
+
+    def scaled(name: str, values: np.ndarray) -> np.ndarray:
+        return values * head if "classifier" in name else cases.bert_like(name, values, std)
+
+    cases.write_random(folder, shapes(config), seed, scaled, vocabulary)
+    write_companions(folder, config, None)
+    return folder
+
+
+@functools.cache
+def tiny() -> Path:
+    """The embedded checkpoint: 2 layers, width 64, the shipped vocabulary, seed 0."""
+    return write_random(
+        checkpoint.scratch("tiny"), TINY, seed=0, vocabulary=SAMPLE / "vocab.txt", logits=60.0, std=0.15
+    )
+
+
+@functools.cache
+def plain() -> Path:
+    """The sizes of `tiny` with a plain head."""
+    config = replace(TINY, span_head="plain", mode="paper")
+    return write_random(
+        checkpoint.scratch("plain"), config, seed=0, vocabulary=SAMPLE / "vocab.txt", logits=0, std=0.15
+    )
+
+
+@functools.cache
+def base() -> Path:
+    """Random weights at base size, scaled so that logits reach 1e3 as those of the published weights do."""
+    return write_random(
+        checkpoint.scratch("base"), BASE, seed=0, vocabulary=cases.vocabulary_or_none(VOCABULARY), logits=700.0
+    )
+
+
+# -- batches ----------------------------------------------------------------------------------------------
+
+
+def _rows(rng: np.random.Generator, lengths: list[int], tokens: int, vocabulary: int) -> dict[str, np.ndarray]:
+    """Rows of [CLS] question [QUESTION] . [SEP] context [SEP] padding with random pieces."""
+    ids = np.zeros((len(lengths), tokens), dtype=np.int64)
+    segments, mask = np.zeros_like(ids), np.zeros_like(ids)
+    for row, length in enumerate(lengths):
+        question = int(rng.integers(3, max(4, length // 4)))
+        ids[row, :length] = rng.integers(120, vocabulary, size=length)
+        ids[row, 0] = 101
+        ids[row, question : question + 3] = (104, 119, 102)
+        ids[row, length - 1] = 102
+        segments[row, question + 3 : length] = 1
+        mask[row, :length] = 1
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
+
+
+def _question_of(ids: np.ndarray, mode: str) -> np.ndarray:
+    """In `paper` rows the question token is written as [MASK]."""
+    return np.where(ids == 104, 103, ids) if mode == "paper" else ids
+
+
+def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
+    """Input batches for forward and backward: an ordinary one and hostile ones, labels included.
+
+    `padded` has rows of very different length; `odd` a row without a question token, one with two, one with an
+    extra [SEP] and [MASK], one with id 0 in its text; `single` is a batch of one without padding; `empty` (hf
+    only) holds a row that is nothing but padding. With the fill of -10000 such a row amplifies rounding to
+    1e-3 in both frameworks, and no data path makes one.
+    """
+    config = read_checkpoint(folder)[0]
+    rng = np.random.default_rng(7)
+    small = config.hidden_size < 256
+    tokens = min(config.max_position_embeddings, 48 if small else 384)
+    vocabulary = config.vocab_size
+    made = {"padded": _rows(rng, [tokens, tokens - 1, tokens // 2, 12], tokens, vocabulary)}
+    tokens = min(tokens, 128)
+    odd = _rows(rng, [tokens, tokens - 5, tokens - 9, tokens // 2], tokens, vocabulary)
+    odd["input_ids"][0][odd["input_ids"][0] == 104] = 200
+    odd["input_ids"][1, tokens - 10] = 104
+    odd["input_ids"][2, tokens - 20 : tokens - 18] = (102, 103)
+    odd["input_ids"][3, tokens // 2 - 4] = 0
+    made["odd"] = odd
+    made["single"] = _rows(rng, [33], 33, vocabulary)
+    if mode == "hf":
+        made["empty"] = _rows(rng, [20, 20], 24, vocabulary)
+        made["empty"]["attention_mask"][1] = 0
+    for name, batch in made.items():
+        batch["input_ids"] = _question_of(batch["input_ids"], mode)
+        lengths = batch["attention_mask"].sum(axis=1)
+        start = rng.integers(0, np.maximum(lengths, 1))
+        batch["start_positions"] = start.astype(np.int64)
+        batch["end_positions"] = np.minimum(start + 2, np.maximum(lengths - 1, 0)).astype(np.int64)
+        if name == "odd":
+            batch["start_positions"][0], batch["end_positions"][1] = -1, batch["input_ids"].shape[1]
+    return made
+
+
+def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
+    """Twenty batches for the updates of the backward step (three at base size: each costs seconds)."""
+    config = read_checkpoint(folder)[0]
+    small = config.hidden_size < 256
+    rng = np.random.default_rng(11)
+    tokens = 32 if small else 64
+    made = []
+    for _ in range(20 if small else 3):
+        lengths = rng.integers(12, tokens + 1, size=4).tolist()
+        batch = _rows(rng, lengths, tokens, config.vocab_size)
+        batch["input_ids"] = _question_of(batch["input_ids"], mode)
+        start = rng.integers(0, np.array(lengths) - 3)
+        made.append({**batch, "start_positions": start, "end_positions": start + 2})
+    return made
+
+
+def readout(outputs: Arrays, batch: Arrays) -> dict[str, np.ndarray]:
+    """The outputs to compare: real positions and filled ones apart, and the predicted positions.
+
+    Filled logits are of size 1e4 or 3.4e38 and would set the scale of everything beside them. Less their row's mean
+    they are compared as well: softmax ignores a shift of a whole row, and beside a large one it would hide the rest.
+    """
+    read = {}
+    for name, array in outputs.items():
+        real = np.broadcast_to((batch["attention_mask"] == 1)[(slice(None),) + (None,) * (array.ndim - 2)], array.shape)
+        read[name] = np.where(real, array, 0)
+        mean = read[name].sum(axis=-1, keepdims=True) / np.maximum(real.sum(axis=-1, keepdims=True), 1)
+        read[f"{name} less their row's mean"] = np.where(real, array - mean, 0).astype(array.dtype)
+        read[f"{name} of padding"] = array[~real]
+        read[f"argmax of {name}"] = array.argmax(axis=-1)
+    return read
+
+
+# -- losses -----------------------------------------------------------------------------------------------
+
+
+def loss_cases(folder: Path, mode: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Injected logits and labels: small and large, beyond -64, clamped, ignored, all ignored, batch of one."""
+    rng = np.random.default_rng(3)
+    rows, tokens = 12, 64
+
+    def case(scale, offset=0.0, labels=None, rows=rows):
+        logits = {n: offset + scale * rng.standard_normal((rows, tokens)) for n in ("start_logits", "end_logits")}
+        start = rng.integers(0, tokens, size=rows) if labels is None else np.array(labels)
+        return logits, {"start_positions": start, "end_positions": np.minimum(start + 1, tokens)}
+
+    edges = [-5, -1, 0, tokens - 1, tokens, tokens + 7] * 2
+    return {
+        "small": case(1.0),
+        "trained": case(12.0, offset=785.0),
+        "beyond 64": case(100.0),
+        "edges": case(3.0, labels=edges),
+        "all ignored": case(1.0, labels=[tokens] * rows),
+        "one row": case(5.0, rows=1),
+    }
+
+
+# -- files ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file as model input: which, for training or evaluation, with which vocabulary, cased or not."""
+
+    path: Path
+    training: bool
+    vocabulary: Path
+    sizes: Mapping[str, int]
+    lower_case: bool = False
+
+
+SHORT = {"max_length": 160, "doc_stride": 32}  # windows for trainings of seconds; the shipped texts still need several
+FAR = {"max_length": 160, "doc_stride": 96}  # fewer windows, in the mode where the stride is from start to start
+TRAINING = "sample/fewshot-train short"
+EVALUATION = {"hf": "sample/fewshot-dev short", "paper": "sample/fewshot-dev far"}
+SAMPLES: dict[str, dict[str, tuple[str, ...]]] = {
+    "dev_data": dict.fromkeys(MODES, ("sample/fewshot-dev", "sample/squad-dev", "sample/squad-dev uncased")),
+    "train_data": dict.fromkeys(MODES, ("sample/fewshot-train", "sample/squad-train")),
+}
+REAL = {
+    "dev_data": {
+        "hf": ("squad_fewshot/dev_qass_50.jsonl", "squad_v1/dev-v1.1.json"),
+        "paper": ("squad_fewshot/dev_qass_50.jsonl",),
+    },
+    "train_data": dict.fromkeys(
+        MODES,
+        tuple(
+            f"squad_fewshot/squad-train-seed-{seed}-num-examples-{size}_qass.jsonl"
+            for size, seeds in ((16, range(42, 47)), (32, (42,)), (128, (43,)), (1024, (42,)))
+            for seed in seeds
+        ),
+    ),
+}
+
+data_sources = cases.DataSources(SAMPLES, REAL, VOCABULARY)
+
+
+def source(name: str) -> Source:
+    """What a data source's name stands for."""
+    if name.startswith("sample/"):
+        stem, _, how = name.removeprefix("sample/").partition(" ")
+        path = SAMPLE / (f"{stem}.jsonl" if stem.startswith("fewshot") else f"{stem}.json")
+        sizes = {"short": SHORT, "far": FAR}.get(how, {})
+        return Source(path, "train" in stem, SAMPLE / "vocab.txt", sizes, lower_case=how == "uncased")
+    return Source(datasets.find(name), "train" in name, datasets.find(VOCABULARY), {})
+
+
+def model_inputs(columns: Arrays, labels: bool = False) -> dict[str, np.ndarray]:
+    """The columns that a model reads."""
+    return {name: columns[name] for name in INPUTS + (LABELS if labels else ())}
+
+
+# -- training ---------------------------------------------------------------------------------------------
+
+
+def training_recipe(folder: Path) -> Recipe:
+    """A short few-shot run; steps large enough that the tiny model really learns in them."""
+    small = read_checkpoint(folder)[0].hidden_size < 256
+    return Recipe(learning_rate=2e-3, epochs=2, min_steps=0) if small else Recipe(epochs=1, min_steps=0)
+
+
+def training_record(log: list[dict[str, float]], decoded: Arrays, dtype: str) -> dict[str, np.ndarray]:
+    """What the training step compares: the curve, the scores, and in float64 every predicted text.
+
+    In float32 two answers that nearly tie may change places; the scores are held to the tolerance instead.
+    """
+    record = {name: np.array([entry[name] for entry in log], dtype) for name in ("loss", "norm")}
+    record |= {name: np.asarray(decoded[name], dtype) for name in ("exact", "f1", "total")}
+    return record | ({"text": decoded["text"]} if dtype == "float64" else {})
+
+
+def recipe() -> Recipe:
+    """The port's own recipe: all defaults."""
+    return replace(Recipe())
+
+
+# -- metric -----------------------------------------------------------------------------------------------
+
+TEXTS = (
+    *("the  Cat", "cat", "a", "an the", "", ".", "!?", "$31.5 billion", "31.5 billion", "billion 31.5 the"),
+    *(
+        "caf\u00e9",
+        "cafe\u0301",
+        "Stra\u00dfe",
+        "STRASSE",
+        "\u0130stanbul",
+        "\uff26ull",
+        "\u201cquoted\u201d",
+        '"quoted"',
+    ),
+    *("\U0001f98a fox", "fox", "no no yes", "no yes yes", "\u6f22\u5b57", "\u6f22", "a\u00a0b", "a b", "x" * 50),
+)
+
+
+def metric_cases(mode: str) -> dict[str, str | None]:
+    """Hostile predictions without and with no-answer odds, then logits through the whole decoding.
+
+    Returns:
+        Case -> the data source whose columns it works on, None for the first two.
+    """
+    decoded = [*SAMPLES["dev_data"][mode]]
+    decoded += [name for name in data_sources("dev_data", mode) if name.startswith("squad_fewshot")]
+    return {"predictions": None, "odds": None, **{f"decode {name}": name for name in decoded}}
+
+
+def predictions(case: str) -> tuple[dict[str, list[str]], dict[str, str], dict[str, float] | None]:
+    """Gold texts, predicted texts and no-answer odds by question id: every text against every other."""
+    rng = np.random.default_rng(17)
+    golds, predicted = {}, {}
+    for i, gold in enumerate(TEXTS):
+        for j, text in enumerate(TEXTS):
+            golds[f"{i}-{j}"] = [gold] if (i + j) % 3 else [gold, TEXTS[(i * 7 + j) % len(TEXTS)]]
+            predicted[f"{i}-{j}"] = text
+    for name in list(golds)[::11]:
+        golds[name] = []
+    if case != "odds":
+        return golds, predicted, None
+    # few distinct values: thresholds tie
+    return golds, predicted, {name: float(rng.integers(0, 40)) / 40 for name in golds}
+
+
+def injected_logits(columns: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, T) as float32 for a file's features, coarse enough that ties are common."""
+    rng = np.random.default_rng(19)
+    shape = columns["input_ids"].shape
+    start, end = (np.round(rng.normal(0, 4, size=shape), 1).astype(np.float32) for _ in range(2))
+    return start, end
+
+
+def rows_by_example(columns: Arrays) -> dict[int, list[int]]:
+    """Example number -> its row numbers, both in order."""
+    found: dict[int, list[int]] = {}
+    for row, example in enumerate(columns["example_index"].tolist()):
+        found.setdefault(example, []).append(row)
+    return found
+
+
+def row(columns: Arrays, number: int) -> dict[str, np.ndarray]:
+    """One row of all columns."""
+    return {name: column[number] for name, column in columns.items() if len(column) > number}
+
+
+def decoded_record(found: Sequence[Sequence[Mapping[str, Any]]], scores: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """What the metric step compares: n-best lists of all examples, flattened, and the scores of the best."""
+    spans = [span for one in found for span in one]
+    record = {"candidates": np.array([len(one) for one in found])}
+    record |= {k: np.array([span[k] for span in spans]) for k in ("text", "probability", "start_logit", "end_logit")}
+    return record | {name: np.float64(score) for name, score in scores.items()}
