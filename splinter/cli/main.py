@@ -277,9 +277,7 @@ def run_align(chosen: argparse.Namespace) -> int:
     from splinter.ports.common import UsageError
     from splinter.ports.common.folders import alone
 
-    for name in ("jinja2", "pytest", "torch", "transformers"):
-        if importlib.util.find_spec(name) is None:
-            raise UsageError(f"the proof needs {name}, which is not installed; in a clone: pip install -e '.[align]'")
+    _refuse_without("the proof", ("torch", "transformers", "filelock"), "align")
     from splinter.align import report
 
     suite = chosen.suite or next(
@@ -330,6 +328,9 @@ def run_judge(chosen: argparse.Namespace) -> int:
 
 COMPUTING = ("finetune", "evaluate", "predict", "pretrain")
 """Commands that run a model, at the speed of numbers that are not subnormal; `judge` may be shown some."""
+
+WITHOUT_MODEL = ("align", "explain", "judge")
+"""Commands that need nothing of the extra `product`; `align` says itself what it needs."""
 
 COMMANDS = {
     "judge": run_judge,
@@ -419,9 +420,22 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     if chosen.no_tune:
         os.environ["SPLINTER_TUNE"] = "0"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if chosen.command not in WITHOUT_MODEL:
+        computes = ("paddle",) if chosen.command == "convert" else ()  # the others have a say in which framework
+        _refuse_without(chosen.command, ("tokenizers", "huggingface_hub", "filelock", "tqdm", *computes), "paddle")
     if chosen.command in COMPUTING:
         _start_tokenizers()
     return chosen
+
+
+def _refuse_without(what: str, packages: Sequence[str], extra: str) -> None:
+    """The packages of an extra, where they are not installed, are named together with it. Raises UsageError."""
+    from splinter.ports.common import UsageError
+
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            way_out = f"in a clone of the project: pip install -e '.[{extra}]'"
+            raise UsageError(f"{what} needs {name}, which is not installed; {way_out}")
 
 
 def _start_tokenizers() -> None:
