@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+import splinter
 from splinter.align.files import SafetensorsFile, safetensors_body, write_together, write_whole
 from splinter.align.weights import WeightError
 from splinter.runtime import SettingError
@@ -154,7 +155,7 @@ MINILM = "minilm"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(splinter.__file__).parent
 MINI_FOLDER, MINI_QA_FOLDER = PACKAGE / "mini", PACKAGE / "mini-qa"
 
 
