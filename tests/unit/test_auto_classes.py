@@ -10,10 +10,13 @@ import numpy as np
 import paddle
 import pytest
 import torch
+import transformers
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification, AutoTokenizer
 
 from splinter.ports import proofs
 from splinter.ports.common.checkpoint import resolve
+from splinter.ports.common.proof import ReferenceGone
+from splinter.ports.common.proof.theirs import removed_in_5
 
 QUESTIONS = ["Who built the lighthouse?", "Wer fährt nach München 東京?", "What is [MASK] 24–10, Straße ﬁne ½"]
 CONTEXT = "The lighthouse was built by Ingrid Solheim in 1874. It is 41 metres high; café naïve Ａ１ $5."
@@ -80,3 +83,17 @@ def test_the_files_say_what_transformers_5_would_do_otherwise(written):
     assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["dtype"] == "float32"
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert sorted(settings["model_input_names"]) == sorted(INPUTS)
+
+
+def test_a_reference_that_is_gone_is_told(monkeypatch):
+    """
+    transformers 5.0 removed the SQuAD processors and metrics: from there on their steps are skipped, not before.
+    """
+    name = "data.metrics.squad_metrics"
+    monkeypatch.setattr(transformers, "__version__", "5.24.0")
+    with pytest.raises(ReferenceGone, match=rf"transformers 5\.24\.0 lacks the reference: 5\.0 removed {name}"):
+        removed_in_5(name)
+    monkeypatch.setattr(transformers, "__version__", "4.57.6")
+    with pytest.raises(ModuleNotFoundError) as error:
+        removed_in_5("data.nonsense")
+    assert not isinstance(error.value, ReferenceGone)
