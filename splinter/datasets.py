@@ -1,4 +1,4 @@
-"""Where data lies: an option, SPLINTER_DATA, ../shared/data beside the project, then the cache.
+"""Where data lies: an option, SPLINTER_DATA, then the cache.
 
 Nothing is fetched unless asked for (`scripts/fetch_data.py`); what is fetched comes from the official source
 and counts only when its sha256 fits.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
+VARIABLE = "SPLINTER_DATA"
 
 
 class DataMissing(FileNotFoundError):
@@ -46,8 +47,8 @@ def cache() -> Path:
 
 def folders(option: str | os.PathLike[str] | None = None) -> list[Path]:
     """The data folders in the order they are searched."""
-    named = [option, os.environ.get("SPLINTER_DATA")]
-    return [Path(folder) for folder in named if folder] + [PROJECT.parent / "shared" / "data", cache()]
+    named = [option, os.environ.get(VARIABLE)]
+    return [*(Path(folder) for folder in named if folder), cache()]
 
 
 def find(name: str, option: str | os.PathLike[str] | None = None) -> Path:
@@ -64,8 +65,10 @@ def find(name: str, option: str | os.PathLike[str] | None = None) -> Path:
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
                 return path
+    named = os.environ.get(VARIABLE)
+    where = f"{VARIABLE} is {named}" if named else f"{VARIABLE} is not set"
     way_out = "run scripts/fetch_data.py" if name in DOWNLOADS else "see the data section of README"
-    raise DataMissing(f"{name} is in no data folder; set SPLINTER_DATA or {way_out}")
+    raise DataMissing(f"{name} is in no data folder; {where}; {way_out}")
 
 
 def fetch(name: str) -> Path:

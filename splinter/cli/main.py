@@ -23,7 +23,7 @@ from typing import Any
 from splinter import runtime, stopping
 from splinter.align.terminal import CONTROL, printable
 
-from .parser import COMPUTING, line, parsed
+from .parser import COMPUTING, line, parsed, refuse_without
 
 # -- commands ---------------------------------------------------------------------------------------------
 
@@ -88,9 +88,7 @@ def run_align(chosen: argparse.Namespace) -> int:
     from splinter.ports.common import UsageError
     from splinter.ports.common.folders import alone
 
-    for name in ("jinja2", "pytest", "torch", "transformers"):
-        if importlib.util.find_spec(name) is None:
-            raise UsageError(f"the proof needs {name}, which is not installed; in a clone: pip install -e '.[align]'")
+    refuse_without("the proof", ("torch", "transformers", "filelock"), "align")
     from splinter.align import report
 
     suite = chosen.suite or next(

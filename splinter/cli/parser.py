@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import importlib.util
 import io
 import os
 import re
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 
 from splinter import __version__, ports, stopping
 from splinter.align.terminal import printable, shortened
-from splinter.ports.common import reading
+from splinter.ports.common import UsageError, reading
 
 from . import options
 
@@ -203,6 +204,9 @@ def parser(system: str = DEFAULT) -> Parser:
 COMPUTING = ("finetune", "evaluate", "predict", "pretrain")
 """Commands that run a model, at the speed of numbers that are not subnormal; `judge` may be shown some."""
 
+WITHOUT_MODEL = ("align", "explain", "judge")
+"""Commands that need nothing of the extra `product`; `align` says itself what it needs."""
+
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The options. Exits with a line on a mistake, and after a help or the version."""
@@ -238,9 +242,24 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     if chosen.no_tune:
         os.environ["SPLINTER_TUNE"] = "0"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if chosen.command not in WITHOUT_MODEL:
+        computes = ("paddle",) if chosen.command == "convert" else ()  # the others have a say in which framework
+        refuse_without(chosen.command, ("tokenizers", "huggingface_hub", "filelock", "tqdm", *computes), "paddle")
     if chosen.command in COMPUTING:
         _start_tokenizers()
     return chosen
+
+
+def refuse_without(what: str, packages: Sequence[str], extra: str) -> None:
+    """The packages of an extra, where they are not installed, are named together with it.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            way_out = f"in a clone of the project: pip install -e '.[{extra}]'"
+            raise UsageError(f"{what} needs {name}, which is not installed; {way_out}")
 
 
 def _start_tokenizers() -> None:

@@ -7,9 +7,19 @@ import pytest
 
 from splinter.align import steps
 from splinter.ports import proofs
+from splinter.ports.common.proof import ReferenceGone
 from splinter.ports.common.proof.cases import DataSources
 
 PORTS = {port.name: port for port in proofs.load_all()}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """A step whose reference transformers 5.0 removed is skipped, with that reason; see `tox -e align5`."""
+    try:
+        return (yield)
+    except ReferenceGone as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -52,12 +52,12 @@ def download(monkeypatch):
 
 def test_folders_come_in_order(places, monkeypatch):
     """
-    The option, SPLINTER_DATA, the folder beside the project, the cache.
+    The option, SPLINTER_DATA, the cache.
     """
     monkeypatch.setenv("SPLINTER_DATA", "/env")
-    rest = [places / "shared" / "data", places / "xdg" / "splinter" / "data"]
-    assert datasets.folders("/option") == [Path("/option"), Path("/env"), *rest]
-    assert datasets.folders() == [Path("/env"), *rest]
+    cache = places / "xdg" / "splinter" / "data"
+    assert datasets.folders("/option") == [Path("/option"), Path("/env"), cache]
+    assert datasets.folders() == [Path("/env"), cache]
 
 
 @pytest.mark.parametrize("empty", [None, ""])
@@ -66,7 +66,17 @@ def test_what_is_not_set_is_no_folder(places, monkeypatch, empty):
     An empty variable or option is not the current folder.
     """
     monkeypatch.setenv("SPLINTER_DATA", "")
-    assert datasets.folders(empty) == [places / "shared" / "data", places / "xdg" / "splinter" / "data"]
+    assert datasets.folders(empty) == [places / "xdg" / "splinter" / "data"]
+
+
+def test_a_folder_beside_the_project_is_not_looked_into(places):
+    """
+    What lies beside the clone is used only where SPLINTER_DATA names it.
+    """
+    put(places / "shared" / "data")
+    put(places / "data")
+    with pytest.raises(DataMissing):
+        datasets.find(NAME)
 
 
 def test_the_cache_lies_in_the_home_folder(monkeypatch):
@@ -91,7 +101,7 @@ def test_a_compressed_file_will_do(places):
     """
     `.gz` is found under the plain name; the plain file goes first, in the same folder only.
     """
-    early, late = places / "option", places / "shared" / "data"
+    early, late = places / "option", datasets.cache()
     put(late)
     packed = put(early, NAME + ".gz", gzip.compress(CONTENT))
     assert datasets.find(NAME, early) == packed
@@ -103,16 +113,21 @@ def test_a_folder_is_no_file(places):
     """
     A folder of the right name is passed over.
     """
-    (places / "shared" / "data" / NAME).mkdir(parents=True)
+    (datasets.cache() / NAME).mkdir(parents=True)
     with pytest.raises(DataMissing):
         datasets.find(NAME)
 
 
-def test_a_missing_file_says_what_to_do(download):
+def test_a_missing_file_says_what_to_do(download, monkeypatch):
     """
-    A file with a download names the script, another one the README; nothing is fetched by itself.
+    It says whether SPLINTER_DATA is set. A file with a download names the script, another one the README; nothing is
+    fetched by itself.
     """
-    with pytest.raises(DataMissing, match=r"toy/dev\.json is in no data folder; set SPLINTER_DATA or see the data"):
+    message = r"toy/dev\.json is in no data folder; SPLINTER_DATA is not set; see the data section of README"
+    with pytest.raises(DataMissing, match=message):
+        datasets.find(NAME)
+    monkeypatch.setenv("SPLINTER_DATA", "/env")
+    with pytest.raises(DataMissing, match="SPLINTER_DATA is /env; see the data"):
         datasets.find(NAME)
     asked = download(CONTENT)
     with pytest.raises(DataMissing, match=r"run scripts/fetch_data\.py"):

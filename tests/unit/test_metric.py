@@ -1,20 +1,18 @@
 """metric.py against transformers' SQuAD code, to the last bit; each planted mistake must be told apart."""
 
-import os
 import random
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from splinter import datasets
 from splinter.ports.common import answers
 from splinter.ports.common.text import BasicTokenizer
 from splinter.ports.splinter import metric
 from splinter.ports.splinter.proof import reference_metric as theirs
 
-DATA = Path(os.environ.get("SPLINTER_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 HOSTILE = [  # (prediction, golds)
     ("The Cat", ["cat", "a dog"]),
     ("the", ["a"]),
@@ -336,16 +334,19 @@ def test_padding_is_no_answer(vocabulary):
     assert {span.text for span in spans} == {"to", "be", "or", "to be", "be or", "to be or"}
 
 
-@pytest.mark.skipif(not DATA.exists(), reason=f"{DATA} is not on this machine")
 def test_paper_decoding_equals_theirs_on_squad():
     """
     697 questions of MRQA's SQuAD, noise with and without ties as logits, then the scores of the answers.
     """
     from splinter.ports.splinter import data
 
-    vocab_file = DATA / "vocab" / "bert-base-cased-vocab.txt"
+    try:
+        vocab_file = datasets.find("vocab/bert-base-cased-vocab.txt")
+        file = datasets.find("squad_fewshot/dev_qass_50.jsonl")
+    except datasets.DataMissing as error:
+        pytest.skip(str(error))
     tokenizer = data.Tokenizer(vocab_file, "paper")
-    examples = data.read_examples(DATA / "squad_fewshot" / "dev_qass_50.jsonl", "paper")
+    examples = data.read_examples(file, "paper")
     examples, columns = data.concatenate(data.features(examples, tokenizer, "paper"))
     names = ("input_ids", "attention_mask", "token_of_piece", "max_context")
     windows = [

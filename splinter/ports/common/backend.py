@@ -14,6 +14,9 @@ from . import UsageError
 ROOMS = {"paddle": "train", "torch": "twin"}
 """Framework -> the module of a system that holds its `BACKEND`."""
 
+EXTRAS = {"paddle": "paddle", "torch": "align"}
+"""Framework -> the extra that installs it."""
+
 
 class Backend(Protocol):
     """What every system's has; its tasks.py says what more it asks of one. A model is whatever `open_model` returns."""
@@ -45,7 +48,7 @@ def opened(system: str, framework: str) -> Any:
     except ImportError as error:
         raise UsageError(
             f"--framework {framework} needs {error.name or error}, which is not installed; "
-            "in a clone of the project: pip install -e '.[align]' for torch, -e . for Paddle"
+            f"in a clone of the project: pip install -e '.[{EXTRAS[framework]}]'"
         ) from None
 
 

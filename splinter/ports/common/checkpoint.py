@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+import splinter
 from splinter.align.files import SafetensorsFile, WeightError, safetensors_body, write_together, write_whole
 from splinter.runtime import SettingError
 
@@ -153,7 +154,7 @@ MINILM = "minilm"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(splinter.__file__).parent
 MINI_FOLDER, MINI_QA_FOLDER = PACKAGE / "mini", PACKAGE / "mini-qa"
 
 
@@ -290,7 +291,8 @@ def write_companions(
     """Write what lies beside the weights.
 
     The settings of the tokenizer are written anew: those of another class, or of a place where the model lay before,
-    would give AutoTokenizer other pieces than ours.
+    would give AutoTokenizer other pieces than ours. `dtype` and `model_input_names` say what transformers 5 would do
+    otherwise than 4: compute in float16 where the file is, and leave out the segments of Splinter and Funnel.
 
     Args:
         values: of config.json.
@@ -299,7 +301,7 @@ def write_companions(
         lower_case: where there is no vocabulary to read the settings of.
         named: line -> what the unused piece there is called from now on.
     """
-    write_json(folder / CONFIG, values)
+    write_json(folder / CONFIG, {**values, "dtype": "float32"})
     origin = source or folder
     settings: dict[str, Any] = {"do_lower_case": lower_case}
     if (origin / VOCABULARY).exists() or (origin / TOKENIZER).exists():
@@ -310,7 +312,8 @@ def write_companions(
         known = read_settings(origin, lines, {line: number for number, line in enumerate(lines)})
         settings = (known or BasicTokenizer(lower_case or source is not None)).to_dict()
         write_whole(folder / VOCABULARY, lambda file: file.write(vocabulary_text(lines)), "w")
-    write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": tokenizer, **settings})
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": tokenizer, "model_input_names": inputs, **settings})
 
 
 def companions(write: Callable[[Path], None]) -> dict[str, bytes]:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from filelock import FileLock, Timeout
-
 from splinter.align import files
 
 from . import UsageError, checkpoint
@@ -35,6 +33,8 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         UsageError: another does, or it is a file.
     """
+    from filelock import FileLock, Timeout
+
     refuse_file(folder)
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     lock = FileLock(folder / LOCK, timeout=0)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from splinter import runtime
+from splinter import __version__, runtime
 
 from . import UsageError, checkpoint
 from .folders import alone, refuse_checkpoint, refuse_occupied, refuse_others, write_model
@@ -258,8 +258,8 @@ def counted(model) -> str:
 
 def environment() -> dict[str, Any]:
     """Versions and settings that belong to a result."""
-    versions = {"python": platform.python_version()}
-    for name in ("splinter", "paddlepaddle", "torch", "transformers", "tokenizers", "numpy"):
+    versions = {"python": platform.python_version(), "splinter": __version__}
+    for name in ("paddlepaddle", "torch", "transformers", "tokenizers", "numpy"):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

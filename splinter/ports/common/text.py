@@ -18,13 +18,14 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tokenizers import AddedToken, models, normalizers, pre_tokenizers
-from tokenizers import Tokenizer as RustTokenizer
 
 from . import reading
+
+if TYPE_CHECKING:  # where it is needed it is imported: help, explain and judge do without
+    from tokenizers import normalizers
 
 CACHED_WORDS = 500_000  # about 50 MB when full: streaming stays bounded
 
@@ -224,6 +225,8 @@ class BasicTokenizer:
 
     def normalizer(self) -> normalizers.BertNormalizer:
         """The same in Rust, which composes no characters (NFC) and has other Unicode tables."""
+        from tokenizers import normalizers
+
         return normalizers.BertNormalizer(
             lowercase=self.lower_case, strip_accents=self.strip_accents, handle_chinese_chars=self.ideographs
         )
@@ -472,6 +475,8 @@ class WordPieces:
         bare_lower_case: bool = True,
         literal: bool = False,
     ):
+        from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # threads gain little here, and warn at every fork
         self.path, self.python = vocabulary_file(Path(vocabulary)), python
         self.vocabulary = read_vocabulary(self.path, tokens.values())
@@ -489,9 +494,7 @@ class WordPieces:
         self._pieces = {number: piece for piece, number in self.vocabulary.items()}
         self._words: dict[str, list[int]] = {}
         self._unknown = tokens["unk"]
-        self._rust = RustTokenizer(
-            models.WordPiece(self.vocabulary, unk_token=self._unknown, max_input_chars_per_word=100)
-        )
+        self._rust = Tokenizer(models.WordPiece(self.vocabulary, unk_token=self._unknown, max_input_chars_per_word=100))
         self._rust.normalizer = self.basic.normalizer()
         self._rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self._rust.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in self.special])

@@ -1,12 +1,29 @@
-"""What the proofs share of the reference: learning rates as transformers gives them."""
+"""What the proofs share of the reference: learning rates as transformers gives them, and what it gave until 5.0."""
 
 from __future__ import annotations
 
+import importlib
 from functools import cache
+from typing import Any
 
 import torch
 
 from splinter.ports.common.training.schedule import Recipe
+
+from . import ReferenceGone
+
+
+def removed_in_5(name: str) -> Any:
+    """A module of transformers that 5.0 removed, such as `data.metrics.squad_metrics`.
+
+    Raises:
+        ReferenceGone: transformers is of version 5 or later.
+    """
+    import transformers
+
+    if int(transformers.__version__.split(".")[0]) >= 5:
+        raise ReferenceGone(f"transformers {transformers.__version__} lacks the reference: 5.0 removed {name}")
+    return importlib.import_module(f"transformers.{name}")
 
 
 @cache

@@ -38,7 +38,13 @@ def pairs(path, vocabulary, max_length: int = 128) -> dict[str, np.ndarray]:
     questions, sentences = [row["question"] for row in rows], [row["sentence"] for row in rows]
     fast, slow = _tokenizers(vocabulary)
     encoded = fast(
-        questions, sentences, truncation=True, max_length=max_length, padding="max_length", return_tensors="np"
+        questions,
+        sentences,
+        truncation=True,
+        max_length=max_length,
+        padding="max_length",
+        return_token_type_ids=True,  # transformers 5 leaves them out
+        return_tensors="np",
     )
     columns = {name: encoded[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
     for row, (one, other) in enumerate(zip(questions[:WITNESSED], sentences, strict=False)):
@@ -49,7 +55,7 @@ def pairs(path, vocabulary, max_length: int = 128) -> dict[str, np.ndarray]:
 def _witness(slow, one, other, columns, row, length):
     """The Python tokenizer on texts where the two mean the same: printable ASCII, nothing cut."""
     if (one + other).isascii() and (one + other).isprintable():
-        theirs = slow(one, other)
+        theirs = slow(one, other, return_token_type_ids=True)
         if len(theirs["input_ids"]) <= length:
             for name in ("input_ids", "token_type_ids"):
                 assert theirs[name] == columns[name][row][: len(theirs[name])].tolist(), (name, one, other)
@@ -94,6 +100,7 @@ def windows(
             stride=doc_stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
+            return_token_type_ids=True,
             padding="max_length",
         )
         parts.append(_columns(encoded, some, first, training))

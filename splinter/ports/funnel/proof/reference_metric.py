@@ -1,7 +1,7 @@
 """The reference side of the metric step: transformers' SQuAD scores, and a plain restatement of the decoding.
 
 The offset pipeline exists in no installed library in a form that can be called; `decode` is a twin, written from
-its description candidate by candidate, on Python floats. Needs transformers 4.x: 5.x removed `data/metrics`.
+its description candidate by candidate, on Python floats.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
-from transformers.data.metrics.squad_metrics import squad_evaluate
+from splinter.ports.common.proof.theirs import removed_in_5
 
 
 def evaluate(golds, texts, odds) -> dict[str, float]:
@@ -17,7 +17,7 @@ def evaluate(golds, texts, odds) -> dict[str, float]:
     questions = [
         SimpleNamespace(qas_id=name, answers=[{"text": text} for text in found]) for name, found in golds.items()
     ]
-    return dict(squad_evaluate(questions, texts, odds, math.inf))
+    return dict(removed_in_5("data.metrics.squad_metrics").squad_evaluate(questions, texts, odds, math.inf))
 
 
 def accuracy(labels, logits) -> float:

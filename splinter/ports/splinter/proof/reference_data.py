@@ -16,15 +16,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from transformers import BertTokenizer, SplinterTokenizer, SplinterTokenizerFast
 
-try:
-    from transformers import BertTokenizer, SplinterTokenizer, SplinterTokenizerFast
-    from transformers.data.processors import squad
-except ImportError as error:
-    raise ImportError(
-        "the Splinter data reference needs transformers 4.57 (5.x removed data/processors); "
-        'install it with: pip install "transformers>=4.57,<5"'
-    ) from error
+from splinter.ports.common.proof.theirs import removed_in_5
 
 SIZES = {"max_length": 384, "doc_stride": 128, "max_query_length": 64}
 
@@ -50,7 +44,7 @@ def paper_features(path, vocabulary, training, limit=None, lower_case=False, **s
             example.question_text += " [MASK]."
     tokenizer = BertTokenizer(vocabulary, do_lower_case=lower_case)
     tokenizer.tokenize = cache(tokenizer.tokenize)  # it is asked for the same words again and again
-    with _in_this_process():
+    with _in_this_process() as squad:
         rows = squad.squad_convert_examples_to_features(
             examples,
             tokenizer,
@@ -100,6 +94,7 @@ def hf_features(path, vocabulary, training, limit=None, witness=100, lower_case=
             stride=sizes["doc_stride"],
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
+            return_token_type_ids=True,  # transformers 5 leaves them out
             padding="max_length",
         )
         parts.append(_hf_columns(encoded, examples[some], first, fast.cls_token_id, training))
@@ -173,7 +168,7 @@ def squad_examples(path, training):
     """transformers' `SquadExample`s: MRQA tokens and positions by the authors' rules, SQuAD by theirs."""
     layout, records = _load(path)
     if layout == "squad":
-        with _in_this_process():
+        with _in_this_process() as squad:
             return squad.SquadV1Processor()._create_examples(records, "train" if training else "dev")
     return [_mrqa_example(line, qa, training) for line in records for qa in line["qas"]]
 
@@ -182,7 +177,7 @@ def _mrqa_example(line, qa, training):
     tokens = [token for token, _ in line["context_tokens"]]
     spans = [answer["token_spans"][0] for answer in qa["detected_answers"]]
     joined = [" ".join(tokens[first : last + 1]) for first, last in spans]
-    example = squad.SquadExample(
+    example = removed_in_5("data.processors.squad").SquadExample(
         qas_id=qa["id"] if "id" in qa else qa["qid"],
         question_text=qa["question"],
         context_text="",  # else it is cut into words, of which none is used
@@ -246,10 +241,11 @@ def _load(path):
 @contextmanager
 def _in_this_process():
     """squad.py forks a pool even for one worker and shows bars; a silent thread gives the same features."""
+    squad = removed_in_5("data.processors.squad")
     pool, bar = squad.Pool, squad.tqdm
     squad.Pool, squad.tqdm = ThreadPool, lambda items, **_: items
     try:
-        yield
+        yield squad
     finally:
         squad.Pool, squad.tqdm = pool, bar
 

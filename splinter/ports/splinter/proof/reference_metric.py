@@ -1,7 +1,7 @@
 """The reference side of the metric step: transformers' SQuAD scoring and decoding, and a twin of run_qa's.
 
-Imports transformers only when called. Needs transformers 4.x: 5.x removed `data/metrics`. Takes golds,
-predictions, examples and rows as `metric.py` does, so that both sides see the same input.
+Imports transformers only when called. Takes golds, predictions, examples and rows as `metric.py` does, so that both
+sides see the same input.
 """
 
 import json
@@ -11,6 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+
+from splinter.ports.common.proof.theirs import removed_in_5
 
 
 def evaluate(golds, predictions, no_answer_odds=None, threshold=1.0):
@@ -23,7 +25,8 @@ def evaluate(golds, predictions, no_answer_odds=None, threshold=1.0):
         SimpleNamespace(qas_id=question, answers=[{"text": text} for text in texts])
         for question, texts in golds.items()
     ]
-    return dict(_squad_metrics().squad_evaluate(questions, predictions, no_answer_odds, threshold))
+    squad_metrics = removed_in_5("data.metrics.squad_metrics")
+    return dict(squad_metrics.squad_evaluate(questions, predictions, no_answer_odds, threshold))
 
 
 def decode(
@@ -47,9 +50,9 @@ def decode(
     Returns:
         example id -> its candidates, best first, dicts of text, probability, start_logit, end_logit.
     """
-    squad_metrics = _squad_metrics()
     from transformers import BertTokenizer
 
+    squad_metrics = removed_in_5("data.metrics.squad_metrics")
     tokenizer = BertTokenizer(str(vocab_file), do_lower_case=lower_case)
     features: list[SimpleNamespace] = []
     results: list[SimpleNamespace] = []
@@ -127,19 +130,6 @@ def _feature(example_index, unique_id, row, tokenizer):
         token_to_orig_map={i: int(token_of_piece[i]) for i in in_context},
         token_is_max_context={i: bool(max_context[i]) for i in in_context},
     )
-
-
-def _squad_metrics():
-    try:
-        from transformers.data.metrics import squad_metrics
-    except ImportError as error:
-        import transformers
-
-        raise ImportError(
-            f"transformers {transformers.__version__} has no data.metrics.squad_metrics (5.x removed it); "
-            "the metric step needs transformers 4.x, for instance 4.57.6"
-        ) from error
-    return squad_metrics
 
 
 def _column(row, name):

@@ -131,7 +131,10 @@ def columns(
 
     The reference drops what of a line goes beyond a context; here lines are short.
     """
-    from transformers.models.bert.tokenization_bert import BasicTokenizer, WordpieceTokenizer, load_vocab
+    try:
+        from transformers.models.bert.tokenization_bert_legacy import BasicTokenizer, WordpieceTokenizer, load_vocab
+    except ModuleNotFoundError:  # transformers 4
+        from transformers.models.bert.tokenization_bert import BasicTokenizer, WordpieceTokenizer, load_vocab
 
     # without BertTokenizer around them: Google's, which the authors used, knows no special tokens in a text
     ids = {**load_vocab(vocabulary), "[QUESTION]": 104}
