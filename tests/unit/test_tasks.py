@@ -345,9 +345,9 @@ def test_bfloat16_without_its_instructions_is_warned_of(monkeypatch, has, gpus, 
     Where it makes an update ten times slower; not on a GPU, and not for float32.
     """
     monkeypatch.setattr(runtime, "computes_bfloat16", lambda: has)
-    side = SimpleNamespace(gpus=lambda: gpus)
-    assert ("float32 is many times faster" in common.told_precision(side, device, "bf16")) is warned
-    assert common.told_precision(side, device, "float32") == "float32"
+    backend = SimpleNamespace(gpus=lambda: gpus)
+    assert ("float32 is many times faster" in backends.told_precision(backend, device, "bf16")) is warned
+    assert backends.told_precision(backend, device, "float32") == "float32"
 
 
 def test_the_shipped_sample_goes_by_name(finetune, tmp_path, monkeypatch):
