@@ -664,7 +664,7 @@ def test_predictions_go_where_they_can(tmp_path):
         tasks.evaluate(settings(), questions, tmp_path / "dev.json")
     (tmp_path / "link").symlink_to(tmp_path / "not yet")
     for target in (Path("/dev/null"), Path("/dev/stdout"), tmp_path / "link"):
-        common.refuse_target(target, questions)
+        folders.refuse_target(target, questions)
 
 
 # Converting
