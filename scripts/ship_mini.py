@@ -78,7 +78,8 @@ def main() -> int:
     options = parser.parse_args()
     from splinter.ports.common import folders, tasks
     from splinter.ports.splinter.model import SplinterForQuestionAnswering
-    from splinter.ports.splinter.pretraining.tasks import open_corpus, span_accuracy
+    from splinter.ports.splinter.pretraining.objective import span_accuracy
+    from splinter.ports.splinter.pretraining.tasks import open_corpus
 
     try:
         runs = lineage(options.runs)

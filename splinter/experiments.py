@@ -431,7 +431,7 @@ def _command(arguments: Sequence[str], root: Path, folder: Path, values: Mapping
     full = [argument.format(data=root, work=folder, **values) for argument in (*arguments, *extra)]
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     done = subprocess.run(
-        [sys.executable, "-m", "splinter.cli", *full],
+        [sys.executable, "-m", "splinter", *full],
         capture_output=True,
         encoding="utf-8",
         env={**os.environ, **threads},

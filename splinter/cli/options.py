@@ -157,10 +157,11 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
 
 
 def recipe_of(options: argparse.Namespace, recipe: Recipe) -> Recipe:
-    """The recipe with what the options say."""
+    """The recipe with what the options say; None: they leave it open."""
     from dataclasses import fields, replace
 
-    return replace(recipe, **{f.name: getattr(options, f.name) for f in fields(recipe) if hasattr(options, f.name)})
+    given = {f.name: getattr(options, f.name, None) for f in fields(recipe)}
+    return replace(recipe, **{name: value for name, value in given.items() if value is not None})
 
 
 def run_of(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from dataclasses import replace
 import planted
 import pytest
 
-from splinter import ports
 from splinter.align import steps
 from splinter.ports import proofs
 from splinter.ports.common.proof import ReferenceGone
@@ -28,7 +27,7 @@ def pytest_pyfunc_call(pyfuncitem):
 def port(bug, monkeypatch):
     """The port to plant `bug` in: fewer updates, the shipped files alone, as a planted bug is coarse. Nothing computed
     with it may stay cached."""
-    system = next(folder for folder in ports.SYSTEMS if PORTS[bug.system] in proofs.load(folder))
+    system = next(folder for folder in proofs.PORTS if PORTS[bug.system] in proofs.load(folder))
     cases = importlib.import_module(f"splinter.ports.{system}.proof.cases")
     monkeypatch.setattr(steps, "OPTIMIZER_UPDATES", 60)
     monkeypatch.setattr(cases, "data_sources", shipped(cases.data_sources))

@@ -13,9 +13,11 @@ from planted import wrap
 
 from splinter.align import weights
 from splinter.ports.common import answers
+from splinter.ports.common.paddle import model as model_paddle
 from splinter.ports.common.paddle import train as train_paddle
-from splinter.ports.funnel import config, data, metric, model, train
-from splinter.ports.funnel.proof import cases
+from splinter.ports.common.training import schedule
+from splinter.ports.funnel import config, data, encoder, metric, model, train
+from splinter.ports.funnel.proof import ours
 
 
 def bug(name: str, step: str, mode: str = "answering", system: str = "funnel", **more):
@@ -62,17 +64,17 @@ def _(patch):
 
 @bug("LayerNorm epsilon 1e-5 for 1e-9, the framework's default", "forward", mode="classification")
 def _(patch):
-    _config(patch, model.FeedForward, layer_norm_eps=1e-5)
+    _config(patch, encoder.FeedForward, layer_norm_eps=1e-5)
 
 
 @bug("erf gelu for tanh", "forward")
 def _(patch):
-    _config(patch, model.FeedForward, hidden_act="gelu")
+    _config(patch, encoder.FeedForward, hidden_act="gelu")
 
 
 @bug("scaling not applied to the three biases", "forward")
 def _(patch):
-    patch.setattr(model.RelativeAttention, "_biased", lambda self, q, bias: q + bias.unsqueeze(1))
+    patch.setattr(encoder.RelativeAttention, "_biased", lambda self, q, bias: q + bias.unsqueeze(1))
 
 
 @bug("padding left out of the mean", "forward")
@@ -101,9 +103,9 @@ def _(patch):
 
         return planted
 
-    wrap(patch, model.Encoder, "forward", forward)
-    wrap(patch, model.Pooling, "sequence", halving)
-    patch.setattr(model.Pooling, "states", states)
+    wrap(patch, encoder.Encoder, "forward", forward)
+    wrap(patch, encoder.Pooling, "sequence", halving)
+    patch.setattr(encoder.Pooling, "states", states)
 
 
 @bug("pairs (0, 1), (2, 3) pooled: [CLS] is not kept apart", "forward")
@@ -114,7 +116,7 @@ def _(patch):
         x = x.reshape([x.shape[0], x.shape[1] // 2, 2, x.shape[2]])
         return (x[:, :, 0] + x[:, :, 1]) / 2
 
-    patch.setattr(model.Pooling, "states", states)
+    patch.setattr(encoder.Pooling, "states", states)
 
 
 @bug("pooled mask kept where one of a pair is a token, not where both are", "forward")
@@ -125,22 +127,22 @@ def _(patch):
 
         return planted
 
-    wrap(patch, model.Pooling, "sequence", sequence)
+    wrap(patch, encoder.Pooling, "sequence", sequence)
 
 
 @bug("keys pooled along with the queries", "forward")
 def _(patch):
-    _config(patch, model.Encoder, pool_q_only=False)
+    _config(patch, encoder.Encoder, pool_q_only=False)
 
 
 @bug("relative shift of 1 for pooled queries on unpooled keys", "forward")
 def _(patch):
-    wrap(patch, model, "relative_shift", lambda plain: lambda scores, q, k, shift: plain(scores, q, k, 1))
+    wrap(patch, encoder, "relative_shift", lambda plain: lambda scores, q, k, shift: plain(scores, q, k, 1))
 
 
 @bug("distances of keys to queries, for those of queries to keys", "forward")
 def _(patch):
-    wrap(patch, model, "sinusoids", lambda plain: lambda *a: (-plain(*a)[0], plain(*a)[1]))
+    wrap(patch, encoder, "sinusoids", lambda plain: lambda *a: (-plain(*a)[0], plain(*a)[1]))
 
 
 @bug("sine and cosine interleaved", "forward")
@@ -151,7 +153,7 @@ def _(patch):
         found = paddle.index_select(table, paddle.to_tensor(numbers), axis=0)
         return paddle.index_select(found, paddle.to_tensor(order), axis=1)
 
-    patch.setattr(model, "_rows", rows)
+    patch.setattr(encoder, "_rows", rows)
 
 
 @bug("row 0 of the segment embedding taken for 'same'", "forward")
@@ -159,7 +161,7 @@ def _(patch):
     def scores(plain):
         return lambda self, q, relation: plain(self, q, replace(relation, same=~relation.same))
 
-    wrap(patch, model.RelativeAttention, "segment_scores", scores)
+    wrap(patch, encoder.RelativeAttention, "segment_scores", scores)
 
 
 @bug("[CLS] keeps its place and segment: its row and column are not cleared", "forward")
@@ -171,19 +173,19 @@ def _(patch):
 
         return planted
 
-    wrap(patch, model.Positions, "relation", relation)
+    wrap(patch, encoder.Positions, "relation", relation)
 
 
 @bug("content cleared for [CLS] as well", "forward")
 def _(patch):
     def forward(plain):
         def planted(self, x, others, relation):
-            hidden = replace(relation, penalty=relation.penalty + model.MASKED * (1 - relation.apart))
+            hidden = replace(relation, penalty=relation.penalty + encoder.MASKED * (1 - relation.apart))
             return plain(self, x, others, hidden)
 
         return planted
 
-    wrap(patch, model.RelativeAttention, "forward", forward)
+    wrap(patch, encoder.RelativeAttention, "forward", forward)
 
 
 @bug("segments taken as one when all are given", "forward")
@@ -204,7 +206,7 @@ def _(patch):
     def forward(plain):
         return lambda self, x, s: (plain(self, x, s)[0], x)
 
-    wrap(patch, model.Encoder, "forward", forward)
+    wrap(patch, encoder.Encoder, "forward", forward)
 
 
 @bug("tokens truncated by pooling come back as copies, not as zeros", "forward")
@@ -214,12 +216,12 @@ def _(patch):
         spread = paddle.concat([spread, spread[:, -1:], spread[:, -1:], spread[:, -1:]], axis=1)
         return paddle.concat([x[:, :1], spread[:, : length - 1]], axis=1)
 
-    patch.setattr(model.Decoder, "upsample", upsample)
+    patch.setattr(encoder.Decoder, "upsample", upsample)
 
 
 @bug("block_repeats ignored", "forward")
 def _(patch):
-    _config(patch, model.Encoder, block_repeats=(1, 1, 1))
+    _config(patch, encoder.Encoder, block_repeats=(1, 1, 1))
 
 
 @bug("classes from the last token", "forward", mode="classification")
@@ -232,13 +234,11 @@ def _(patch):
 
 @bug("mask constant 1e4 in place of 1e6 with a factor on the scores", "forward")
 def _(patch):
-    patch.setattr(model, "MASKED", 10.0)
+    patch.setattr(encoder, "MASKED", 10.0)
 
 
 @bug("a tensor left at its random start, as set_state_dict does with a wrong name", "forward", also=("regularization",))
 def _(patch):
-    from splinter.ports.common.paddle import model as model_paddle
-
     wrap(patch, model_paddle, "fill", lambda fill: lambda p, a: fill(p, a) if tuple(p.shape) != (32, 64) else None)
 
 
@@ -251,7 +251,7 @@ def _(patch):
 
         return planted
 
-    wrap(patch, model, "factors", factors)
+    wrap(patch, encoder, "factors", factors)
 
 
 # -- data -------------------------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ def _(patch):
 
         return planted
 
-    wrap(patch, train, "columns", columns)
+    wrap(patch, ours, "columns", columns)
 
 
 @bug("impossible questions trained on their plausible answers: labels 1 for 0", "train_data")
@@ -462,7 +462,7 @@ def _(patch):
         losses = F.cross_entropy(logits, labels.unsqueeze(-1), ignore_index=ignore, reduction="none").squeeze(-1)
         return losses, (labels != ignore).astype(logits.dtype)
 
-    patch.setattr(model, "cross_entropy", planted)
+    patch.setattr(model_paddle, "cross_entropy", planted)
 
 
 @bug("mean over the batch, not over the counted rows", "loss", mode="classification")
@@ -534,7 +534,7 @@ def _variant(patch, **changes) -> None:
         def __init__(self, named, given, decayed=()):
             super().__init__(named, replace(given, **changes), decayed)
 
-    patch.setattr(train, "AdamW", Planted)
+    patch.setattr(ours, "AdamW", Planted)
 
 
 @bug("beta2 0.99 for 0.999, the authors' TensorFlow default", "optimizer")
@@ -589,7 +589,7 @@ def _(patch):
 
         return planted
 
-    wrap(patch, model.Positions, "__init__", init)
+    wrap(patch, encoder.Positions, "__init__", init)
 
 
 @bug("dropout before the activation, not behind it", "regularization", mode="classification")
@@ -598,12 +598,12 @@ def _(patch):
         inner = self.activation(self.activation_dropout(self.linear_1(x)))
         return self.layer_norm(x + self.dropout(self.linear_2(inner)))
 
-    patch.setattr(model.FeedForward, "forward", forward)
+    patch.setattr(encoder.FeedForward, "forward", forward)
 
 
 @bug("attention dropout at the rate of the states", "regularization", mode="classification", also=())
 def _(patch):
-    _config(patch, model.RelativeAttention, attention_dropout=0.2)
+    _config(patch, encoder.RelativeAttention, attention_dropout=0.2)
 
 
 # -- backward ---------------------------------------------------------------------------------------------
@@ -618,7 +618,7 @@ def _(patch):
 
         return planted
 
-    wrap(patch, model.Encoder, "forward", forward)
+    wrap(patch, encoder.Encoder, "forward", forward)
 
 
 @bug("position kernel frozen", "backward", mode="classification")
@@ -630,12 +630,12 @@ def _(patch):
 
         return planted
 
-    wrap(patch, model.RelativeAttention, "__init__", init)
+    wrap(patch, encoder.RelativeAttention, "__init__", init)
 
 
 @bug("gradient cut in the pooling", "backward", system="funnel-factorized")
 def _(patch):
-    wrap(patch, model.Pooling, "states", lambda plain: lambda self, x: plain(self, x.detach()))
+    wrap(patch, encoder.Pooling, "states", lambda plain: lambda self, x: plain(self, x.detach()))
 
 
 @bug("gradients not cleared after the step", "backward")
@@ -648,7 +648,8 @@ def _(patch):
 
 @bug("BERT's N(0, 0.02) for N(0, 1 / (in + out))", "init")
 def _(patch):
-    wrap(patch, model, "linear", lambda plain: lambda c, *a, **k: plain(replace(c, initializer_std=0.02), *a, **k))
+    for room in (encoder, model):
+        wrap(patch, room, "linear", lambda plain: lambda c, *a, **k: plain(replace(c, initializer_std=0.02), *a, **k))
 
 
 @bug("relative tensors uniform around 0", "init")
@@ -657,7 +658,7 @@ def _(patch):
         law = paddle.nn.initializer.Uniform(-self.config.initializer_range, self.config.initializer_range)
         return self.create_parameter(shape, default_initializer=law)
 
-    patch.setattr(model.RelativeAttention, "_parameter", parameter)
+    patch.setattr(encoder.RelativeAttention, "_parameter", parameter)
 
 
 @bug("word embeddings N(0, 0.02)", "init", mode="classification")
@@ -695,16 +696,16 @@ def _(patch):
 
 @bug("dropout left on", "training", mode="classification")
 def _(patch):
-    patch.setattr(train, "NO_DROPOUT", {"hidden_dropout": 0.1})
+    patch.setattr(ours, "NO_DROPOUT", {"hidden_dropout": 0.1})
 
 
 @bug("evaluation rows cut to their longest", "training", mode="classification")
 def _(patch):
     def logits(plain):
-        def planted(net, columns):
-            rows = ({name: columns[name][i : i + 1] for name in cases.INPUTS} for i in range(len(columns["labels"])))
-            return {"logits": np.concatenate([plain(net, _cut(row))["logits"] for row in rows])}
+        def planted(self, net, columns):
+            rows = ({name: columns[name][i : i + 1] for name in data.INPUTS} for i in range(len(columns["labels"])))
+            return {"logits": np.concatenate([plain(self, net, _cut(row))["logits"] for row in rows])}
 
         return planted
 
-    wrap(patch, train, "logits", logits)
+    wrap(patch, train.Backend, "logits", logits)

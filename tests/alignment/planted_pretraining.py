@@ -11,10 +11,11 @@ from planted import wrap
 
 from splinter.ports.common.paddle import encoder
 from splinter.ports.common.paddle import train as train_paddle
-from splinter.ports.common.training.feed import order
+from splinter.ports.common.training import feed, schedule
 from splinter.ports.splinter import model, train
-from splinter.ports.splinter.pretraining.tasks import mining, passages, spans
-from splinter.ports.splinter.pretraining.tasks import tasks as pretraining
+from splinter.ports.splinter.pretraining import mining, objective, passages, spans
+from splinter.ports.splinter.pretraining import model as pretraining
+from splinter.ports.splinter.pretraining.proof import ours
 
 
 def bug(name: str, step: str, **more):
@@ -75,14 +76,14 @@ def _(patch):
 
         return loss
 
-    wrap(patch, model.SplinterForPreTraining, "loss", first)
+    wrap(patch, pretraining.SplinterForPreTraining, "loss", first)
 
 
 # -- loss -------------------------------------------------------------------------------------------------
 
 
 def _loss(patch, change) -> None:
-    wrap(patch, model.SplinterForPreTraining, "loss", change)
+    wrap(patch, pretraining.SplinterForPreTraining, "loss", change)
 
 
 @bug("padding questions count", "loss")
@@ -138,7 +139,7 @@ def _(patch):
 
 @bug("a tenth of warm-up by default", "lr")
 def _(patch):
-    patch.setattr(pretraining, "RECIPE", replace(pretraining.RECIPE, warmup=0.1))
+    patch.setattr(objective, "RECIPE", replace(objective.RECIPE, warmup=0.1))
 
 
 def _adam(patch, **changes) -> None:
@@ -146,7 +147,7 @@ def _adam(patch, **changes) -> None:
         def __init__(self, named, recipe, decayed=()):
             super().__init__(named, replace(recipe, **changes), decayed)
 
-    patch.setattr(train, "AdamW", Planted)
+    patch.setattr(ours, "AdamW", Planted)
     patch.setattr(train_paddle, "AdamW", Planted)
 
 
@@ -178,7 +179,7 @@ def _(patch):
 
 @bug("no decay by default", "regularization")
 def _(patch):
-    patch.setattr(pretraining, "RECIPE", replace(pretraining.RECIPE, weight_decay=0.0))
+    patch.setattr(objective, "RECIPE", replace(objective.RECIPE, weight_decay=0.0))
 
 
 @bug("LayerNorm weights decay", "regularization")
@@ -323,22 +324,21 @@ def _(patch):
 
 @bug("the same questions in every epoch", "training")
 def _(patch):
-    wrap(patch, pretraining, "model_inputs", lambda plain: lambda c, rows, epoch, question: plain(c, rows, 0, question))
+    wrap(patch, objective, "model_inputs", lambda plain: lambda c, rows, epoch, question: plain(c, rows, 0, question))
 
 
 @bug("the same order in every epoch", "training")
 def _(patch):
-    plain, ours = order, planted.while_running(patch, train, "pretrain")
+    plain, running = feed.order, planted.while_running(patch, ours, "trained")
 
     def once(features, plan, r, start=0):
         first = [rows for _, rows in zip(range(plan.per_epoch), plain(features, plan, r), strict=False)]
         for update, rows in enumerate(plain(features, plan, r, start), start):
-            yield first[update % plan.per_epoch] if ours() else rows
+            yield first[update % plan.per_epoch] if running() else rows
 
     patch.setattr(feed, "order", once)
 
 
 @bug("dropout left on", "training")
 def _(patch):
-    patch.setattr(train, "NO_DROPOUT", {"hidden_dropout_prob": 0.1})
-    wrap(patch, train, "load", lambda plain: lambda folder, *a, **k: plain(folder, *a, **{"dropout": 0.1, **k}))
+    patch.setattr(ours, "NO_DROPOUT", {})

@@ -16,8 +16,10 @@ from splinter.ports.common import answers, text
 from splinter.ports.common.paddle import encoder
 from splinter.ports.common.paddle import model as model_paddle
 from splinter.ports.common.paddle import train as train_paddle
+from splinter.ports.common.training import schedule
 from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.splinter import config, data, metric, model, train
+from splinter.ports.splinter.proof import ours
 
 
 def bug(name: str, step: str, mode: str = "hf", **more):
@@ -262,14 +264,12 @@ def _(patch):
 
         return planted
 
-    wrap(patch, train, "columns", columns)
+    wrap(patch, ours, "columns", columns)
 
 
 @bug("rows in another order", "train_data", also=("dev_data",))
 def _(patch):
-    wrap(
-        patch, train, "columns", lambda plain: lambda *a: {n: c[::-1].copy() for n, c in plain.__wrapped__(*a).items()}
-    )
+    wrap(patch, ours, "columns", lambda plain: lambda *a: {n: c[::-1].copy() for n, c in plain.__wrapped__(*a).items()})
 
 
 # -- metric -----------------------------------------------------------------------------------------------
@@ -437,7 +437,7 @@ def _defaults(patch, **changes) -> None:
         def __init__(self, **given):
             super().__init__(**{**changes, **given})
 
-    patch.setattr(train, "Recipe", Planted)
+    patch.setattr(ours, "Recipe", Planted)
 
 
 def _variant(patch, change: Callable) -> None:
@@ -447,7 +447,7 @@ def _variant(patch, change: Callable) -> None:
         pass
 
     change(Planted)
-    patch.setattr(train, "AdamW", Planted)
+    patch.setattr(ours, "AdamW", Planted)
 
 
 @bug("epsilon after bias correction, as torch and paddle have it", "optimizer")
@@ -696,7 +696,7 @@ def _(patch):
 
 @bug("shuffling lost", "training")
 def _(patch):
-    planted.lose_shuffling(patch, train)
+    planted.lose_shuffling(patch, ours)
 
 
 @bug("last batch of one row skipped", "training")
@@ -706,7 +706,7 @@ def _(patch):
 
 @bug("dropout left on", "training")
 def _(patch):
-    patch.setattr(train, "NO_DROPOUT", {"hidden_dropout_prob": 0.1})
+    patch.setattr(ours, "NO_DROPOUT", {})
 
 
 assert config.MODES  # the module is imported for its patches to find it loaded

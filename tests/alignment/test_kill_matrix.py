@@ -24,6 +24,7 @@ from splinter.align.steps import ROUNDED, STEPS
 from splinter.datasets import PROJECT
 from splinter.ports.common.paddle import encoder
 from splinter.ports.common.paddle import train as train_paddle
+from splinter.ports.common.training import schedule
 from splinter.ports.splinter import model, train
 
 BUGS = planted.every()
@@ -183,7 +184,7 @@ def _(patch, x):
 
 @slip("learning rate off by the factor 1 + x", "lr", least=1e-9)
 def _(patch, x):
-    wrap(patch, recipe, "rate", lambda plain: lambda *a: plain(*a) * (1 + x))
+    wrap(patch, schedule, "rate", lambda plain: lambda *a: plain(*a) * (1 + x))
 
 
 @slip("beta2 of the optimizer too small by x", "optimizer", least=1e-6)

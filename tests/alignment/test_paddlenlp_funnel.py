@@ -16,8 +16,10 @@ from splinter.align import EXACT, Pair, steps
 from splinter.align.port import Side
 from splinter.align.weights import Rule, WeightMap
 from splinter.ports.common import checkpoint
+from splinter.ports.common.paddle.train import AdamW
 from splinter.ports.common.training.schedule import rates
-from splinter.ports.funnel import config, metric, train
+from splinter.ports.funnel import config, data, metric, train
+from splinter.ports.funnel.model import MODELS
 from splinter.ports.funnel.proof import cases, port
 from splinter.ports.funnel.proof.reference_metric import evaluate
 
@@ -68,7 +70,7 @@ def load(nlp, folder, kind, **changes):
 
 def forward(model, batch):
     """Its outputs under the names of ours; `return_dict`, because its answering model fails without."""
-    found = model(**{name: batch[name] for name in cases.INPUTS}, return_dict=True)
+    found = model(**{name: batch[name] for name in data.INPUTS}, return_dict=True)
     if "Answering" in type(model).__name__:
         return {"start_logits": found[0], "end_logits": found[1]}
     return {"logits": found}
@@ -76,9 +78,8 @@ def forward(model, batch):
 
 def loss(model, outputs, batch):
     """Ours: its own is dropped with return_dict, and not to be had without."""
-    ours = train.MODELS["answering" if len(outputs) == 2 else "classification"]
-    labels = ("start_positions", "end_positions") if len(outputs) == 2 else ("labels",)
-    return ours.loss(*outputs.values(), *(batch[name] for name in labels))
+    mode = "answering" if len(outputs) == 2 else "classification"
+    return MODELS[mode].loss(*outputs.values(), *(batch[name] for name in data.TARGETS[mode]))
 
 
 def pair(nlp, mode, attention="relative_shift"):
@@ -94,7 +95,7 @@ def pair(nlp, mode, attention="relative_shift"):
             build=lambda folder: build(nlp, folder, mode),
             forward=forward,
             loss=loss,
-            optimizer=train.AdamW,
+            optimizer=AdamW,
             decayed=train.decayed,
             rates=rates,
         )
@@ -137,7 +138,7 @@ def inputs(mode="answering", name="padded"):
 def test_forward_with_defaults(nlp):
     """Its answering model can be called as its documentation says."""
     batch = inputs()
-    load(nlp, cases.tiny(), "answering")(**{name: batch[name] for name in cases.INPUTS})
+    load(nlp, cases.tiny(), "answering")(**{name: batch[name] for name in data.INPUTS})
 
 
 @pytest.mark.xfail(
@@ -159,9 +160,9 @@ def test_forward_factorized(nlp):
 def compared(nlp, **changes):
     """Largest difference of logits to our port with another option than the checkpoint's; ours are transformers'."""
     batch = inputs(name="padded")
-    given = {name: batch[name] for name in cases.INPUTS}
+    given = {name: batch[name] for name in data.INPUTS}
     theirs = load(nlp, cases.tiny(), "answering", **changes)(**given, return_dict=True)[0]
-    ours = train.MODELS["answering"].from_pretrained(cases.tiny(), **changes)(*given.values())[0]
+    ours = MODELS["answering"].from_pretrained(cases.tiny(), **changes)(*given.values())[0]
     return float((theirs - ours).abs().max())
 
 

@@ -8,7 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from splinter.ports.common.training.schedule import Recipe, plan, rate
+from splinter.ports.common.training import schedule as schedules
+from splinter.ports.common.training.schedule import Recipe, rate
 from splinter.ports.splinter import data, metric
 from splinter.ports.splinter.proof import cases
 from splinter.sample import PATH as SAMPLE
@@ -77,7 +78,7 @@ def test_metric_of_paddlenlp_still_drops_curly_quotes(nlp):
 def test_lr_agrees_with_paddlenlp(nlp, features):
     """paddlenlp's LinearDecayWithWarmup gives each update the same rate, warm-up as steps."""
     hyper = Recipe()
-    plan = plan(features, hyper)
+    plan = schedules.plan(features, hyper)
     schedule = nlp.transformers.LinearDecayWithWarmup(hyper.learning_rate, plan.total, plan.warmup)
     theirs = []
     for _ in range(plan.updates + 10):

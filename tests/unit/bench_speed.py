@@ -21,9 +21,9 @@ from splinter.ports.common.torch.train import TorchTrainer
 from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.splinter import config, data, train
 from splinter.ports.splinter import twin as reference
+from splinter.ports.splinter.pretraining import passages, spans
 from splinter.ports.splinter.pretraining.proof import cases as pretraining_cases
 from splinter.ports.splinter.pretraining.proof import reference_mining
-from splinter.ports.splinter.pretraining.tasks import passages, spans
 from splinter.ports.splinter.proof import cases, reference_data
 from splinter.sample import PATH as SAMPLE
 

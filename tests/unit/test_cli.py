@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from splinter import ports, stopping
 from splinter.cli import main as cli
+from splinter.cli import parser
 from splinter.ports.jointbert.proof import cases as jointbert_cases
 from splinter.ports.splinter import data, tasks
 from splinter.ports.splinter.proof import cases
@@ -96,7 +97,7 @@ def started(*arguments, **options):
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     # a shell lets its background jobs ignore SIGINT, and their children inherit that
     options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
-    return subprocess.Popen([sys.executable, "-m", "splinter.cli", *map(str, arguments)], **(pipes | options))
+    return subprocess.Popen([sys.executable, "-m", "splinter", *map(str, arguments)], **(pipes | options))
 
 
 # Help
@@ -119,7 +120,7 @@ def test_every_command_has_an_example_that_parses(run, command):
     code, text, _ = run(command, "--help")
     example = text.split("example:\n")[1].strip().splitlines()[0]
     assert code == 0
-    options, _ = cli.parser().parse_known_args(shlex.split(example)[1:])
+    options, _ = parser.parser().parse_known_args(shlex.split(example)[1:])
     assert options.command == command
 
 
@@ -127,7 +128,7 @@ def test_the_version_is_told(run):
     """
     `splinter --version` names the program and its version.
     """
-    assert run("--version")[:2] == (0, f"splinter {cli.__version__}\n")
+    assert run("--version")[:2] == (0, f"splinter {parser.__version__}\n")
 
 
 # Options
@@ -683,7 +684,7 @@ def test_a_signal_ends_a_command_in_one_line(tiny, moment, how, times):
 
 def test_a_process_converts(tiny, tmp_path):
     """
-    `python -m splinter.cli convert` says one line on standard output and nothing else.
+    `python -m splinter convert` says one line on standard output and nothing else.
     """
     process = started("convert", tiny, tmp_path / "new")
     out, err = process.communicate()

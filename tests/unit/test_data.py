@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from splinter import datasets
-from splinter.ports.common.training.schedule import Recipe, plan
+from splinter.ports.common.training import schedule as schedules
+from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.splinter import data
 from splinter.ports.splinter.proof import reference_data as theirs
 
@@ -427,7 +428,7 @@ def test_few_shot_counts_of_the_specification(n, seed, rows, empty, batches, ste
     path = next((data_folder / "squad_fewshot").glob(f"squad-train-seed-{seed}-num-examples-{n}_qass.jsonl*"))
     _, ours = read(path, data_folder / "vocab" / "bert-base-cased-vocab.txt", "paper", training=True)
     assert (len(ours), int((ours.start_positions == 0).sum())) == (rows, empty)
-    plan = plan(len(ours), Recipe())
+    plan = schedules.plan(len(ours), Recipe())
     assert (plan.per_epoch, plan.updates) == (batches, steps)
 
 

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from splinter.ports.splinter import data
+from splinter.ports.splinter.pretraining import engines, mining
 from splinter.ports.splinter.pretraining.corpus import Mining
-from splinter.ports.splinter.pretraining.tasks import engines, mining
 from splinter.sample import PATH
 
 # functions that other processes import: test files are no modules to them

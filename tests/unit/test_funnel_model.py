@@ -1,4 +1,4 @@
-"""funnel/model.py and config.py: every option against transformers, positions against a look-up, sizes, checkpoints."""
+"""funnel/{encoder,model,config}.py: every option against transformers, positions by a look-up, sizes, checkpoints."""
 
 import itertools
 import json
@@ -18,8 +18,7 @@ from transformers import FunnelModel as TheirModel
 from splinter.align.weights import WeightError
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.paddle.model import load_weights
-from splinter.ports.funnel import config, model
-from splinter.ports.funnel import twin as reference
+from splinter.ports.funnel import config, encoder, model, twin
 from splinter.ports.funnel.config import FunnelConfig
 from splinter.ports.funnel.proof import cases
 
@@ -67,7 +66,7 @@ def both(**options):
 
 def outputs(theirs, ours, *inputs):
     """Last hidden states of both; inputs are arrays or None."""
-    with torch.no_grad(), reference.float64_scores(), warnings.catch_warnings():
+    with torch.no_grad(), twin.float64_scores(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         a = theirs(*(None if x is None else torch.tensor(x) for x in inputs)).last_hidden_state.numpy()
     with paddle.no_grad():
@@ -161,9 +160,9 @@ def test_the_lift_to_float64_is_still_needed():
 
 def sequences(length, blocks=3):
     """The sequence of each block."""
-    pooling = model.Pooling(FunnelConfig())
+    pooling = encoder.Pooling(FunnelConfig())
     mask = paddle.to_tensor([[1.0] * (length - 3) + [0.0] * 3])
-    found = [model.Sequence(np.arange(length), 1, paddle.zeros([1, length], "int64"), mask)]
+    found = [encoder.Sequence(np.arange(length), 1, paddle.zeros([1, length], "int64"), mask)]
     for _ in range(blocks - 1):
         found.append(pooling.sequence(found[-1]))
     return found
@@ -193,7 +192,7 @@ def test_golden_pooling(length):
     assert [one.positions(True).tolist(), two.positions(True).tolist()] == [first, second]
     for sequence, mask in ((one, mask_one), (two, mask_two)):
         assert "".join(str(int(x)) for x in sequence.mask.numpy()[0]) == mask
-    pooling, x = model.Pooling(FunnelConfig()), paddle.arange(length, dtype="float32").reshape([1, length, 1])
+    pooling, x = encoder.Pooling(FunnelConfig()), paddle.arange(length, dtype="float32").reshape([1, length, 1])
     pooled = pooling.states(x)
     assert pooled.flatten().tolist() == mean_one
     assert pooling.states(pooled).flatten().tolist() == mean_two
@@ -203,7 +202,7 @@ def test_golden_upsampling():
     """
     [CLS] once, the others four times, zeros for what was truncated; cut to the length.
     """
-    decoder = model.Decoder(FunnelConfig(**{**SMALL, "num_decoder_layers": 1}))
+    decoder = encoder.Decoder(FunnelConfig(**{**SMALL, "num_decoder_layers": 1}))
     spread = {}
     for length, states in ((8, [0, 2.5]), (9, [0, 2.5, 5.5]), (13, [0, 2.5, 6.5, 9.5])):
         x = paddle.to_tensor(states).reshape([1, -1, 1])
@@ -223,7 +222,7 @@ def test_golden_distances():
     for length in (8, 9):
         zero, one, two = sequences(length)
         found[length] = [
-            model.distances(*pair, True).tolist() for pair in ((one, zero), (one, one), (two, one), (two, two))
+            encoder.distances(*pair, True).tolist() for pair in ((one, zero), (one, one), (two, one), (two, two))
         ]
     assert found[8][0] == list(range(7, -9, -1))
     assert found[8][1:] == [[8, 6, 4, 2, 0, -2, -4, -6], [6, 4, 2, 0, -2, -4, -6, -8], [8, 4, 0, -4]]
@@ -238,10 +237,10 @@ def test_the_shift_is_a_look_up_by_distance(length):
     """
     zero, one, two = sequences(length)
     for queries, keys in ((zero, zero), (one, zero), (one, one), (two, one), (two, two)):
-        listed = model.distances(queries, keys, True)
+        listed = encoder.distances(queries, keys, True)
         scores = np.broadcast_to(listed.astype("float32"), (1, 1, len(queries), len(listed)))
         shift = queries.step // keys.step
-        placed = model.relative_shift(paddle.to_tensor(scores), len(queries), len(keys), shift).numpy()[0, 0]
+        placed = encoder.relative_shift(paddle.to_tensor(scores), len(queries), len(keys), shift).numpy()[0, 0]
         wanted = queries.positions(True)[:, None] - keys.positions(True)[None]
         np.testing.assert_array_equal(placed, wanted)
 
@@ -250,7 +249,7 @@ def test_sinusoids_by_hand():
     """
     Frequencies 1 and 1/100 for width 4.
     """
-    sin, cos = model.sinusoids(-2, 3, 4)
+    sin, cos = encoder.sinusoids(-2, 3, 4)
     assert sin[3].tolist() == [math.sin(1), math.sin(0.01)]
     assert cos[0].tolist() == [math.cos(2), math.cos(0.02)]
     assert (sin[2].tolist(), cos[2].tolist()) == ([0, 0], [1, 1])
@@ -341,7 +340,7 @@ def test_round_trip_keeps_every_bit(mode, tmp_path):
     assert after.keys() == config.shapes(cases.TINY, mode).keys()
     for name, array in after.items():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
-    _, report = reference.MODELS[mode].from_pretrained(tmp_path, output_loading_info=True)
+    _, report = twin.MODELS[mode].from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 

@@ -12,16 +12,16 @@ from safetensors.numpy import load_file, save_file
 
 from splinter.align.weights import WeightError
 from splinter.cli import main as cli
+from splinter.ports.common import UsageError, backend
 from splinter.ports.common import tasks as common
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.text import VocabularyError
 from splinter.ports.common.training import TrainingError
-from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.funnel import data, tasks
 from splinter.ports.funnel.config import read_checkpoint
 from splinter.ports.funnel.proof import cases
-from splinter.ports.funnel.tasks import Settings, UsageError
+from splinter.ports.funnel.tasks import Settings
 from splinter.sample import PATH
 
 BOTH = pytest.mark.parametrize("framework", ["paddle", "torch"])
@@ -50,17 +50,10 @@ def settings(framework="paddle", **changes):
 def finetune(tmp_path):
     """Fine-tune into tmp_path/run."""
 
-    def run(task, framework="paddle", resume=False, head="auto", hyper=SHORT, **changes):
-        return tasks.finetune(
-            settings(framework, **changes),
-            FILES[task],
-            tmp_path / "run",
-            hyper,
-            head,
-            resume,
-            save_every=2,
-            say=lambda text: None,
-        )
+    def run(task, framework="paddle", resume=False, head="auto", hyper=SHORT, said=None, **changes):
+        say = (lambda text: None) if said is None else said.append
+        run = {"train": FILES[task], "output": tmp_path / "run", "recipe": hyper, "resume": resume, "save_every": 2}
+        return common.train(tasks.Finetuning(settings=settings(framework, **changes), head=head, **run), say)
 
     return run
 
@@ -77,8 +70,8 @@ def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatc
     finetune(task, framework)
     whole = (tmp_path / "run" / "model.safetensors").read_bytes()
     shutil.rmtree(tmp_path / "run")
-    side, left = common.backend("funnel", framework), iter(range(3))
-    build = side.trainer
+    computing, left = backend.opened("funnel", framework), iter(range(3))
+    build = computing.trainer
 
     def trainer(model, hyper):
         made = build(model, hyper)
@@ -93,7 +86,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatc
         return made
 
     with monkeypatch.context() as patch:
-        patch.setattr(side, "trainer", trainer)
+        patch.setattr(computing, "trainer", trainer)
         with pytest.raises(KeyboardInterrupt):
             finetune(task, framework)
     assert (tmp_path / "run" / "step-000002").is_dir()
@@ -106,7 +99,9 @@ def test_the_record_tells_what_was_done(finetune, tmp_path):
     """
     Task, head, rows, recipe and versions.
     """
-    record = finetune("squad", head="fresh")
+    said = []
+    record = finetune("squad", head="fresh", said=said)
+    assert said == [f"48 examples, {record['rows']} rows of 64, 4 updates; squad, fresh head, paddle"]
     assert json.loads((tmp_path / "run" / "training.json").read_text()) == record
     assert (record["task_name"], record["head"], record["examples"], record["updates"]) == ("squad", "fresh", 48, 4)
     assert record["rows"] > record["examples"]
@@ -170,7 +165,7 @@ def test_cut_rows_give_the_logits_of_full_ones():
     examples = [data.Example(str(n), "Who?", "Ann did. " * n, []) for n in (1, 2, 9)]
     ((_, rows),) = data.answer_features(examples, worker.tokenizer, 128, 16, 16)
     start, _ = worker.logits(rows).values()
-    full = worker.side.logits(worker.model, {name: getattr(rows, name) for name in tasks.INPUTS})["start_logits"]
+    full = worker.backend.logits(worker.model, {name: getattr(rows, name) for name in data.INPUTS})["start_logits"]
     real = rows.attention_mask == 1
     np.testing.assert_allclose(start[real], full[real], atol=2e-4)
     assert (start[~real] == np.finfo("float32").min).all()
@@ -300,8 +295,8 @@ def test_a_model_folder_may_go_while_it_is_trained(finetune, tmp_path, monkeypat
     What lies beside the weights was read before the first update.
     """
     model = shutil.copytree(cases.tiny(), tmp_path / "model")
-    fit = fit
-    monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
+    fit = common.fit
+    monkeypatch.setattr(common, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
     finetune(task, framework, model=str(model))
     assert (tmp_path / "run" / "vocab.txt").read_bytes() == (cases.tiny() / "vocab.txt").read_bytes()
     assert tasks.open_worker(settings(framework, model=str(tmp_path / "run")), task).tokenizer.size

@@ -1,4 +1,5 @@
-"""Who may import whom: tests, scripts -> ports -> align -> numpy, and one framework per file, told by its name."""
+"""Who may import whom: scripts -> cli -> ports -> align -> numpy; product before proof; one framework per file, told by
+its name."""
 
 import ast
 import json
@@ -16,8 +17,8 @@ ROOT = Path(splinter.__file__).parent
 FILES = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
 FAMILY = {"torch": "torch", "torchcrf": "torch", "transformers": "torch", "paddle": "paddle", "paddlenlp": "paddle"}
 NAMES = {
-    "torch": ("reference*.py", "*torch*.py"),
-    "paddle": ("model.py", "encoder.py", "train.py", "train_paddle.py", "*paddle*.py"),
+    "torch": ("twin.py", "theirs.py", "reference_*.py", "torch_side.py", "common/torch/*.py"),
+    "paddle": ("model.py", "train.py", "ours.py", "paddle_side.py", "common/paddle/*.py"),
 }
 EXCEPTIONS = {"runtime.py": {"paddle"}}  # its only purpose: import paddle, tuned and without noise
 
@@ -46,43 +47,88 @@ def inside(names, package):
     return sorted(name for name in names if f"{name}.".startswith(f"{package}."))
 
 
+def of_the_proof(dotted):
+    """Whether a module, or a name in it, belongs to the proof of a system."""
+    return bool({"proof", "proofs"} & {*dotted.split(".")})
+
+
+def families(name):
+    """The frameworks that a file may import, by its name."""
+    common = "/".join(Path(name).parts[-3:])
+    known = {
+        f for f, patterns in NAMES.items() if any(fnmatch(n, p) for p in patterns for n in (Path(name).name, common))
+    }
+    return {"torch"} if "common/torch/" in name else known  # its train.py has the name of Paddle's
+
+
+def wrong(name, text=None):
+    """What a file imports that it may not, as sentences."""
+    found, parts = imported(name, text), Path(name).parts
+    faults = []
+    if others := frameworks(found) - families(name) - EXCEPTIONS.get(name, set()):
+        faults.append(f"imports {', '.join(sorted(others))}, which its name does not say")
+    if parts[0] == "align":
+        faults += [
+            f"the engine imports {one}" for one in inside(found, "splinter.ports") + inside(found, "splinter.cli")
+        ]
+    if parts[0] == "ports" and parts[1] in (*ports.SYSTEMS, "common"):
+        others = [system for system in ports.SYSTEMS if system != parts[1]]
+        faults += [f"{parts[1]} imports {one}" for other in others for one in inside(found, f"splinter.ports.{other}")]
+    if not of_the_proof(name.removesuffix(".py").replace("/", ".")):
+        faults += [f"the product imports {one}, which is of the proof" for one in sorted(filter(of_the_proof, found))]
+    return faults
+
+
 def test_the_reader_of_imports_sees_them_all():
     """
     Plain, relative, renamed and inside a function: this test of tests would let nothing slip.
     """
     text = "import torch.nn as nn\nfrom . import cases\nfrom ..recipe import fit\ndef f():\n    from paddle import nn\n"
     found = imported("ports/toy/data.py", text)
-    assert found == {"torch.nn", "splinter.ports.toy.cases", "splinter.ports.common.training.recipe.fit", "paddle.nn"}
+    assert found == {"torch.nn", "splinter.ports.toy.cases", "splinter.ports.recipe.fit", "paddle.nn"}
     assert frameworks(found) == {"torch", "paddle"}
     assert len(FILES) > 20
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_a_file_imports_one_framework_and_its_name_says_which(name):
+def test_a_file_imports_what_its_place_allows(name):
     """
-    reference*.py and *torch*.py may use torch; model.py, encoder.py, train.py and *paddle*.py paddle; others neither.
+    One framework at most, and the one of its name; the engine no port; ports and common rooms no other port; the
+    product no proof.
     """
-    allowed = {family for family, patterns in NAMES.items() if any(fnmatch(Path(name).name, p) for p in patterns)}
-    assert frameworks(imported(name)) <= allowed | EXCEPTIONS.get(name, set())
-    assert len(allowed) <= 1
+    assert wrong(name) == []
+    assert len(families(name)) <= 1
 
 
-@pytest.mark.parametrize("name", sorted(name for name in FILES if name.startswith("align/")))
-def test_the_engine_imports_no_port(name):
+@pytest.mark.parametrize(
+    ("name", "line", "fault"),
+    [
+        (
+            "ports/jointbert/tasks.py",
+            "from .proof import cases",
+            "the product imports splinter.ports.jointbert.proof.cases",
+        ),
+        ("ports/splinter/train.py", "def f():\n    from .proof.cases import tiny", "the product imports"),
+        ("ports/splinter/pretraining/tasks.py", "from .proof import cases", "the product imports"),
+        ("ports/common/tasks.py", "from splinter.ports.common.proof import cases", "the product imports"),
+        ("cli/main.py", "from splinter.ports import proofs", "the product imports splinter.ports.proofs"),
+        ("ports/jointbert/twin.py", "import paddle", "imports paddle"),
+        ("ports/funnel/proof/ours.py", "import torch", "imports torch"),
+        ("ports/multitask/tasks.py", "import transformers", "imports torch"),
+        ("ports/common/torch/train.py", "import paddle", "imports paddle"),
+        ("ports/common/text.py", "from splinter.ports.funnel import data", "common imports splinter.ports.funnel.data"),
+        ("ports/funnel/data.py", "from ..jointbert import data", "funnel imports splinter.ports.jointbert.data"),
+        ("align/steps.py", "from splinter.ports.common import text", "the engine imports splinter.ports.common.text"),
+        ("align/stored.py", "from splinter import cli", "the engine imports splinter.cli"),
+    ],
+)
+def test_a_planted_import_is_told(name, line, fault):
     """
-    align works on anyone's port.
+    Each rule turns red where it is broken.
     """
-    assert inside(imported(name), "splinter.ports") == []
-
-
-@pytest.mark.parametrize("name", sorted(name for name in FILES if name.startswith("ports/")))
-def test_ports_do_not_import_each_other(name):
-    """
-    What they have in common lies beside their folders, and imports none of them.
-    """
-    own = Path(name).parts[1]
-    others = [system for system in ports.SYSTEMS if system != own]
-    assert [found for other in others for found in inside(imported(name), f"splinter.ports.{other}")] == []
+    text = FILES[name].read_text(encoding="utf-8")
+    assert wrong(name, text) == []
+    assert [one for one in wrong(name, f"{text}\n{line}\n") if one.startswith(fault)]
 
 
 def test_the_package_itself_imports_nothing():
@@ -92,20 +138,40 @@ def test_the_package_itself_imports_nothing():
     assert imported("__init__.py") <= {"__future__.annotations"}
 
 
+def modules_after(code):
+    """The names of all modules that are loaded after some code."""
+    script = f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
 @pytest.mark.parametrize(
     "code",
     [
         "import splinter.align",
         "import splinter.align.plugin, splinter.align.report",
         "from splinter.ports import proofs; [(p.weights(m), p.modes) for p in proofs.load_all() for m in p.modes]",
-        "import splinter.ports.common.training.recipe, splinter.ports.common.checkpoint, splinter.datasets, splinter.runtime",
+        "import splinter.ports.common.tasks, splinter.ports.common.checkpoint, splinter.datasets, splinter.runtime",
+        "from splinter.cli import parser; parser.parser()",
     ],
-    ids=["engine", "plugin", "ports", "common"],
+    ids=["engine", "plugin", "ports", "common", "command line"],
 )
 def test_reading_costs_nothing(code):
     """
-    The engine, every port's description and the common rooms load no framework.
+    The engine, every port's description, the common rooms and the help load no framework.
     """
-    script = f"{code}\nimport json, sys; print(json.dumps(sorted(set(sys.modules) & {set(FAMILY)})))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == []
+    assert modules_after(code) & {*FAMILY} == set()
+
+
+@pytest.mark.parametrize("system", ports.SYSTEMS)
+@pytest.mark.parametrize("framework", ["paddle", "torch"])
+def test_a_task_loads_no_proof(system, framework):
+    """
+    Whoever fine-tunes or asks a model has nothing of the proof in memory.
+    """
+    loaded = modules_after(
+        f"import splinter.ports.{system}.tasks, splinter.ports.{system}.commands\n"
+        f"from splinter.ports.common import backend; backend.opened('{system}', '{framework}')"
+    )
+    assert f"splinter.ports.{system}.{'train' if framework == 'paddle' else 'twin'}" in loaded
+    assert [name for name in loaded if name.startswith("splinter.") and of_the_proof(name)] == []

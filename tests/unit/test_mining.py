@@ -20,8 +20,8 @@ from splinter.ports.common import UsageError
 from splinter.ports.common.folders import alone
 from splinter.ports.common.text import DataError
 from splinter.ports.splinter import data
+from splinter.ports.splinter.pretraining import corpus, mining, passages, spans
 from splinter.ports.splinter.pretraining.corpus import Corpus, CorpusError, Mining
-from splinter.ports.splinter.pretraining.tasks import corpus, mining, passages, spans
 from splinter.sample import PATH
 
 TOKENIZER = data.Tokenizer(PATH / "vocab.txt", "hf", literal=True)
@@ -871,7 +871,7 @@ def test_more_shards_than_open_files(text, tmp_path, monkeypatch):
     """
     A mapped file counts as an open one: only so many shards are mapped at a time, and all are read right.
     """
-    from splinter.ports.splinter.pretraining.tasks import corpus
+    from splinter.ports.splinter.pretraining import corpus
 
     mine(text, tmp_path / "out", size=1)
     found = Corpus(tmp_path / "out")

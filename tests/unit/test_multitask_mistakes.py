@@ -7,12 +7,14 @@ import paddle
 import pytest
 
 from splinter.align import paddle_side
+from splinter.ports.common.paddle.train import AdamW
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import Recipe
-from splinter.ports.multitask import config, data, tasks, train
+from splinter.ports.multitask import config, data, tasks
 from splinter.ports.multitask.config import TASKS
 from splinter.ports.multitask.feed import MixedFeed
-from splinter.ports.multitask.proof import cases
+from splinter.ports.multitask.proof import cases, ours
+from splinter.ports.multitask.train import BACKEND, loss
 from splinter.sample import PATH
 
 SAMPLE = PATH / "multitask"
@@ -40,12 +42,12 @@ def sets(pieces):
 @pytest.fixture
 def model():
     """The embedded checkpoint, version 2, dropout off."""
-    return train.load(cases.tiny(), "version2")
+    return ours.load(cases.tiny(), "version2")
 
 
 def gradients(model, batch):
     """Name -> norm of the gradient, of those parameters that got one."""
-    _, found = paddle_side.gradients(model, train.forward, train.loss, batch, "float64")
+    _, found = paddle_side.gradients(model, ours.forward, loss, batch, "float64")
     return {name: float(np.abs(array).sum()) for name, array in found.items()}
 
 
@@ -85,7 +87,7 @@ def test_similarity_labels_are_real_numbers(sets):
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_has_something_to_learn_with_a_frozen_encoder(task, design):
     """No trainable parameter: in the phase pretrain each task alone moves its own head, and nothing of BERT."""
-    model = train.load(cases.tiny(), design, frozen=True)
+    model = ours.load(cases.tiny(), design, frozen=True)
     found = gradients(paddle_side.cast(model, "float64"), cases.batches(cases.tiny(), design)[f"{task} alone"])
     assert [name for name, norm in found.items() if norm > 0]
     assert all(name.startswith(f"{task}_") for name in found)
@@ -107,14 +109,14 @@ def test_training_and_dev_data_have_labels_and_test_data_none(sets, pieces, tmp_
 def test_gradients_are_there_between_backward_and_update(model, monkeypatch):
     """Reading gradients at the wrong time: there before the update, gone after it."""
     before = []
-    plain = train.AdamW.step
+    plain = AdamW.step
 
     def step(self, rate):
         before.append(sum(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in self.named.values()))
         return plain(self, rate)
 
-    monkeypatch.setattr(train.AdamW, "step", step)
-    trainer = train.trainer(model, Recipe())
+    monkeypatch.setattr(AdamW, "step", step)
+    trainer = BACKEND.trainer(model, Recipe())
     trainer.step(joint(), 1e-3)
     assert before[0] > 40
     assert all(p.grad is None or float(p.grad.abs().sum()) == 0 for p in model.parameters())
@@ -127,7 +129,7 @@ def test_the_gradient_reaches_the_first_layer_of_bert(model, compiled):
         model.compile()
     model.train()
     tensors = paddle_side.from_numpy(joint(), "float32")
-    train.loss(model, train.forward(model, tensors), tensors).backward()
+    loss(model, ours.forward(model, tensors), tensors).backward()
     for layer in (model.bert.encoder[0].attention.query, model.bert.embeddings.word):
         assert float(layer.weight.grad.abs().sum()) > 0
 
@@ -135,7 +137,7 @@ def test_the_gradient_reaches_the_first_layer_of_bert(model, compiled):
 def test_the_loss_is_logged_from_the_first_update(sets, model):
     """Logging every 1000 steps hid the failure: one entry per update."""
     feed = MixedFeed(sets, Recipe(batch_size=8, epochs=1, min_steps=0), steps=3)
-    log = fit(train.trainer(model, feed.recipe), feed, feed.recipe)
+    log = fit(BACKEND.trainer(model, feed.recipe), feed, feed.recipe)
     assert [entry["step"] for entry in log] == [1, 2, 3]
     assert all(entry["loss"] > 0 for entry in log)
 
@@ -150,7 +152,7 @@ def test_a_model_that_says_one_class_to_all_is_seen(sets):
 
 def test_the_heads_have_dropout_of_their_own():
     """BERT's dropout object used again: other objects with another rate."""
-    model = train.load(cases.tiny(), "version2", dropout=True, fresh=True)
+    model = ours.load(cases.tiny(), "version2", dropout=True, fresh=True)
     own = [model.sentiment_dropout, model.paraphrase_dropout]
     theirs = [layer for layer in model.bert.sublayers() if isinstance(layer, paddle.nn.Dropout)]
     assert not {id(layer) for layer in own} & {id(layer) for layer in theirs}
@@ -175,27 +177,27 @@ def test_a_small_set_is_learnt_by_heart(pieces):
     files = [data.find(SAMPLE, "paraphrase", split) for split in ("train", "dev")]
     pairs = data.load(files, "paraphrase", pieces).first(64)
     feed = MixedFeed({"paraphrase": pairs}, dataclasses.replace(config.RECIPE, epochs=30, learning_rate=1e-3), steps=8)
-    model = train.load(cases.tiny(), "version2")
-    fit(train.trainer(model, feed.recipe), feed, feed.recipe)
-    assert tasks.Runner(train, model, "tiny", 64).scores({"paraphrase": pairs})["paraphrase"] > 0.95
+    model = ours.load(cases.tiny(), "version2")
+    fit(BACKEND.trainer(model, feed.recipe), feed, feed.recipe)
+    assert tasks.Runner(BACKEND, model, "tiny", 64).scores({"paraphrase": pairs})["paraphrase"] > 0.95
 
 
 def test_the_score_has_the_size_of_one_number():
     """1/sqrt(n) forgotten: of vectors with unit variance the score has a standard deviation near 1."""
-    model = train.load(cases.tiny(), "version2")
+    model = ours.load(cases.tiny(), "version2")
     for layer in (model.similarity_hidden, model.similarity_out):
         layer.weight.set_value(np.eye(64, dtype="float32"))
         layer.bias.set_value(np.zeros(64, dtype="float32"))
     model.activation = lambda x: x
     a, b = (np.random.default_rng(i).normal(size=(2000, 64)).astype("float32") for i in (3, 4))
-    assert train.outputs(model, "similarity", [a, b]).std() == pytest.approx(1.0, abs=0.1)
+    assert BACKEND.outputs(model, "similarity", [a, b]).std() == pytest.approx(1.0, abs=0.1)
 
 
 def test_nothing_of_bert_moves_while_it_is_frozen(sets):
     """The phase pretrain: after updates with decay every encoder tensor has its old bits, every head new ones."""
-    model = train.load(cases.tiny(), "version2", dropout=True, frozen=True)
+    model = ours.load(cases.tiny(), "version2", dropout=True, frozen=True)
     before = paddle_side.state(model)
     feed = MixedFeed(sets, dataclasses.replace(cases.recipe("pretrain"), weight_decay=0.1, max_steps=3), steps=8)
-    fit(train.trainer(model, feed.recipe), feed, feed.recipe)
+    fit(BACKEND.trainer(model, feed.recipe), feed, feed.recipe)
     moved = {name for name, array in paddle_side.state(model).items() if not np.array_equal(array, before[name])}
     assert moved == {name for name in before if not name.startswith("bert.")}

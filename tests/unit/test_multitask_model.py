@@ -14,12 +14,11 @@ from splinter.align.torch_side import float64_softmax
 from splinter.align.weights import WeightError
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.training.fit import fit
-from splinter.ports.multitask import config, train
-from splinter.ports.multitask import twin as reference
+from splinter.ports.multitask import config, train, twin
 from splinter.ports.multitask.config import FILL, MODES, TASKS, MultitaskConfig, read_checkpoint
 from splinter.ports.multitask.feed import MixedFeed
 from splinter.ports.multitask.model import MultitaskBert, loss
-from splinter.ports.multitask.proof import cases
+from splinter.ports.multitask.proof import cases, ours, theirs
 
 
 def batch():
@@ -62,10 +61,10 @@ def test_both_frameworks_have_the_tensors_of_the_table(design):
     Names and shapes of the twin are the table's; ours are those of the weight map.
     """
     table = config.shapes(replace(cases.TINY, design=design))
-    twin = reference.load(cases.tiny(), design=design)
-    assert {name: tuple(p.shape) for name, p in twin.named_parameters()} == table
-    ours = {name for name, _ in train.load(cases.tiny(), design).named_parameters()}
-    assert ours == {link.ours for link in config.weight_map(design).links_from(table).values()}
+    reference = theirs.load(cases.tiny(), design)
+    assert {name: tuple(p.shape) for name, p in reference.named_parameters()} == table
+    names = {name for name, _ in ours.load(cases.tiny(), design).named_parameters()}
+    assert names == {link.ours for link in config.weight_map(design).links_from(table).values()}
 
 
 def test_outputs_have_one_shape_each():
@@ -74,9 +73,9 @@ def test_outputs_have_one_shape_each():
     """
     outputs = cases.batches(cases.tiny(), "version2")["last"]
     tensors = {name: paddle.to_tensor(array) for name, array in outputs.items()}
-    shapes = {task: output.shape for task, output in train.load(cases.tiny(), "version2")(tensors).items()}
+    shapes = {task: output.shape for task, output in ours.load(cases.tiny(), "version2")(tensors).items()}
     assert shapes == {"sentiment": [3, 5], "paraphrase": [3, 2], "similarity": [3]}
-    shapes = {task: output.shape for task, output in train.load(cases.tiny(), "version1")(tensors).items()}
+    shapes = {task: output.shape for task, output in ours.load(cases.tiny(), "version1")(tensors).items()}
     assert shapes == {"sentiment": [3, 5], "paraphrase": [3], "similarity": [3]}
 
 
@@ -92,7 +91,7 @@ def test_without_an_activation_the_paraphrase_logit_cannot_compare():
 
     def interaction(activation):
         model = MultitaskBert.from_pretrained(cases.tiny(), head_activation=activation)
-        logits = train.outputs(model, "paraphrase", [np.stack([a, a, b, b]), np.stack([c, d, c, d])])
+        logits = train.BACKEND.outputs(model, "paraphrase", [np.stack([a, a, b, b]), np.stack([c, d, c, d])])
         return np.abs(logits[0] - logits[1] - logits[2] + logits[3]).max()
 
     assert interaction("none") < 1e-4
@@ -107,25 +106,27 @@ def test_comparing_features_agree_with_the_reference(tmp_path):
     folder = cases.write_random(tmp_path / "compare", config, 0, None, std=0.15)
     batch = cases.batches(folder, "version2")["joint"]
     found = []
-    for module in (reference, train):
-        side = module.side("version2")
+    for side in (theirs.side("version2"), ours.side("version2")):
         model = side.driver.cast(side.load(folder), "float64")
         found.append(side.driver.gradients(model, side.forward, side.loss, batch, "float64"))
-    (loss, gradients), (our_loss, ours) = found
+    (loss, gradients), (our_loss, our_gradients) = found
     assert our_loss == pytest.approx(loss, rel=1e-12)
     assert gradients["paraphrase_hidden.weight"].shape == (64, 256)
-    np.testing.assert_allclose(ours["paraphrase_hidden.weight"].T, gradients["paraphrase_hidden.weight"], atol=1e-12)
-    np.testing.assert_allclose(ours["bert.pooler.weight"].T, gradients["bert.pooler.dense.weight"], atol=1e-11)
+    np.testing.assert_allclose(
+        our_gradients["paraphrase_hidden.weight"].T, gradients["paraphrase_hidden.weight"], atol=1e-12
+    )
+    np.testing.assert_allclose(our_gradients["bert.pooler.weight"].T, gradients["bert.pooler.dense.weight"], atol=1e-11)
 
 
 def test_similarity_is_symmetric_and_paraphrase_is_not():
     """
     One tower for both sides; a concatenation has an order.
     """
-    model = train.load(cases.tiny(), "version2")
+    model = ours.load(cases.tiny(), "version2")
     a, b = (np.random.default_rng(i).normal(size=(3, 64)).astype("float32") for i in (5, 6))
-    assert np.array_equal(train.outputs(model, "similarity", [a, b]), train.outputs(model, "similarity", [b, a]))
-    assert not np.allclose(train.outputs(model, "paraphrase", [a, b]), train.outputs(model, "paraphrase", [b, a]))
+    outputs = train.BACKEND.outputs
+    assert np.array_equal(outputs(model, "similarity", [a, b]), outputs(model, "similarity", [b, a]))
+    assert not np.allclose(outputs(model, "paraphrase", [a, b]), outputs(model, "paraphrase", [b, a]))
 
 
 def test_the_pooling_is_a_switch():
@@ -136,9 +137,9 @@ def test_the_pooling_is_a_switch():
     found = {}
     for pooling in ("pooled", "cls"):
         model = MultitaskBert.from_pretrained(cases.tiny(), pooling=pooling)
-        found[pooling] = train.encode(model, ids, mask)
-        twin = reference.load(cases.tiny(), pooling=pooling)
-        np.testing.assert_allclose(found[pooling], reference.encode(twin, ids, mask), atol=2e-5)
+        found[pooling] = train.BACKEND.encode(model, ids, mask)
+        reference = twin.build(cases.tiny(), "pretrained", pooling=pooling)
+        np.testing.assert_allclose(found[pooling], twin.BACKEND.encode(reference, ids, mask), atol=2e-5)
     by_hand = np.tanh(found["cls"] @ model.bert.pooler.weight.numpy() + model.bert.pooler.bias.numpy())
     np.testing.assert_allclose(found["pooled"], by_hand, atol=1e-5)
 
@@ -148,26 +149,26 @@ def test_the_fill_of_minbert_gives_the_bits_of_transformers_own(dtype):
     """
     exp(-10000) is 0 as exp(finfo.min) is: every sentence holds a token, so the two masks cannot differ.
     """
-    twin = reference.load(cases.tiny()).to(dtype)
+    reference = theirs.load(cases.tiny(), "version2").to(dtype)
     ids, mask = (torch.from_numpy(batch()[f"sentiment/{n}"]) for n in ("input_ids", "attention_mask"))
     assert (mask == 0).any()
     assert FILL == -10000
     with torch.no_grad(), float64_softmax():
-        ours = twin.encode(ids, mask)
+        filled = reference.encode(ids, mask)
         # a float mask: an integer one would take torch's default dtype, and overflow in a float64 model
-        theirs = BertModel.forward(twin.bert, input_ids=ids, attention_mask=mask.to(dtype)).pooler_output
-    assert torch.equal(ours, theirs)
+        plain = BertModel.forward(reference.bert, input_ids=ids, attention_mask=mask.to(dtype)).pooler_output
+    assert torch.equal(filled, plain)
 
 
 def test_padding_changes_nothing():
     """
     A sentence alone, and the same sentence in a padded batch.
     """
-    model = train.load(cases.tiny(), "version2")
+    model = ours.load(cases.tiny(), "version2")
     ids, mask = batch()["sentiment/input_ids"], batch()["sentiment/attention_mask"]
-    together = train.encode(model, ids, mask)
+    together = train.BACKEND.encode(model, ids, mask)
     for row, length in enumerate(mask.sum(axis=1)):
-        alone = train.encode(model, ids[row : row + 1, :length], mask[row : row + 1, :length])
+        alone = train.BACKEND.encode(model, ids[row : row + 1, :length], mask[row : row + 1, :length])
         np.testing.assert_allclose(alone[0], together[row], atol=1e-5)
 
 
@@ -202,13 +203,13 @@ def test_static_and_dynamic_graph_train_alike(frozen):
     """
     found = []
     for compiled in (False, True):
-        model = train.load(cases.tiny(), "version2", frozen=frozen)
+        model = ours.load(cases.tiny(), "version2", frozen=frozen)
         if compiled:
             model.compile()
-        train.encode(model, batch()["sentiment/input_ids"], batch()["sentiment/attention_mask"])
+        train.BACKEND.encode(model, batch()["sentiment/input_ids"], batch()["sentiment/attention_mask"])
         model.train()
         tensors = {name: paddle.to_tensor(array) for name, array in batch().items()}
-        train.loss(model, train.forward(model, tensors), tensors).backward()
+        train.loss(model, ours.forward(model, tensors), tensors).backward()
         found.append({n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
     assert len(found[0]) == (10 if frozen else 49)
@@ -219,29 +220,28 @@ def test_what_a_batch_does_not_use_stays_as_it_is():
     """
     One task per update: in both frameworks the other heads rest, momentum or not, and the losses stay equal.
     """
-    columns = {task: train.columns(f"sample/{task}-train", "version2") for task in TASKS}
+    columns = {task: ours.columns(f"sample/{task}-train", "version2") for task in TASKS}
     sets = {task: cases.dataset(task, found) for task, found in columns.items()}
     hyper = replace(config.RECIPE, learning_rate=1e-3, epochs=1)
     feed = MixedFeed(sets, hyper, steps=12, sampling="proportional")
     assert min(feed.seen(12).values()) > 1
     losses, after = [], []
-    for side in (train.side("version2"), reference.side("version2")):
+    for side, backend in ((ours.side("version2"), train.BACKEND), (theirs.side("version2"), twin.BACKEND)):
         model = side.driver.cast(side.load(cases.tiny()), "float64")
-        trainer = (train if side.framework == "paddle" else reference).trainer(model, hyper)
-        losses.append([entry["loss"] for entry in fit(trainer, feed, hyper)])
+        losses.append([entry["loss"] for entry in fit(backend.trainer(model, hyper), feed, hyper)])
         after.append(side.driver.state(model))
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-11)
     for link in config.weight_map().links_from(after[1]).values():
-        theirs = after[1][link.theirs].T if link.transpose else after[1][link.theirs]
+        wanted = after[1][link.theirs].T if link.transpose else after[1][link.theirs]
         if not link.ours.endswith("key.bias"):  # zero by algebra: Adam makes steps of its noise
-            np.testing.assert_allclose(after[0][link.ours], theirs, atol=1e-10)
+            np.testing.assert_allclose(after[0][link.ours], wanted, atol=1e-10)
 
 
 def test_dropout_of_bert_stays_on_while_it_is_frozen():
     """
     As in the course's skeleton: frozen means without gradient, not evaluation mode.
     """
-    model = train.load(cases.tiny(), "version2", dropout=True, frozen=True)
+    model = ours.load(cases.tiny(), "version2", dropout=True, frozen=True)
     model.train()
     ids, mask = (paddle.to_tensor(batch()[f"sentiment/{n}"]) for n in ("input_ids", "attention_mask"))
     assert not np.array_equal(model.encode(ids, mask).numpy(), model.encode(ids, mask).numpy())
@@ -255,20 +255,20 @@ def bare(tensors):
     return {n.removeprefix("bert."): a for n, a in tensors.items() if n.startswith("bert.")}
 
 
-@pytest.mark.parametrize("framework", [train, reference], ids=["paddle", "torch"])
-def test_a_plain_bert_gets_new_heads_and_keeps_its_encoder(tmp_path, framework):
+@pytest.mark.parametrize("backend", [train.BACKEND, twin.BACKEND], ids=["paddle", "torch"])
+def test_a_plain_bert_gets_new_heads_and_keeps_its_encoder(tmp_path, backend):
     """
     Names without prefix, as in bert-base-uncased; evaluation refuses a model without its heads.
     """
     folder = edited(tmp_path, bare)
-    model = framework.open_model(folder, "auto")
+    model = backend.open_model(folder, "auto")
     assert model.head == "fresh"
     ids, mask = batch()["sentiment/input_ids"], batch()["sentiment/attention_mask"]
-    whole = framework.open_model(cases.tiny(), "pretrained")
+    whole = backend.open_model(cases.tiny(), "pretrained")
     assert whole.head == "pretrained"
-    np.testing.assert_array_equal(framework.encode(model, ids, mask), framework.encode(whole, ids, mask))
+    np.testing.assert_array_equal(backend.encode(model, ids, mask), backend.encode(whole, ids, mask))
     with pytest.raises(CheckpointError, match=r"holds no head 'sentiment_classifier'; fine-tune it first"):
-        framework.open_model(folder, "pretrained")
+        backend.open_model(folder, "pretrained")
 
 
 def test_heads_that_are_there_are_kept(tmp_path):
@@ -276,7 +276,7 @@ def test_heads_that_are_there_are_kept(tmp_path):
     A checkpoint with a head for sentiment alone: that one is taken, the others are new.
     """
     folder = edited(tmp_path, lambda t: {n: a for n, a in t.items() if n.startswith(("bert.", "sentiment"))})
-    model = train.open_model(folder, "auto")
+    model = train.BACKEND.open_model(folder, "auto")
     assert model.head == "partly fresh"
     kept = load_file(cases.tiny() / "model.safetensors")["sentiment_classifier.weight"]
     np.testing.assert_array_equal(model.sentiment_classifier.weight.numpy(), kept.T)
@@ -288,7 +288,7 @@ def test_new_heads_may_tell_other_classes():
     """
     with pytest.raises(CheckpointError, match=r"tells 5 classes of sentiment, 2 are asked for; take new heads"):
         read_checkpoint(cases.tiny(), sentiment_classes=2)
-    model = train.open_model(cases.tiny(), "fresh", sentiment_classes=2)
+    model = train.BACKEND.open_model(cases.tiny(), "fresh", sentiment_classes=2)
     assert model.sentiment_classifier.weight.shape == [64, 2]
 
 
@@ -297,15 +297,15 @@ def test_a_saved_model_is_the_same_bits(tmp_path, design):
     """
     Written by either framework, read by the other, tensor by tensor.
     """
-    ours, theirs = train.load(cases.tiny(), design), reference.load(cases.tiny(), design=design)
-    train.save(ours, tmp_path / "paddle", config.companions(ours.config, cases.tiny()))
-    reference.save(theirs, tmp_path / "torch", config.companions(theirs.config, cases.tiny()))
+    for name, backend, room in (("paddle", train.BACKEND, ours), ("torch", twin.BACKEND, theirs)):
+        model = room.load(cases.tiny(), design)
+        backend.save(model, tmp_path / name, config.companions(model.config, cases.tiny()))
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("paddle", "torch"))
     original = load_file(cases.tiny() / "model.safetensors")
     assert first.keys() == second.keys() == config.shapes(replace(cases.TINY, design=design)).keys()
     assert all(np.array_equal(first[n], original[n]) and np.array_equal(second[n], original[n]) for n in first)
     for name in ("paddle", "torch"):
-        assert read_checkpoint(tmp_path / name)[0] == replace(cases.TINY, design=design, **train.NO_DROPOUT)
+        assert read_checkpoint(tmp_path / name)[0] == replace(cases.TINY, design=design, **ours.NO_DROPOUT)
         assert (tmp_path / name / "vocab.txt").is_file()
 
 

@@ -12,11 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from splinter.align.weights import WeightError
 from splinter.cli import main as cli
-from splinter.ports.common import UsageError
+from splinter.cli import parser
+from splinter.ports.common import UsageError, backend, folders
 from splinter.ports.common import tasks as common
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.tasks import Settings
-from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.log import LOG
 from splinter.ports.multitask import commands, config, data, tasks
 from splinter.ports.multitask.config import TASKS, read_checkpoint
@@ -52,15 +52,10 @@ def finetune(tmp_path):
         framework="paddle", resume=False, choices=CHOICES, hyper=SHORT, files=None, said=None, output="run", **more
     ):
         say = (lambda text: None) if said is None else said.append
-        return tasks.finetune(
-            settings(framework, **more),
-            files or Files(SAMPLE),
-            tmp_path / output,
-            hyper,
-            choices,
-            resume,
-            save_every=2,
-            say=say,
+        files = files or Files(SAMPLE)
+        run = {"train": files.folder, "output": tmp_path / output, "recipe": hyper, "resume": resume, "save_every": 2}
+        return common.train(
+            tasks.Finetuning(settings=settings(framework, **more), files=files, choices=choices, **run), say
         )
 
     return run
@@ -90,8 +85,8 @@ def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatc
     whole = finetune(framework, choices=choices)
     kept = weights(tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
-    side = common.backend("multitask", framework)
-    plain, left = side.trainer, iter(range(3))
+    computing = backend.opened("multitask", framework)
+    plain, left = computing.trainer, iter(range(3))
 
     def trainer(model, hyper):
         made = plain(model, hyper)
@@ -106,7 +101,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatc
         return made
 
     with monkeypatch.context() as patch:
-        patch.setattr(side, "trainer", trainer)
+        patch.setattr(computing, "trainer", trainer)
         with pytest.raises(KeyboardInterrupt):
             finetune(framework, choices=choices)
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["best", "log.jsonl", "step-000002"]
@@ -208,9 +203,8 @@ def test_a_resumed_run_is_the_same_run(finetune, monkeypatch, change, message):
     """
     Other options than the first time: an error that says which, finished or not.
     """
-    side = common.backend("multitask", "paddle")
     with monkeypatch.context() as patch:
-        patch.setattr(side, "save", _full)
+        patch.setattr(backend.opened("multitask", "paddle"), "save", _full)
         with pytest.raises(OSError, match="No space"):
             finetune()
     with pytest.raises(CheckpointError, match=message):
@@ -327,8 +321,8 @@ def test_a_model_folder_may_go_while_it_is_trained(finetune, tmp_path, monkeypat
     What lies beside the weights was read before the first update.
     """
     model = shutil.copytree(cases.tiny(), tmp_path / "model")
-    fit = fit
-    monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
+    fit = common.fit
+    monkeypatch.setattr(common, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
     finetune(framework, model=model)
     assert (tmp_path / "run" / "vocab.txt").read_bytes() == (cases.tiny() / "vocab.txt").read_bytes()
     assert tasks.open_runner(settings(framework, tmp_path / "run")).pieces.size
@@ -338,7 +332,7 @@ def test_predictions_are_written_alone(tmp_path):
     """
     A folder that another command writes into is refused; a mistyped model leaves none behind.
     """
-    with common.alone(tmp_path / "out"), pytest.raises(UsageError, match="another run is writing into"):
+    with folders.alone(tmp_path / "out"), pytest.raises(UsageError, match="another run is writing into"):
         tasks.evaluate(settings(), Files(SAMPLE), predictions=tmp_path / "out")
     with pytest.raises(CheckpointError):
         tasks.evaluate(settings(model="mistyped"), Files(SAMPLE), predictions=tmp_path / "out")
@@ -440,12 +434,12 @@ def test_the_phases_have_their_own_rates(monkeypatch, tmp_path):
     1e-3 for pretrain, 1e-5 for finetune, unless one is given; minBERT's other settings.
     """
     seen = []
-    monkeypatch.setattr(tasks, "finetune", lambda *arguments, **more: seen.append(arguments) or {})
+    monkeypatch.setattr(common, "train", lambda asked_for, say: seen.append(asked_for) or {})
     for extra in (["--phase", "pretrain"], ["--phase", "finetune"], ["--phase", "pretrain", "--learning-rate", "0.5"]):
         arguments = ["finetune", "--system", "multitask", "--model", "m", "--train", "t", "--output", "o", *extra]
-        commands.finetune(cli.parser("multitask").parse_args(arguments), print)
-    assert [given[3].learning_rate for given in seen] == [1e-3, 1e-5, 0.5]
-    hyper = seen[0][3]
+        commands.finetune(parser.parser("multitask").parse_args(arguments), print)
+    assert [given.recipe.learning_rate for given in seen] == [1e-3, 1e-5, 0.5]
+    hyper = seen[0].recipe
     assert (hyper.batch_size, hyper.epsilon, hyper.max_norm, hyper.seed) == (8, 1e-6, 0.0, 11711)
     assert (hyper.schedule, hyper.warmup, hyper.weight_decay) == ("constant", 0.0, 0.0)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from splinter.ports.common.text import DataError
 from splinter.ports.splinter import data
+from splinter.ports.splinter.pretraining import passages
 from splinter.ports.splinter.pretraining.passages import Document
-from splinter.ports.splinter.pretraining.tasks import passages
 from splinter.sample import PATH
 
 TOKENIZER = data.Tokenizer(PATH / "vocab.txt", "hf", literal=True)

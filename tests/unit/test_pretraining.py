@@ -16,17 +16,19 @@ from safetensors.numpy import load_file
 
 from splinter.cli import main as cli
 from splinter.ports.common import UsageError, checkpoint
+from splinter.ports.common import tasks as common
 from splinter.ports.common.paddle import train as train_paddle
+from splinter.ports.common.paddle.train import PaddleTeam
 from splinter.ports.common.tasks import Settings
 from splinter.ports.common.torch import train as train_torch
-from splinter.ports.common.training.fit import fit
-from splinter.ports.common.training.trainer import Team
 from splinter.ports.splinter import data
 from splinter.ports.splinter.config import read_checkpoint
+from splinter.ports.splinter.pretraining import mining, objective
+from splinter.ports.splinter.pretraining import tasks as pretraining
 from splinter.ports.splinter.pretraining.corpus import Corpus, CorpusError, Mining
+from splinter.ports.splinter.pretraining.objective import RECIPE, Passages, span_accuracy
 from splinter.ports.splinter.pretraining.proof import cases as pretraining_cases
-from splinter.ports.splinter.pretraining.tasks import RECIPE, Passages, mining, pretrain, span_accuracy
-from splinter.ports.splinter.pretraining.tasks import tasks as pretraining
+from splinter.ports.splinter.pretraining.tasks import pretrain
 from splinter.ports.splinter.proof import cases
 from splinter.runtime import SettingError
 from splinter.sample import PATH
@@ -57,7 +59,8 @@ def run(corpus, tmp_path):
 
     def pretrained(framework="paddle", hyper=SHORT, folder=corpus.folder, model=None, **more):
         settings = Settings(str(model or cases.tiny()), framework)
-        return pretrain(settings, folder, tmp_path / "run", hyper, save_every=2, say=lambda text: None, **more)
+        where = {"train": folder, "output": tmp_path / "run", "recipe": hyper, "save_every": 2}
+        return pretrain(settings, lambda text: None, **where, **more)
 
     return pretrained
 
@@ -101,9 +104,9 @@ def test_each_epoch_asks_anew(corpus):
     The same passages, other questions; the same ones again for the same epoch.
     """
     rows = np.arange(len(corpus))
-    first, second = (pretraining.model_inputs(corpus, rows, epoch, QUESTION) for epoch in (0, 1))
+    first, second = (objective.model_inputs(corpus, rows, epoch, QUESTION) for epoch in (0, 1))
     assert not np.array_equal(first["input_ids"], second["input_ids"])
-    assert np.array_equal(first["input_ids"], pretraining.model_inputs(corpus, rows, 0, QUESTION)["input_ids"])
+    assert np.array_equal(first["input_ids"], objective.model_inputs(corpus, rows, 0, QUESTION)["input_ids"])
 
 
 def test_a_batch_names_its_documents(corpus):
@@ -118,7 +121,7 @@ def test_a_batch_names_its_documents(corpus):
 
 
 class Fixed:
-    """A side whose model points at what it is told."""
+    """A backend whose model points at what it is told."""
 
     def __init__(self, start=0, end=0):
         self.moved = (start, end)
@@ -140,14 +143,14 @@ def test_span_accuracy_counts_questions(corpus, moved, expected):
     limit, found = 5, []
     rows = np.linspace(0, len(corpus) - 1, limit).round().astype(int)
     for begin in (0, 4):
-        batch = pretraining.model_inputs(corpus, rows[begin : begin + 4], 0, QUESTION)
+        batch = objective.model_inputs(corpus, rows[begin : begin + 4], 0, QUESTION)
         found.append((batch["start_positions"], batch["end_positions"]))
-    side = Fixed(*moved)
-    scores = span_accuracy(side, found, corpus, QUESTION, limit, batch_size=4)
+    backend = Fixed(*moved)
+    scores = span_accuracy(backend, found, corpus, QUESTION, limit, batch_size=4)
     asked = sum(len(corpus.masked(int(row), 0, QUESTION).questions) for row in rows)
     assert (scores["start"], scores["end"], scores["both"], scores["questions"]) == (*expected, asked)
     assert scores["span"] == expected[2]
-    assert side.asked == limit
+    assert backend.asked == limit
 
 
 def test_a_span_may_be_right_where_its_parts_are_not(corpus):
@@ -162,7 +165,7 @@ def test_a_span_may_be_right_where_its_parts_are_not(corpus):
             return start, end
 
     rows = np.array([0])
-    batch = pretraining.model_inputs(corpus, rows, 0, QUESTION)
+    batch = objective.model_inputs(corpus, rows, 0, QUESTION)
     scores = span_accuracy(Crossed(), [(batch["start_positions"], batch["end_positions"])], corpus, QUESTION, 1)
     assert (scores["both"], scores["span"]) == (0, 1)
 
@@ -175,7 +178,7 @@ def test_the_best_span_is_the_best_of_all(tokens, longest):
     """
     rng = np.random.default_rng(0)
     start, end = rng.integers(0, 4, size=(2, 3, 7, tokens)).astype("float32")
-    first, last = pretraining.best_spans(start, end, longest)
+    first, last = objective.best_spans(start, end, longest)
     for b, q in np.ndindex(first.shape):
         pairs = [(a, z) for a in range(tokens) for z in range(a, min(tokens, a + longest))]
         assert (first[b, q], last[b, q]) == max(pairs, key=lambda p: start[b, q, p[0]] + end[b, q, p[1]])
@@ -190,7 +193,7 @@ def test_a_run_learns_and_is_recorded(run, corpus, tmp_path, framework):
     The loss falls, held-out passages are looked at, and the model opens as one for answering.
     """
     hyper = replace(SHORT, epochs=4, max_steps=0, batch_size=12)
-    record = run(framework, hyper, dev_folder=corpus.folder, dev_passages=6, evaluate_every=6)
+    record = run(framework, hyper, dev=corpus.folder, dev_passages=6, evaluate_every=6)
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert log[-1]["loss"] < log[0]["loss"]
     assert [entry["step"] for entry in log if "dev" in entry] == [6, 12]
@@ -347,8 +350,8 @@ def test_a_model_folder_may_go_while_it_is_pretrained(run, tmp_path, monkeypatch
     What lies beside the weights was read before the first update.
     """
     model = shutil.copytree(cases.tiny(), tmp_path / "model")
-    fit = fit
-    monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
+    fit = common.fit
+    monkeypatch.setattr(common, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
     run(framework, model=model)
     assert (tmp_path / "run" / "vocab.txt").read_bytes() == (cases.tiny() / "vocab.txt").read_bytes()
     assert read_checkpoint(tmp_path / "run")[0].mode == "paper"
@@ -380,7 +383,12 @@ def test_a_team_shares_no_device(corpus, monkeypatch, tmp_path):
     """
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="--device gpu:0 with 2 processes; leave it to the launcher"):
-        pretrain(Settings(str(cases.tiny()), "torch", device="gpu:0"), corpus.folder, tmp_path / "run", SHORT)
+        pretrain(
+            Settings(str(cases.tiny()), "torch", device="gpu:0"),
+            train=corpus.folder,
+            output=tmp_path / "run",
+            recipe=SHORT,
+        )
 
 
 def test_a_batch_smaller_than_the_team_is_refused(run, monkeypatch):
@@ -402,7 +410,7 @@ def test_a_launcher_that_says_no_number_is_named(monkeypatch, framework, variabl
     The variables of the framework that computes, and the sizes that the other launcher says.
     """
     monkeypatch.setenv(variable, value)
-    team = train_paddle.Team if framework == "paddle" else train_torch.Team
+    team = train_paddle.PaddleTeam if framework == "paddle" else train_torch.TorchTeam
     if framework != ("paddle" if variable.startswith("PADDLE") else "torch") and variable in (
         "PADDLE_TRAINER_ID",
         "RANK",
@@ -419,7 +427,7 @@ def test_only_the_first_of_a_team_writes(run, tmp_path, monkeypatch):
     """
     monkeypatch.setenv("PADDLE_TRAINER_ID", "1")
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
-    monkeypatch.setattr(Team, "add_up", lambda self, loss, parameters, updates: loss)  # there is no other
+    monkeypatch.setattr(PaddleTeam, "add_up", lambda self, loss, parameters, updates: loss)  # there is no other
     assert run() is None
     assert list((tmp_path / "run").iterdir()) == []
 

@@ -585,7 +585,7 @@ def test_a_pipe_is_no_record(tmp_path):
 
 
 @pytest.mark.parametrize("setting", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
-@pytest.mark.parametrize("command", [["splinter.align.report"], ["splinter.cli", "explain"]], ids=["report", "explain"])
+@pytest.mark.parametrize("command", [["splinter.align.report"], ["splinter", "explain"]], ids=["report", "explain"])
 def test_an_ascii_terminal(tmp_path, setting, command):
     """
     Names of any script, and halves of a pair, end in no traceback.

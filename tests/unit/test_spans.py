@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from splinter.ports.splinter.pretraining import spans
 from splinter.ports.splinter.pretraining.proof import reference_mining
 from splinter.ports.splinter.pretraining.spans import Cluster, Pieces
-from splinter.ports.splinter.pretraining.tasks import spans
 
 PAD, QUESTION = 0, 1
 CHURCHILL = (

@@ -17,17 +17,19 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer, BertConfi
 
 from splinter import runtime
 from splinter.align.weights import WeightError
+from splinter.ports.common import UsageError, folders
+from splinter.ports.common import backend as backends
 from splinter.ports.common import tasks as common
 from splinter.ports.common.checkpoint import CheckpointError
-from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.common.training.state import differences
-from splinter.ports.splinter import data, tasks, train
-from splinter.ports.splinter import twin as reference
+from splinter.ports.splinter import data, tasks, train, twin
 from splinter.ports.splinter.config import companions, read_checkpoint
-from splinter.ports.splinter.model import SplinterForPreTraining, SplinterForQuestionAnswering
+from splinter.ports.splinter.model import SplinterForQuestionAnswering
+from splinter.ports.splinter.pretraining.model import SplinterForPreTraining
+from splinter.ports.splinter.pretraining.proof import port as pretraining
 from splinter.ports.splinter.proof import cases, port
-from splinter.ports.splinter.tasks import Settings, Sizes, UsageError
+from splinter.ports.splinter.tasks import Settings, Sizes
 from splinter.sample import PATH
 
 BOTH = pytest.mark.parametrize("framework", ["paddle", "torch"])
@@ -74,8 +76,10 @@ def finetune(train_file, tmp_path):
         **changes,
     ):
         say = (lambda text: None) if said is None else said.append
-        return tasks.finetune(
-            settings(framework, **changes), file, tmp_path / "run", hyper, head, resume, 2, precision, say
+        chosen = {"head": head, "precision": precision, "resume": resume, "save_every": 2}
+        where = {"train": file, "output": tmp_path / "run"}
+        return common.train(
+            tasks.Finetuning(settings=settings(framework, **changes), recipe=hyper, **where, **chosen), say
         )
 
     return run
@@ -107,7 +111,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatc
     shutil.rmtree(tmp_path / "run")
     steps = iter(range(3))
 
-    class Interrupted(type(common.backend("splinter", framework).trainer(*_model_and_recipe(framework)))):
+    class Interrupted(type(backends.opened("splinter", framework).trainer(*_model_and_recipe(framework)))):
         def step(self, batch, rate):
             if next(steps, None) is None:
                 raise KeyboardInterrupt
@@ -115,9 +119,9 @@ def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(
-            common.backend("splinter", framework),
+            backends.opened("splinter", framework),
             "trainer",
-            _trainer(common.backend("splinter", framework).trainer, Interrupted),
+            _trainer(backends.opened("splinter", framework).trainer, Interrupted),
         )
         with pytest.raises(KeyboardInterrupt):
             finetune(framework)
@@ -127,7 +131,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(finetune, tmp_path, monkeypatc
 
 
 def _model_and_recipe(framework):
-    return common.backend("splinter", framework).open_model(cases.tiny(), "paper", "auto"), SHORT
+    return backends.opened("splinter", framework).open_model(cases.tiny(), "paper", "auto"), SHORT
 
 
 def _trainer(build, kind):
@@ -145,7 +149,7 @@ def test_a_disk_full_at_the_end_costs_no_training(finetune, tmp_path, monkeypatc
     """
     said = []
     with monkeypatch.context() as patch:
-        patch.setattr(common.backend("splinter", "paddle"), "save", _full)
+        patch.setattr(backends.opened("splinter", "paddle"), "save", _full)
         with pytest.raises(OSError, match="No space left"):
             finetune()
     assert (tmp_path / "run" / "step-000002").is_dir()
@@ -210,15 +214,16 @@ def test_a_mistyped_file_leaves_no_folder(finetune, tmp_path):
     """
     Neither that of the run nor those above it.
     """
+    asked = {"train": tmp_path / "mistyped", "output": tmp_path / "a" / "b", "recipe": SHORT}
     with pytest.raises(data.DataError, match="no such file"):
-        tasks.finetune(settings(), tmp_path / "mistyped", tmp_path / "a" / "b", SHORT)
+        common.train(tasks.Finetuning(settings=settings(), **asked))
     assert not list(tmp_path.iterdir())
 
 
 def interrupted(finetune, monkeypatch):
     """Stop a run when its model is to be written: log and training state are there."""
     with monkeypatch.context() as patch:
-        patch.setattr(common.backend("splinter", "paddle"), "save", _full)
+        patch.setattr(backends.opened("splinter", "paddle"), "save", _full)
         with pytest.raises(OSError, match="No space"):
             finetune()
 
@@ -266,8 +271,8 @@ def test_a_model_folder_may_go_while_it_is_trained(finetune, tmp_path, monkeypat
     What lies beside the weights was read before the first update.
     """
     model = shutil.copytree(cases.tiny(), tmp_path / "model")
-    fit = fit
-    monkeypatch.setattr(recipe, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
+    fit = common.fit
+    monkeypatch.setattr(common, "fit", lambda *given, **more: (shutil.rmtree(model), fit(*given, **more))[1])
     finetune(framework, model=str(model))
     for name in ("vocab.txt", "tokenizer_config.json"):
         assert (tmp_path / "run" / name).read_bytes() == (cases.tiny() / name).read_bytes()
@@ -290,7 +295,7 @@ def test_a_resumed_run_is_the_same_run(finetune, monkeypatch, change, message):
     Whatever else was asked for the first time is an error that says what differs.
     """
     with monkeypatch.context() as patch:
-        patch.setattr(common.backend("splinter", "paddle"), "save", _full)
+        patch.setattr(backends.opened("splinter", "paddle"), "save", _full)
         with pytest.raises(OSError, match="No space"):
             finetune()
     with pytest.raises(CheckpointError, match=message):
@@ -418,8 +423,8 @@ def test_held_out_questions_choose_the_epoch(train_file, tmp_path):
 
     def run(dev, resume=False):
         hyper = replace(SHORT, epochs=2, max_steps=0)
-        asked = (train_file, tmp_path / "run", hyper, "auto", resume, 2, "float32", lambda text: None)
-        return tasks.finetune(settings(), *asked, dev)
+        asked = {"train": train_file, "output": tmp_path / "run", "recipe": hyper, "resume": resume, "save_every": 2}
+        return common.train(tasks.Finetuning(settings=settings(), dev=dev, **asked), lambda text: None)
 
     record = run(Path("sample"))
     assert record["best"]["scores"]["f1"] >= record["last"]["scores"]["f1"]
@@ -540,11 +545,11 @@ def test_a_framework_that_is_not_installed_is_named(monkeypatch):
     def missing():
         raise ModuleNotFoundError("No module named 'paddle'", name="paddle")
 
-    monkeypatch.setattr(common.runtime, "import_paddle", missing)
+    monkeypatch.setattr(backends.runtime, "import_paddle", missing)
     with pytest.raises(
         UsageError, match=r"--framework paddle needs paddle, which is not installed; in a clone.*pip install"
     ):
-        common.backend("splinter", "paddle")
+        backends.opened("splinter", "paddle")
 
 
 def test_torch_does_not_open_the_authors_layout(tmp_path):
@@ -749,7 +754,7 @@ def test_the_lock_of_a_folder_is_never_held_twice(tmp_path):
     def work():
         for _ in range(100):
             try:
-                with common.alone(tmp_path / "run"):
+                with folders.alone(tmp_path / "run"):
                     inside.append(1)
                     most.append(len(inside))
                     inside.pop()
@@ -776,10 +781,10 @@ def test_half_the_size_is_read_back_by_all(tmp_path):
     name = "splinter_qass.start_classifier.weight"
     whole = load_file(cases.tiny() / "model.safetensors")[name]
     assert np.array_equal(stored[name], whole.astype(np.float16))
-    theirs = reference.load(tmp_path / "half", "hf").state_dict()[name]
-    twin = reference.load(tmp_path / "half", "paper").cls["span_predictions"].start_classifier
+    theirs = twin.load(tmp_path / "half", "hf").state_dict()[name]
+    authors = twin.load(tmp_path / "half", "paper").cls["span_predictions"].start_classifier
     ours = SplinterForQuestionAnswering.from_pretrained(tmp_path / "half").cls.start_classifier.weight.numpy()
-    for read in (theirs.numpy(), twin.detach().numpy().T, ours.T):
+    for read in (theirs.numpy(), authors.detach().numpy().T, ours.T):
         assert read.dtype == np.float32
         assert np.array_equal(read, stored[name])
     large = SplinterForQuestionAnswering.from_pretrained(cases.tiny())
@@ -795,19 +800,20 @@ def test_a_plain_head_is_written_and_read_by_both_frameworks(tmp_path):
     """
     line = tasks.convert(str(cases.tiny()), tmp_path / "plain", head="plain")
     assert line.endswith("39 tensors, 222,978 numbers, mode paper, plain head")
-    theirs = reference.open_model(tmp_path / "plain", "paper", "pretrained", "cpu")
-    reference.save(theirs, tmp_path / "again", companions(theirs.config, tmp_path / "plain"))
+    theirs = twin.BACKEND.open_model(tmp_path / "plain", "paper", "pretrained", "cpu")
+    twin.BACKEND.save(theirs, tmp_path / "again", companions(theirs.config, tmp_path / "plain"))
     ours = SplinterForQuestionAnswering.from_pretrained(tmp_path / "again")
     assert ours.config.span_head == "plain"
     words = ours.bert.embeddings.word.weight.numpy()
     assert np.array_equal(words[ours.config.question_token_id], words[ours.config.mask_token_id])
     ids = np.array([[101, 300, 104, 119, 102, 400, 401, 102]])
     row = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    there, here = reference.logits(theirs, row), train.logits(ours, row)
+    there, here = twin.BACKEND.logits(theirs, row), train.BACKEND.logits(ours, row)
     np.testing.assert_allclose(here, there, atol=1e-6)
     with pytest.raises(CheckpointError, match="plain span head goes with --mode paper"):
         tasks.convert(str(cases.tiny()), tmp_path / "hf", "hf", head="plain")
-    for opened in (train.open_pretraining, reference.open_pretraining, SplinterForPreTraining.from_pretrained):
+    paddle, torch = (backends.opened("splinter.pretraining", framework).open_model for framework in ("paddle", "torch"))
+    for opened in (paddle, torch, SplinterForPreTraining.from_pretrained):
         with pytest.raises(CheckpointError, match="cannot be pretrained; convert with --head fresh"):
             opened(tmp_path / "plain")
     with pytest.raises(ValueError, match="splinter-plain"):
@@ -815,14 +821,14 @@ def test_a_plain_head_is_written_and_read_by_both_frameworks(tmp_path):
     for head in ("matching", "fresh"):
         back = tasks.convert(str(tmp_path / "plain"), tmp_path / head, head=head)
         assert back.endswith(f"55 tensors, 248,192 numbers, mode paper, {head} head")
-        train.open_pretraining(tmp_path / head)
+        paddle(tmp_path / head)
 
 
 def test_each_head_is_aligned_on_its_own_checkpoints():
     """
     --checkpoint: the port of span selection takes no plain head, that of the plain head nothing but its own.
     """
-    assert port.PORT.fetch(cases.tiny()) == port.PRETRAINING.fetch(cases.tiny()) == cases.tiny()
+    assert port.PORT.fetch(cases.tiny()) == pretraining.PORT.fetch(cases.tiny()) == cases.tiny()
     for one, folder in ((port.PORT, cases.plain()), (port.PLAIN, cases.tiny()), (port.PLAIN, cases.plain())):
         with pytest.raises(CheckpointError, match="plain"):
             one.fetch(folder)
@@ -832,7 +838,7 @@ def test_a_plain_head_scores_in_float32_under_autocast():
     """
     In bfloat16 its scores would lie on a grid of 1/256 of themselves, those of the other head do not.
     """
-    model = reference.open_model(cases.plain(), "paper", "pretrained", "cpu")
+    model = twin.BACKEND.open_model(cases.plain(), "paper", "pretrained", "cpu")
     row = torch.arange(101, 165).reshape(1, -1)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         start, end = model.answer(row, torch.ones_like(row))
@@ -919,7 +925,7 @@ def test_a_folder_that_cannot_be_made_is_not_called_busy():
     """
     with (
         pytest.raises(UsageError, match="/proc/none/run cannot be made; name another"),
-        common.alone(Path("/proc/none/run")),
+        folders.alone(Path("/proc/none/run")),
     ):
         raise AssertionError("it was made")
 

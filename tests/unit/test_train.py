@@ -8,27 +8,26 @@ from splinter import runtime
 from splinter.align import paddle_side, torch_side
 from splinter.ports.common.paddle import train as train_paddle
 from splinter.ports.common.torch import train as train_torch
-from splinter.ports.common.training.feed import trim
+from splinter.ports.common.training.feed import Table, trim
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import Recipe
-from splinter.ports.splinter import train
-from splinter.ports.splinter import twin as reference
+from splinter.ports.splinter import train, twin
 from splinter.ports.splinter.model import SplinterForQuestionAnswering
-from splinter.ports.splinter.proof import cases
+from splinter.ports.splinter.proof import cases, ours
 
 FOLDER = cases.tiny()
 
 
 def opened(compiled: bool):
     runtime.tune()
-    return train.open_model(FOLDER, "paper", "pretrained", repeated=compiled)
+    return train.BACKEND.open_model(FOLDER, "paper", "pretrained", repeated=compiled)
 
 
 @pytest.mark.parametrize("name", ["padded", "odd", "single"])
 def test_compiled_forward_is_bit_equal_to_eager(name):
     """The static graph changes no bit of the logits, whatever the batch's shape."""
     inputs = cases.model_inputs(cases.batches(FOLDER, "paper")[name])
-    eager, compiled = (train.logits(opened(c), inputs) for c in (False, True))
+    eager, compiled = (train.BACKEND.logits(opened(c), inputs) for c in (False, True))
     assert np.abs(eager[0]).max() > 1
     for a, b in zip(eager, compiled, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -39,7 +38,7 @@ def test_compiled_gradients_equal_eager_to_rounding():
     batch = paddle_side.from_numpy(cases.batches(FOLDER, "paper")["padded"], "float32")
     found = []
     for compiled in (False, True):
-        model = SplinterForQuestionAnswering.from_pretrained(FOLDER, mode="paper", **train.NO_DROPOUT)
+        model = SplinterForQuestionAnswering.from_pretrained(FOLDER, mode="paper", **ours.NO_DROPOUT)
         if compiled:
             model.compile()
         model.train()
@@ -56,9 +55,9 @@ def test_compiled_gradients_equal_eager_to_rounding():
 def weights_after(compiled: bool, seed: int) -> np.ndarray:
     """One matrix after five updates with dropout on."""
     hyper = Recipe(seed=seed, min_steps=0, max_steps=5, epochs=3, learning_rate=1e-3)
-    columns = cases.model_inputs(train.columns(cases.TRAINING, "paper"), labels=True)
+    columns = cases.model_inputs(ours.columns(cases.TRAINING, "paper"), labels=True)
     model = opened(compiled)
-    fit(train.trainer(model, hyper), columns, hyper, prepare=trim)
+    fit(train.BACKEND.trainer(model, hyper), Table(columns, hyper, prepare=trim), hyper)
     return paddle_side.state(model)["bert.encoder.1.inner.weight"]
 
 
@@ -102,13 +101,14 @@ def test_adamw_ends_where_the_course_says(framework):
 @pytest.mark.parametrize("framework", ["paddle", "torch"])
 def test_micro_batches_make_the_same_updates(framework):
     """Three updates of 7 windows, all at once and 3, 3 and 1 at a time, by length; float64, without dropout."""
-    side, driver = {"paddle": (train, paddle_side), "torch": (reference, torch_side)}[framework]
+    computing = {"paddle": train.BACKEND, "torch": twin.BACKEND}[framework]
+    load, driver = {"paddle": (ours.load, paddle_side), "torch": (twin.load, torch_side)}[framework]
     found = []
     for rows in (0, 3):
         hyper = Recipe(seed=1, min_steps=0, max_steps=3, batch_size=7, learning_rate=1e-3, warmup=0.0, micro_batch=rows)
-        columns = cases.model_inputs(side.columns(cases.TRAINING, "paper"), labels=True)
-        trainer = side.trainer(driver.cast(side.load(FOLDER, "paper"), "float64"), hyper)
-        log = fit(trainer, columns, hyper, prepare=trim)
+        columns = cases.model_inputs(ours.columns(cases.TRAINING, "paper"), labels=True)
+        trainer = computing.trainer(driver.cast(load(FOLDER, "paper"), "float64"), hyper)
+        log = fit(trainer, Table(columns, hyper, prepare=trim), hyper)
         found.append(([entry[name] for entry in log for name in ("loss", "norm")], driver.state(trainer.model)))
     (curve, weights), (parted, parted_weights) = found
     # sums of 7 instead of three sums of at most 3: some units in the last place, which Adam's division enlarges

@@ -10,7 +10,7 @@ import contextlib
 import platform
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -62,6 +62,7 @@ class Run:
         best: where dev data chooses the model that is saved.
         watch: where dev data is only looked at.
         watch_every: updates between looks at the dev data; 0 = once per epoch.
+        notes: what was noticed in the data, a line each; said before the summary.
     """
 
     trainer: Trainer
@@ -74,6 +75,7 @@ class Run:
     best: Best | None = None
     watch: Callable[[int], Mapping[str, Any]] | None = None
     watch_every: int = 0
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +143,8 @@ def train(asked_for: Training, say: Callable[[str], None] = print) -> dict[str, 
         run = asked_for.prepare()
         if lead:
             refuse_others(output, run.beside)
-        say(run.summary)
+        for line in (*run.notes, run.summary):
+            say(line)
         # a path may change while the data stay the same; the feed knows them by their hash
         about = {**{k: v for k, v in asked.items() if k not in ("recipe", "train_file")}, **run.about}
         log = fit(

@@ -11,11 +11,11 @@ from typing import Any
 
 from splinter.cli import options as shared
 from splinter.cli.options import Text
+from splinter.ports.common import UsageError
 
-from .config import PUBLISHED, RECIPES, FunnelConfig
+from .config import PUBLISHED, RECIPES, TASKS, FunnelConfig
 
 RECIPE = RECIPES["classification"]
-NAMES = {"qnli": "classification", "squad": "answering"}
 FILES = """files, plain or .gz; --task is told by their names unless given:
   .tsv   QNLI: a heading, then index, question, sentence, label with tabs between, no quoting
   .json  SQuAD 1.1 or 2.0; where some questions have no answer, the model may say so
@@ -56,7 +56,7 @@ def add(command: str, parser: argparse.ArgumentParser) -> None:
 
 
 def _task(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--task", choices=list(NAMES), help=f"which task ({default})")
+    parser.add_argument("--task", choices=list(TASKS), help=f"which task ({default})")
 
 
 def _rows(parser: argparse.ArgumentParser, trained: str = "as in training, else ") -> None:
@@ -108,9 +108,9 @@ class _ByTask:
 
     def add_argument(self, name: str, **given: Any) -> None:
         key = name.strip("-").replace("-", "_")
-        values = [getattr(RECIPES[mode], key) for mode in NAMES.values()]
+        values = [getattr(RECIPES[mode], key) for mode in TASKS.values()]
         if len(set(values)) > 1:
-            told = ", ".join(f"{task} {value:g}" for task, value in zip(NAMES, values, strict=True))
+            told = ", ".join(f"{task} {value:g}" for task, value in zip(TASKS, values, strict=True))
             given |= {"default": None, "help": f"{given['help'].rpartition(' (')[0]} ({told})"}
         self.group.add_argument(name, **given)
 
@@ -195,25 +195,20 @@ def convert(options: argparse.Namespace) -> str:
             Path(options.source), options.output, options.from_scratch, dict(options.set), options.seed, options.task
         )
     if options.set:
-        raise tasks.UsageError("--set changes the sizes of a new model; add --from-scratch LAYOUT")
+        raise UsageError("--set changes the sizes of a new model; add --from-scratch LAYOUT")
     return tasks.convert(options.source, options.output, options.task, options.head, options.download)
 
 
 def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Fine-tune; returns the record of the run."""
-    from . import tasks
+    from splinter.ports.common.tasks import train
 
-    given = {f.name: getattr(options, f.name, None) for f in fields(RECIPE)}
-    changes = {name: value for name, value in given.items() if value is not None}
-    return tasks.finetune(
-        _settings(options),
-        options.train,
-        options.output,
-        changes,
-        options.head,
-        options.resume,
-        options.save_every,
-        say=say,
+    from .tasks import Finetuning, task_of_file
+
+    recipe = RECIPES[TASKS[task_of_file(options.train, options.task)]]
+    return train(
+        Finetuning(settings=_settings(options), head=options.head, **shared.run_of(options, recipe)),
+        say,
     )
 
 
@@ -246,7 +241,7 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     texts = (options.sentence, options.context, options.context_file)
     given = any(text is not None for text in texts)
     if given == (options.input is not None):
-        raise tasks.UsageError(
+        raise UsageError(
             "--question needs --sentence TEXT, --context TEXT or --context-file FILE"
             if not given
             else "--input brings its own texts"
@@ -256,7 +251,7 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         existing(file, "a file of JSON lines" if options.input else "a text file")  # before a model loads
     worker = tasks.open_worker(_settings(options))
     if given and (options.sentence is not None) != (worker.mode == "classification"):
-        raise tasks.UsageError(f"{options.model} is for {worker.mode}; give --sentence for qnli, --context for squad")
+        raise UsageError(f"{options.model} is for {worker.mode}; give --sentence for qnli, --context for squad")
     return (_classes if worker.mode == "classification" else _spans)(worker, options)
 
 

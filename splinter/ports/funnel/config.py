@@ -19,6 +19,8 @@ from splinter.ports.common.checkpoint import ACTIVATIONS, CheckpointError
 from splinter.ports.common.training.schedule import Recipe
 
 MODES = ("classification", "answering")
+TASKS = {"qnli": "classification", "squad": "answering"}
+"""Names of the tasks on the command line -> modes."""
 KINDS = ("base", "full", *MODES)
 """What a model holds: the encoder; encoder and decoder; the encoder with a class head; all with a span head."""
 

@@ -42,6 +42,10 @@ TOKENS = {"pad": "<pad>", "unk": "<unk>", "cls": "<cls>", "sep": "<sep>", "mask"
 LABELS = ("entailment", "not_entailment")
 """QNLI's classes in the order of GLUE, which a head has unless its checkpoint names them otherwise."""
 CLS_SEGMENT = 2
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""Columns that a model reads."""
+TARGETS = {"classification": ("labels",), "answering": ("start_positions", "end_positions")}
+"""Mode -> columns that its loss reads as well."""
 
 
 def write_vocabulary(bert: Path, target: Path) -> Path:

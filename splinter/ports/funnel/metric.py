@@ -68,7 +68,7 @@ def decode(
         rows: R windows of the example, objects or mappings with offsets (T, 2), -1 outside the context.
         start_logits, end_logits: (R, T) float.
         null: whether "no answer" is a candidate: [CLS] as start and end, the window where that scores least.
-        n_best: boundaries tried per window and side, and candidates kept.
+        n_best: boundaries tried per window, of starts and of ends each, and candidates kept.
         max_answer_length: in pieces.
 
     Raises:

@@ -1,8 +1,8 @@
 """What the command line does with Funnel: fine-tune, evaluate, predict, convert, in either framework.
 
-Imports no framework; `tasks.backend` picks train.py (Paddle) or reference.py (torch), which share six names:
-`open_model`, `trainer`, `logits`, `save`, `gpus`, `seed`. The model pools padding, so rows may be cut only where that
-changes nothing (`data.trim`); the answering loss counts padding, so its training rows are not cut at all.
+Imports no framework; `backend.opened` picks train.py (Paddle) or twin.py (torch). The model pools padding, so rows may
+be cut only where that changes nothing (`data.trim`); the answering loss counts padding, so its training rows are not
+cut at all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,12 +25,13 @@ from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.text import vocabulary_lines
 from splinter.ports.common.training.feed import Table
 from splinter.ports.common.training.schedule import Recipe
+from splinter.ports.common.training.trainer import Trainer
 
 from . import data, metric
 from .config import (
     MODES,
     PUBLISHED,
-    RECIPES,
+    TASKS,
     FunnelConfig,
     chosen_head,
     companions,
@@ -39,11 +40,6 @@ from .config import (
     has_head,
     read_checkpoint,
 )
-
-TASKS = {"qnli": "classification", "squad": "answering"}
-"""Names of the tasks on the command line -> modes."""
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-LABELS = {"classification": ("labels",), "answering": ("start_positions", "end_positions")}
 
 
 @dataclass(frozen=True)
@@ -69,6 +65,32 @@ class Settings(tasks.Settings):
 
     task: str | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+class Backend(backend.Backend, Protocol):
+    """What Funnel's tasks ask of a framework."""
+
+    def open_model(self, folder: Path, mode: str, head: str, device: str = "auto") -> Any:
+        """A model for work, with the dropout of its configuration; `model.head` tells which head it has.
+
+        Args:
+            mode: "classification" or "answering".
+            head: "pretrained", "fresh" (of QNLI's two classes, or of a span), or "auto" = the checkpoint's when it
+                has one.
+
+        Raises:
+            CheckpointError, WeightError: no such head, no decoder where one is needed, or a tensor is missing.
+        """
+
+    def trainer(self, model: Any, recipe: Recipe) -> Trainer:
+        """A model in training by the recipe."""
+
+    def logits(self, model: Any, columns: Mapping[str, np.ndarray], batch_size: int = 16) -> dict[str, np.ndarray]:
+        """Logits of N rows of T positions, in their order.
+
+        Returns:
+            logits (N, classes); or start_logits and end_logits (N, T) each.
+        """
 
 
 def task_of_file(file: Path, task: str | None) -> str:
@@ -113,88 +135,101 @@ def open_tokenizer(folder: Path, config: FunnelConfig) -> data.Tokenizer:
 # -- fine-tuning ------------------------------------------------------------------------------------------
 
 
-def finetune(
-    settings: Settings,
-    train_file: Path,
-    output: Path,
-    changes: Mapping[str, Any] | Recipe,
-    head: str = "auto",
-    resume: bool = False,
-    save_every: int = 50,
-    say=print,
-) -> dict[str, Any]:
-    """Fine-tune on a QNLI or SQuAD file and save the model.
+@dataclass(frozen=True, kw_only=True)
+class Finetuning(tasks.Training):
+    """Fine-tuning on a QNLI or SQuAD file.
 
     Args:
-        changes: the whole recipe, or what differs from the task's own.
+        train: the file; its name tells the task where `settings.task` is None.
+        recipe: that of the task, see config.RECIPES, or another one.
         head: "pretrained", "fresh", or "auto" (the checkpoint's when it has one).
+    """
 
-    Returns:
-        What training.json holds.
+    settings: Settings
+    head: str = "auto"
+
+    @property
+    def task_name(self) -> str:
+        """One of config.TASKS.
+
+        Raises:
+            UsageError: the file's name tells none.
+        """
+        return task_of_file(self.train, self.settings.task)
+
+    @property
+    def mode(self) -> str:
+        """The mode of the task."""
+        return TASKS[self.task_name]
+
+    @property
+    def sizes(self) -> Sizes:
+        """Sizes of the rows: the task's own, but for those that are asked for."""
+        return replace(SIZES[self.mode], **self.settings.sizes)
+
+    def asked(self) -> dict[str, Any]:
+        return {"task_name": self.task_name, "asked_head": self.head, "sizes": asdict(self.sizes)}
+
+    def prepare(self) -> tasks.Run:
+        """See `tasks.Training`.
+
+        Raises:
+            DataError, CheckpointError, WeightError, VocabularyError, UsageError.
+        """
+        settings, mode, sizes = self.settings, self.mode, self.sizes
+        data.existing(self.train, "a QNLI .tsv or a SQuAD .json file")  # said before anything else
+        folder = checkpoint.resolve(settings.model, settings.download)
+        config = read_checkpoint(folder)[0]
+        tokenizer = open_tokenizer(folder, config)
+        check_length(sizes, config)
+        rows: data.PairFeatures | data.AnswerFeatures
+        labels: tuple[str, ...] = ()
+        if mode == "classification":
+            pairs = list(data.read_pairs(self.train))
+            labels = data.LABELS if chosen_head(folder, mode, self.head) == "fresh" else class_names(config, folder)
+            found, names = data.pair_features(pairs, tokenizer, sizes.max_length), [pair.id for pair in pairs]
+            rows = replace(found, labels=row_of_label(labels)[found.labels])
+        else:
+            asked = data.read_examples(self.train, training=True)
+            examples, rows = data.concatenate(data.answer_features(asked, tokenizer, training=True, **asdict(sizes)))
+            names = [examples[number].id for number in rows.example_index]
+        computing: Backend = backend.opened("funnel", settings.framework)
+        if self.head != "pretrained":
+            computing.seed(self.recipe.seed)  # a fresh head is part of the run
+        model = computing.open_model(folder, mode, self.head, backend.check_device(computing, settings.device))
+        feed = Table(
+            {name: getattr(rows, name) for name in (*data.INPUTS, *data.TARGETS[mode])},
+            self.recipe,
+            names=lambda numbers: [names[i] for i in numbers],
+            prepare=functools.partial(trim, config=config) if mode == "classification" else dict,
+        )
+        counts = {"examples": len(set(names)), "rows": len(rows)}
+        summary = f"{counts['examples']} examples, {len(rows)} rows of {sizes.max_length}, "
+        summary += f"{feed.plan.updates} updates; {self.task_name}, {model.head} head, {settings.framework}"
+        return tasks.Run(
+            computing.trainer(model, self.recipe),
+            feed,
+            functools.partial(computing.save, model),
+            companions(replace(config, num_labels=model.config.num_labels, labels=labels), mode, folder),
+            summary,
+            # without the names, which runs of before did not have; the hash of the data sees their order
+            about={"head": model.head, "config": replace(config, labels=()).to_dict()},
+            details={"head": model.head, **counts},
+        )
+
+
+def trim(batch: Mapping[str, np.ndarray], config: FunnelConfig) -> dict[str, np.ndarray]:
+    """Rows cut where that changes nothing; see `data.trim`. The variants for which it does not hold keep all."""
+    exact = config.separate_cls and config.truncate_seq
+    return data.trim(batch, len(config.block_sizes)) if exact else dict(batch)
+
+
+def check_length(sizes: Sizes, config: FunnelConfig) -> None:
+    """Rows long enough for the model's blocks, and for a piece of each text.
 
     Raises:
-        DataError, CheckpointError, WeightError, UsageError, TrainingError.
+        UsageError: they are not.
     """
-    task = task_of_file(train_file, settings.task)
-    own = RECIPES[TASKS[task]]
-    hyper = changes if isinstance(changes, Recipe) else replace(own, **changes)
-
-    def prepare() -> tasks.Run:
-        return _prepare(settings, task, train_file, hyper, head)
-
-    sizes = asdict(replace(SIZES[TASKS[task]], **settings.sizes))
-    asked = {"task_name": task, "train_file": str(train_file), "asked_head": head, "sizes": sizes}
-    return tasks.train(
-        settings, output, hyper, prepare, asked, task="finetune", resume=resume, save_every=save_every, say=say
-    )
-
-
-def _prepare(settings: Settings, task: str, train_file: Path, hyper: Recipe, head: str) -> tasks.Run:
-    mode = TASKS[task]
-    data.existing(train_file, "a QNLI .tsv or a SQuAD .json file")  # said before anything else
-    folder = checkpoint.resolve(settings.model, settings.download)
-    config = read_checkpoint(folder)[0]
-    tokenizer, sizes = open_tokenizer(folder, config), replace(SIZES[mode], **settings.sizes)
-    _check_length(sizes, config)
-    rows: data.PairFeatures | data.AnswerFeatures
-    labels: tuple[str, ...] = ()
-    if mode == "classification":
-        pairs = list(data.read_pairs(train_file))
-        labels = data.LABELS if chosen_head(folder, mode, head) == "fresh" else class_names(config, folder)
-        found, names = data.pair_features(pairs, tokenizer, sizes.max_length), [pair.id for pair in pairs]
-        rows = replace(found, labels=_order(labels)[found.labels])
-    else:
-        blocks = data.answer_features(
-            data.read_examples(train_file, training=True), tokenizer, training=True, **asdict(sizes)
-        )
-        examples, rows = data.concatenate(blocks)
-        names = [examples[number].id for number in rows.example_index]
-    side = tasks.backend("funnel", settings.framework)
-    if head != "pretrained":
-        side.seed(hyper.seed)  # a fresh head is part of the run
-    model = side.open_model(folder, mode, head, backend.check_device(side, settings.device))
-    cut = mode == "classification" and config.separate_cls and config.truncate_seq
-    feed = Table(
-        {name: getattr(rows, name) for name in (*INPUTS, *LABELS[mode])},
-        hyper,
-        names=lambda numbers: [names[i] for i in numbers],
-        prepare=(lambda batch: data.trim(batch, len(config.block_sizes))) if cut else dict,
-    )
-    counts = {"examples": len(set(names)), "rows": len(rows)}
-    summary = f"{counts['examples']} examples, {len(rows)} rows of {sizes.max_length}, {feed.plan.updates} updates; "
-    return tasks.Run(
-        side.trainer(model, hyper),
-        feed,
-        functools.partial(side.save, model),
-        companions(replace(config, num_labels=model.config.num_labels, labels=labels), mode, folder),
-        summary + f"{task}, {model.head} head, {settings.framework}",
-        # without the names, which runs of before did not have; the hash of the data sees their order
-        about={"head": model.head, "config": replace(config, labels=()).to_dict()},
-        details={"head": model.head, "train_file": str(train_file), **counts, "sizes": asdict(sizes)},
-    )
-
-
-def _check_length(sizes: Sizes, config: FunnelConfig) -> None:
     least = max(5, 2 ** (len(config.block_sizes) - 1) + 1)  # 5: three special tokens and a piece of each text
     if sizes.max_length < least:
         raise UsageError(f"--max-length {sizes.max_length} is too short for {len(config.block_sizes)} blocks: {least}")
@@ -217,7 +252,7 @@ def class_names(config: FunnelConfig, folder: Path) -> tuple[str, ...]:
     return tuple(name.lower() for name in names)
 
 
-def _order(names: tuple[str, ...]) -> np.ndarray:
+def row_of_label(names: tuple[str, ...]) -> np.ndarray:
     """Which row of the head each of LABELS has, (2,) int64."""
     return np.array([names.index(label) for label in data.LABELS], np.int64)
 
@@ -231,7 +266,7 @@ class Worker:
 
     settings: Settings
     mode: str
-    side: Any
+    backend: Backend
     model: Any
     config: FunnelConfig
     tokenizer: data.Tokenizer
@@ -244,14 +279,12 @@ class Worker:
         Raises:
             CheckpointError: they are not finite.
         """
-        columns = {name: getattr(rows, name) for name in INPUTS}
-        config, lengths, size = self.config, rows.attention_mask.sum(axis=1), self.settings.batch_size
-        cut = config.separate_cls and config.truncate_seq
+        columns = {name: getattr(rows, name) for name in data.INPUTS}
+        lengths, size = rows.attention_mask.sum(axis=1), self.settings.batch_size
         found: dict[str, np.ndarray] = {}
         for mine in tasks.by_length(lengths, size):
-            batch = {name: column[mine] for name, column in columns.items()}
-            batch = data.trim(batch, len(config.block_sizes)) if cut else batch
-            for name, part in self.side.logits(self.model, batch, size).items():
+            batch = trim({name: column[mine] for name, column in columns.items()}, self.config)
+            for name, part in self.backend.logits(self.model, batch, size).items():
                 full = found.setdefault(name, np.zeros((len(rows), *self._shape(part, rows)), part.dtype))
                 full[mine, : part.shape[1]] = part
         if not all(np.isfinite(one).all() for one in found.values()):
@@ -269,7 +302,7 @@ class Worker:
         pairs = iter(pairs)
         while chunk := list(islice(pairs, 1 if stream else 1000)):
             rows = data.pair_features(chunk, self.tokenizer, self.sizes.max_length)
-            logits = self.logits(rows)["logits"].astype(np.float64)[:, _order(self.labels)]
+            logits = self.logits(rows)["logits"].astype(np.float64)[:, row_of_label(self.labels)]
             shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
             yield from zip(chunk, shares / shares.sum(axis=-1, keepdims=True), strict=True)
 
@@ -299,11 +332,11 @@ def open_worker(settings: Settings, task: str | None = None) -> Worker:
     config = read_checkpoint(folder)[0]
     tokenizer = open_tokenizer(folder, config)
     sizes = replace(SIZES[mode], **{**tasks.trained_sizes(folder), **settings.sizes})
-    _check_length(sizes, config)
-    side = tasks.backend("funnel", settings.framework)
-    model = side.open_model(folder, mode, "pretrained", backend.check_device(side, settings.device))
+    check_length(sizes, config)
+    computing: Backend = backend.opened("funnel", settings.framework)
+    model = computing.open_model(folder, mode, "pretrained", backend.check_device(computing, settings.device))
     labels = class_names(config, folder) if mode == "classification" else ()
-    return Worker(settings, mode, side, model, config, tokenizer, sizes, labels)
+    return Worker(settings, mode, computing, model, config, tokenizer, sizes, labels)
 
 
 def evaluate(
@@ -373,7 +406,7 @@ def convert(source: str, output: Path, task: str | None = None, head: str = "aut
     """
     folders.refuse_occupied(output, known=checkpoint.HUB_FILES)
     runtime.import_paddle()
-    from . import model as models
+    from .model import MODELS
 
     folder = checkpoint.resolve(source, download)
     vocabulary_lines(folder)  # a model that could not read text is of no use
@@ -384,13 +417,7 @@ def convert(source: str, output: Path, task: str | None = None, head: str = "aut
         raise UsageError(f"{folder} has the heads of both tasks; say which to keep with --task qnli or squad")
     bare = "full" if has_decoder(tensors) else "base"
     kind = TASKS[task] if task else (heads[0] if heads else bare)
-    classes = {
-        "base": models.FunnelBaseModel,
-        "full": models.FunnelModel,
-        "classification": models.FunnelForSequenceClassification,
-        "answering": models.FunnelForQuestionAnswering,
-    }
-    model = classes[kind].from_pretrained(folder, head=head)
+    model = MODELS[kind].from_pretrained(folder, head=head)
     folders.write_model(output, companions(model.config, kind, folder), model.write)
     return f"{output}: {tasks.counted(model)}, {kind}" + (f", {model.head} head" if kind in MODES else "")
 
@@ -412,16 +439,15 @@ def from_scratch(
         One line on what was written.
     """
     folders.refuse_occupied(output, known=checkpoint.HUB_FILES)
-    side = tasks.backend("funnel", "paddle")
-    from .model import FunnelForQuestionAnswering, FunnelForSequenceClassification, FunnelModel
+    computing: Backend = backend.opened("funnel", "paddle")
+    from .model import MODELS
 
-    kinds = {"qnli": FunnelForSequenceClassification, "squad": FunnelForQuestionAnswering}
     made = checkpoint.scratch("vocabulary")
     made.mkdir()
     data.write_vocabulary(vocabulary, made / checkpoint.VOCABULARY)
     values = {**asdict(PUBLISHED[layout]), **changes, "vocab_size": data.Tokenizer(made).size}
     config = config_from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, "--set")
-    side.seed(seed)
-    model = kinds.get(task or "", FunnelModel)(config)
+    computing.seed(seed)
+    model = MODELS[TASKS[task] if task else "full"](config)
     folders.write_model(output, companions(config, model.kind, made), model.write)
     return f"{output}: {tasks.counted(model)}, {layout} with random weights, seed {seed}"

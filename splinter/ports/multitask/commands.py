@@ -190,11 +190,14 @@ def convert(options: argparse.Namespace) -> str:
 
 def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Fine-tune; returns the record of the run."""
-    from . import tasks
+    from splinter.ports.common.tasks import train
 
-    rate = RATES[options.phase] if options.learning_rate is None else options.learning_rate
-    hyper = replace(shared.recipe_of(options, RECIPE), learning_rate=rate)
-    choices = tasks.Choices(
+    from .tasks import Choices, Finetuning
+
+    run = shared.run_of(options, RECIPE)
+    if options.learning_rate is None:
+        run["recipe"] = replace(run["recipe"], learning_rate=RATES[options.phase])
+    choices = Choices(
         phase=options.phase,
         head=options.head,
         sampling=options.sampling,
@@ -204,16 +207,8 @@ def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[st
         encoder_dropout=options.encoder_dropout,
         **{name: getattr(options, name) for name in CHOICES},
     )
-    return tasks.finetune(
-        _settings(options),
-        _chosen_files(options, options.train, "train", "dev"),
-        options.output,
-        hyper,
-        choices,
-        options.resume,
-        options.save_every,
-        say=say,
-    )
+    files = _chosen_files(options, options.train, "train", "dev")
+    return train(Finetuning(settings=_settings(options), files=files, choices=choices, **run), say)
 
 
 def evaluate(options: argparse.Namespace) -> dict[str, Any]:
@@ -230,13 +225,14 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     Yields:
         What --json prints of a text or a pair, with the lines for a reader under "lines".
     """
+    from splinter.ports.common import UsageError
     from splinter.ports.common.text import existing
 
     from . import tasks
 
     given = [options.sentence, options.pair, options.input]
     if sum(one is not None for one in given) != 1:
-        raise tasks.UsageError("give one of these: a sentence, --pair TEXT TEXT, or --input FILE")
+        raise UsageError("give one of these: a sentence, --pair TEXT TEXT, or --input FILE")
     if options.input is None:
         rows: Any = [("1", (options.sentence,) if options.pair is None else tuple(options.pair))]
     else:

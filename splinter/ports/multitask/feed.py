@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from splinter.ports.common.training.schedule import Plan, Recipe, plan
+from splinter.ports.common.training import schedule
+from splinter.ports.common.training.schedule import Plan, Recipe
 
 from .config import TASKS
 from .data import Dataset
@@ -53,7 +54,7 @@ class MixedFeed:
     @cached_property
     def plan(self) -> Plan:
         """The schedule: epochs of `steps` updates."""
-        return plan(self.steps * self.recipe.batch_size, self.recipe)
+        return schedule.plan(self.steps * self.recipe.batch_size, self.recipe)
 
     def about(self) -> dict[str, Any]:
         """What identifies the data and their order."""
@@ -110,7 +111,7 @@ class MixedFeed:
         return kept[1]
 
     def batches(self, start: int) -> Iterator[tuple[dict[str, np.ndarray], Callable[[], list[str]]]]:
-        """The batch of each update from `start` on, and a function that names its rows. See `recipe.Feed`."""
+        """The batch of each update from `start` on, and a function that names its rows. See `training.feed.Feed`."""
         names, seen = list(self.datasets), self.seen(start)
         for update in range(start, self.plan.updates):
             chosen = names if self.sampling == "joint" else [names[self.drawn[update]]]

@@ -17,7 +17,7 @@ from paddle import nn
 from splinter.align.weights import WeightMap
 from splinter.ports.common import checkpoint
 from splinter.ports.common.paddle.encoder import Bert
-from splinter.ports.common.paddle.model import cross_entropy
+from splinter.ports.common.paddle.model import Pretrained, cross_entropy
 
 from .config import FILL, MultitaskConfig, companions, heads, read_checkpoint, weight_map, which_head
 
@@ -35,7 +35,7 @@ def head_linear(inputs: int, outputs: int) -> nn.Linear:
     return nn.Linear(inputs, outputs, weight_attr=law(), bias_attr=law())
 
 
-class MultitaskBert(nn.Layer):
+class MultitaskBert(Pretrained):
     """The encoder and the heads of one design; `config.heads` names the layers of each."""
 
     def __init__(self, config: MultitaskConfig):

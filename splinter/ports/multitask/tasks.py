@@ -1,6 +1,6 @@
 """What the command line does with the multi-task model: fine-tune, evaluate, predict, convert, in either framework.
 
-Imports no framework; `backend` picks train.py (Paddle) or reference.py (torch), which share their names.
+Imports no framework; `backend.opened` picks train.py (Paddle) or twin.py (torch).
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.common.training.trainer import Trainer
 
 from . import data, metric
-from .config import TASKS, MultitaskConfig, companions, read_checkpoint
+from .config import CHOICES, TASKS, MultitaskConfig, companions, read_checkpoint
 from .data import Dataset
 from .feed import MixedFeed, steps_of_an_epoch
 
@@ -40,6 +40,42 @@ FEELINGS = {
     5: ("very negative", "negative", "neutral", "positive", "very positive"),
     2: ("negative", "positive"),
 }
+
+
+class Backend(backend.Backend, Protocol):
+    """What the multi-task model's tasks ask of a framework."""
+
+    def open_model(
+        self,
+        folder: Path,
+        head: str,
+        device: str = "auto",
+        repeated: bool = False,
+        frozen: bool = False,
+        **changes: Any,
+    ) -> Any:
+        """A model for work, with the dropout of its configuration; `config` and `head` of it are read.
+
+        Args:
+            head: "pretrained" = all heads must be there; "auto" = those that are there, the others fresh; "fresh" =
+                new heads. The model's `head` tells what it came to: "pretrained", "fresh" or "partly fresh".
+            repeated: many batches will follow, so compiling pays (unless the settings of `runtime` are off).
+            frozen: only the heads will learn.
+            changes: configuration fields to change, None = leave.
+        """
+
+    def trainer(self, model: Any, recipe: Recipe) -> Trainer:
+        """A model in training by the recipe."""
+
+    def encode(self, model: Any, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Sentences, (B, T) integers each, 1 = token in the mask -> (B, D), dropout off."""
+
+    def outputs(self, model: Any, task: str, encoded: Sequence[np.ndarray]) -> np.ndarray:
+        """What a task's head says to encoded sentences, (B, D) of each of their one or two sides, dropout off.
+
+        Returns:
+            (B, C) logits of sentiment; (B, 2), or (B,) of version 1, of paraphrase; (B,) scores of similarity.
+        """
 
 
 @dataclass(frozen=True)
@@ -79,14 +115,16 @@ class Files:
                 for path in self.paths(task, split):
                     text.existing(path, f"a file of {task}")
 
-    def load(self, split: str, pieces: text.WordPieces, config: MultitaskConfig, say=None) -> dict[str, Dataset]:
+    def load(
+        self, split: str, pieces: text.WordPieces, config: MultitaskConfig, say: Callable[[str], None]
+    ) -> dict[str, Dataset]:
         """Task -> its data; what was dropped is said."""
         found = {}
         for task in self.tasks:
             longest = min(data.LONGEST, config.max_position_embeddings)
             paths = self.paths(task, split)
             found[task] = data.load(paths, task, pieces, longest, config.sentiment_classes, labels=split != "test")
-            if found[task].dropped and say is not None:
+            if found[task].dropped:
                 say(f"{found[task].source}: {found[task].dropped} rows dropped, their label is no number")
         return found
 
@@ -134,7 +172,7 @@ def open_tokenizer(folder: Path, config: MultitaskConfig) -> text.WordPieces:
 class Runner:
     """A model on data: outputs, decisions and scores."""
 
-    side: Any
+    backend: Backend
     model: Any
     name: str
     batch_size: int
@@ -145,7 +183,7 @@ class Runner:
         encoded: np.ndarray | None = None
         batches = list(tasks.by_length(some.lengths, self.batch_size))
         for rows in tasks.bar(batches, self.progress, "batches"):
-            found = self.side.encode(self.model, *some.padded(rows))
+            found = self.backend.encode(self.model, *some.padded(rows))
             if encoded is None:
                 encoded = np.empty((len(some.lengths), found.shape[1]), found.dtype)
             encoded[rows] = found
@@ -159,7 +197,7 @@ class Runner:
             CheckpointError: something that is no number.
         """
         found = [
-            self.side.outputs(self.model, task, [e[begin : begin + 1024] for e in encoded])
+            self.backend.outputs(self.model, task, [e[begin : begin + 1024] for e in encoded])
             for begin in range(0, len(encoded[0]), 1024)
         ]
         outputs = np.concatenate(found)
@@ -194,7 +232,7 @@ def report(datasets: Mapping[str, Dataset], predicted: Mapping[str, np.ndarray],
 # -- fine-tuning ------------------------------------------------------------------------------------------
 
 
-class Watch(Best):
+class BestMean(Best):
     """Keeps the model of the best mean score, and notes beside each score how often the data were traversed."""
 
     def __init__(self, trainer: Trainer, evaluate: Any, folder: Path | None, feed: MixedFeed):
@@ -217,107 +255,107 @@ def best_of_each(log: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def finetune(
-    settings: tasks.Settings,
-    files: Files,
-    output: Path,
-    hyper: Recipe,
-    choices: Choices,
-    resume: bool = False,
-    save_every: int = 50,
-    say=print,
-) -> dict[str, Any]:
-    """Train on the tasks together; the epoch with the best mean dev score is saved.
+@dataclass(frozen=True, kw_only=True)
+class Finetuning(tasks.Training):
+    """Fine-tuning on the tasks together; the epoch with the best mean dev score is saved.
 
     Args:
-        output: folder for the model, the log and the checkpoints.
-        hyper: hyperparameters and seed; the learning rate of the phase is the caller's business.
-
-    Returns:
-        What training.json holds.
-
-    Raises:
-        DataError, CheckpointError, WeightError, UsageError, TrainingError.
+        files: the data; `train` is their folder.
+        choices: what decides the run beside the recipe; the learning rate of the phase is the recipe's business.
     """
-    asked = {
-        "train_file": str(files.folder),
-        "phase": choices.phase,
-        "tasks": list(files.tasks),
-        "sentiment_data": files.sentiment,
-        "choices": asdict(choices),
-    }
 
-    def prepare() -> tasks.Run:
-        return _prepare(settings, files, output, hyper, choices, say)
+    files: Files
+    choices: Choices = Choices()
 
-    return tasks.train(
-        settings, output, hyper, prepare, asked, task="finetune", resume=resume, save_every=save_every, say=say
-    )
+    def asked(self) -> dict[str, Any]:
+        return {
+            "phase": self.choices.phase,
+            "tasks": list(self.files.tasks),
+            "sentiment_data": self.files.sentiment,
+            "choices": asdict(self.choices),
+        }
 
+    def changes(self) -> dict[str, Any]:
+        """Configuration fields that are asked for, None = what the checkpoint says."""
+        changes: dict[str, Any] = {name: getattr(self.choices, name) for name in CHOICES}
+        if self.choices.encoder_dropout is not None:
+            dropout = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+            changes |= dict.fromkeys(dropout, self.choices.encoder_dropout)
+        if "sentiment" in self.files.tasks:
+            changes["sentiment_classes"] = CLASSES[self.files.sentiment]
+        return changes
 
-def _prepare(settings: tasks.Settings, files: Files, output: Path, hyper: Recipe, choices: Choices, say) -> tasks.Run:
-    files.check("train", "dev")
-    folder = checkpoint.resolve(settings.model, settings.download)
-    names = ("design", "pooling", "head_activation", "pair_features")
-    changes: dict[str, Any] = {name: getattr(choices, name) for name in names}
-    if choices.encoder_dropout is not None:
-        changes |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), choices.encoder_dropout)
-    if "sentiment" in files.tasks:
-        changes["sentiment_classes"] = CLASSES[files.sentiment]
-    config = read_checkpoint(folder, choices.head, **changes)[0]
-    pieces = open_tokenizer(folder, config)
-    train, dev = (files.load(split, pieces, config, say) for split in ("train", "dev"))
-    dev = {task: one.first(choices.dev_rows) for task, one in dev.items()}
-    feed = MixedFeed(
-        train, hyper, choices.steps or steps_of_an_epoch(train, hyper.batch_size), choices.sampling, choices.alpha
-    )
-    side = tasks.backend("multitask", settings.framework)
-    side.seed(hyper.seed)  # fresh heads are part of the run
-    device = backend.check_device(side, settings.device)
-    frozen = choices.phase == "pretrain"
-    model = side.open_model(folder, choices.head, device, repeated=True, frozen=frozen, **changes)
-    trainer = side.trainer(model, hyper)
-    runner = Runner(side, model, settings.model, batch_size=64)
-    rows = {task: {"train": len(train[task]), "dev": len(dev[task])} for task in files.tasks}
-    total = feed.plan.updates
-    details = {
-        "design": config.design,
-        "head": model.head,
-        "train_file": str(files.folder),
-        "files": {task: {"train": train[task].source, "dev": dev[task].source} for task in files.tasks},
-        "rows": rows,
-        "steps_per_epoch": feed.steps,
-        "passes": feed.passes(total),
-    }
+    def prepare(self) -> tasks.Run:
+        """See `tasks.Training`.
 
-    stored = model.config
-    if model.head == "fresh" or config.trained:  # else nobody knows what the heads have seen
-        before = () if model.head == "fresh" else config.trained
-        stored = replace(stored, trained=tuple(t for t in TASKS if t in files.tasks or t in before))
-
-    def save(target: Path, beside: Mapping[str, bytes]) -> None:
-        side.save(model, target, beside)
-        details["best_of_each"] = best_of_each(output / LOG)
-
-    shown = ", ".join(f"{task} {n['train']} + {n['dev']}" for task, n in rows.items())
-    summary = f"{shown} rows; {total} updates, {feed.steps} per epoch, {choices.sampling}; {choices.phase}, "
-    summary += f"{config.design}, {model.head} heads, {settings.framework}"
-    return tasks.Run(
-        trainer,
-        feed,
-        save,
-        companions(stored, folder),
-        summary,
-        about={
-            "phase": choices.phase,
+        Raises:
+            DataError, CheckpointError, WeightError, UsageError.
+        """
+        settings, files, choices, changes = self.settings, self.files, self.choices, self.changes()
+        files.check("train", "dev")
+        folder = checkpoint.resolve(settings.model, settings.download)
+        config = read_checkpoint(folder, choices.head, **changes)[0]
+        pieces = open_tokenizer(folder, config)
+        notes: list[str] = []
+        train, dev = (files.load(split, pieces, config, notes.append) for split in ("train", "dev"))
+        dev = {task: one.first(choices.dev_rows) for task, one in dev.items()}
+        steps = choices.steps or steps_of_an_epoch(train, self.recipe.batch_size)
+        feed = MixedFeed(train, self.recipe, steps, choices.sampling, choices.alpha)
+        computing: Backend = backend.opened("multitask", settings.framework)
+        computing.seed(self.recipe.seed)  # fresh heads are part of the run
+        device = backend.check_device(computing, settings.device)
+        frozen = choices.phase == "pretrain"
+        model = computing.open_model(folder, choices.head, device, repeated=True, frozen=frozen, **changes)
+        trainer = computing.trainer(model, self.recipe)
+        runner = Runner(computing, model, settings.model, batch_size=64)
+        rows = {task: {"train": len(train[task]), "dev": len(dev[task])} for task in files.tasks}
+        total = feed.plan.updates
+        details = {
+            "design": config.design,
             "head": model.head,
-            "config": config.to_dict(),
-            "dev": {task: one.hash() for task, one in dev.items()},
-        },
-        details=details,
-        best=Watch(trainer, lambda: runner.scores(dev), output, feed),
-        watch_every=feed.steps,
-    )
+            "train_file": str(files.folder),
+            "files": {task: {"train": train[task].source, "dev": dev[task].source} for task in files.tasks},
+            "rows": rows,
+            "steps_per_epoch": feed.steps,
+            "passes": feed.passes(total),
+        }
+
+        def save(target: Path, beside: Mapping[str, bytes]) -> None:
+            computing.save(model, target, beside)
+            details["best_of_each"] = best_of_each(self.output / LOG)
+
+        shown = ", ".join(f"{task} {n['train']} + {n['dev']}" for task, n in rows.items())
+        summary = f"{shown} rows; {total} updates, {feed.steps} per epoch, {choices.sampling}; {choices.phase}, "
+        summary += f"{config.design}, {model.head} heads, {settings.framework}"
+        return tasks.Run(
+            trainer,
+            feed,
+            save,
+            companions(with_trained(model.config, model.head, files.tasks), folder),
+            summary,
+            about={
+                "phase": choices.phase,
+                "head": model.head,
+                "config": config.to_dict(),
+                "dev": {task: one.hash() for task, one in dev.items()},
+            },
+            details=details,
+            best=BestMean(trainer, lambda: runner.scores(dev), self.output, feed),
+            watch_every=feed.steps,
+            notes=notes,
+        )
+
+
+def with_trained(config: MultitaskConfig, head: str, learned: Sequence[str]) -> MultitaskConfig:
+    """The configuration to write after a run on some tasks: those, and the ones that the heads had learned before.
+
+    Args:
+        head: which heads the run started from, as `Backend.open_model` tells.
+    """
+    if head != "fresh" and not config.trained:  # nobody knows what the heads have seen
+        return config
+    before = () if head == "fresh" else config.trained
+    return replace(config, trained=tuple(task for task in TASKS if task in learned or task in before))
 
 
 # -- using ------------------------------------------------------------------------------------------------
@@ -341,9 +379,9 @@ def open_runner(settings: tasks.Settings, repeated: bool = False) -> Opened:
     folder = checkpoint.resolve(settings.model, settings.download)
     config = read_checkpoint(folder)[0]
     pieces = open_tokenizer(folder, config)
-    side = tasks.backend("multitask", settings.framework)
-    model = side.open_model(folder, "pretrained", backend.check_device(side, settings.device), repeated)
-    return Opened(Runner(side, model, settings.model, settings.batch_size, settings.progress), pieces, config)
+    computing: Backend = backend.opened("multitask", settings.framework)
+    model = computing.open_model(folder, "pretrained", backend.check_device(computing, settings.device), repeated)
+    return Opened(Runner(computing, model, settings.model, settings.batch_size, settings.progress), pieces, config)
 
 
 def refuse_untrained(name: str, config: MultitaskConfig, asked: Iterable[str]) -> None:

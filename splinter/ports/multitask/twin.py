@@ -1,36 +1,27 @@
-"""The PyTorch side of the multi-task model: a twin on transformers' BertModel, written from the specification.
+"""The multi-task model in torch: a twin on transformers' BertModel, and the backend of its tasks.
 
-A twin, not an outside authority: the course publishes a skeleton without heads, and nobody else's model has these.
-What is transformers' own here: the encoder, the pooler, the tokenizer of the data steps.
+A twin, not an outside authority: the course publishes a skeleton without heads, and nobody else's model has these. It
+is written from the specification; the encoder and the pooler are transformers' own. The proof holds the Paddle model
+against it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from torch import nn
 from transformers import BertConfig, BertModel
 
 from splinter.align import torch_side
-from splinter.align.port import Side
-from splinter.ports.common.checkpoint import write_model
-from splinter.ports.common.torch.train import AdamW, TorchTrainer
-from splinter.ports.common.torch.train import gpus as gpus
-from splinter.ports.common.torch.train import seed as seed
-from splinter.ports.common.training.fit import fit
+from splinter.ports.common.torch.train import TorchBackend, TorchTrainer
 from splinter.ports.common.training.schedule import Recipe
 
 from . import config as configs
-from .config import FILL, TASKS, MultitaskConfig
-from .proof import cases
-
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "head_dropout_prob": 0.0}
+from .config import FILL, MultitaskConfig
 
 
 class Twin(nn.Module):
@@ -99,68 +90,30 @@ class Twin(nn.Module):
         return found
 
 
-# -- loading and running ----------------------------------------------------------------------------------
-
-
-def load(
-    folder: Path,
-    dropout: bool = False,
-    fresh: bool = False,
-    frozen: bool = False,
-    head: str = "pretrained",
-    **changes: Any,
-) -> Twin:
+def build(folder: Path, head: str, fresh: bool = False, **changes: Any) -> Twin:
     """A model in evaluation mode.
 
     Args:
-        dropout: keep the rates of the configuration (else 0).
-        fresh: leave all weights as the initialiser makes them.
-        frozen: only the heads learn.
         head: see `MultitaskBert.from_pretrained`.
+        fresh: leave all weights as the initialiser makes them.
         changes: configuration fields to change.
+
+    Raises:
+        CheckpointError, WeightError: with the file, the tensor and the way out.
     """
-    config, tensors, missing = configs.read_checkpoint(folder, head, **({} if dropout else NO_DROPOUT), **changes)
-    made = Twin(config)
+    config, tensors, missing = configs.read_checkpoint(folder, head, **changes)
+    model = Twin(config)
     if not fresh:
-        made.head = configs.which_head(head, missing, folder)
+        model.head = configs.which_head(head, missing, folder)
         left = tuple(f"{name}." for name in missing)
         with torch.no_grad():
-            for name, parameter in made.named_parameters():
+            for name, parameter in model.named_parameters():
                 if not name.startswith(left):
                     parameter.copy_(torch.from_numpy(np.array(tensors[name])))
-    if frozen:
-        made.freeze()
-    return made.eval()
+    return model.eval()
 
 
-def open_model(
-    folder: Path, head: str, device: str = "auto", repeated: bool = False, frozen: bool = False, **changes: Any
-) -> Twin:
-    """A model for work, with the dropout of its configuration; on a GPU where there is one.
-
-    Args:
-        repeated: many batches will follow; makes no difference here.
-    """
-    made = load(folder, dropout=True, frozen=frozen, head=head, **changes)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return made.to(device.replace("gpu", "cuda"))
-
-
-def save(made: Twin, folder: Path, beside: Mapping[str, bytes]) -> None:
-    """Write the model with what lies beside its weights; see `write_model`."""
-    arrays = {name: parameter.detach().cpu().numpy() for name, parameter in made.named_parameters()}
-    wanted = list(configs.shapes(made.config))
-    shapes = {name: (arrays[name].shape, arrays[name].dtype.name) for name in wanted}
-    write_model(folder, beside, shapes, lambda: ((name, arrays[name]) for name in wanted))
-
-
-def forward(made: Twin, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The outputs of every task in the batch."""
-    return made(batch)
-
-
-def loss(made: Twin, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def loss(model: Twin, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """torch's own losses: cross entropy and binary cross entropy as sum / nominal batch size, MSE as mean."""
     found = []
     for task in ("sentiment", "paraphrase"):
@@ -176,131 +129,46 @@ def loss(made: Twin, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, to
     return torch.stack(found).sum()
 
 
-# -- the recipe -------------------------------------------------------------------------------------------
-
-
 def decayed(names: Iterable[str]) -> list[str]:
     """The rule of transformers' scripts: neither `bias` nor `LayerNorm.weight` in the name."""
     return [name for name in names if "bias" not in name and "LayerNorm.weight" not in name]
 
 
-def hyperparameters() -> dict[str, float]:
-    """Defaults of the course's skeleton, restated (minBERT: multitask_classifier.py, optimizer.py)."""
-    return {
-        "learning_rate": 1e-5,
-        "warmup": 0.0,
-        "epochs": 10,
-        "min_steps": 0,
-        "batch_size": 8,
-        "beta1": 0.9,
-        "beta2": 0.999,
-        "epsilon": 1e-6,
-        "weight_decay": 0.0,
-        "max_norm": 0.0,
-    }
+class Backend(TorchBackend):
+    """See `tasks.Backend`."""
+
+    def open_model(
+        self,
+        folder: Path,
+        head: str,
+        device: str = "auto",
+        repeated: bool = False,
+        frozen: bool = False,
+        **changes: Any,
+    ) -> Twin:
+        model = build(folder, head, **changes)
+        if frozen:
+            model.freeze()
+        return self.placed(model, device)
+
+    def trainer(self, model: Twin, recipe: Recipe) -> TorchTrainer:
+        def objective(model, batch):
+            return loss(model, model(batch), batch)
+
+        return TorchTrainer(model, objective, recipe, decayed([n for n, _ in model.named_parameters()]))
+
+    @torch.no_grad()
+    def encode(self, model: Twin, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        model.eval()
+        device = model.sentiment_classifier.weight.device
+        with torch_side.float64_softmax():
+            return model.encode(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)).cpu().numpy()
+
+    @torch.no_grad()
+    def outputs(self, model: Twin, task: str, encoded: Sequence[np.ndarray]) -> np.ndarray:
+        model.eval()
+        device = model.sentiment_classifier.weight.device
+        return getattr(model, task)(*(torch.from_numpy(e).to(device) for e in encoded)).cpu().numpy()
 
 
-@cache
-def rates(features: int, recipe: Recipe) -> list[float]:
-    """What transformers' constant schedule gives each update, and 25 beyond the last."""
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
-    schedule = transformers.get_constant_schedule(optimizer)
-    used = []
-    for _ in range(-(-features // recipe.batch_size) * recipe.epochs + 25):
-        used.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return used
-
-
-def trainer(made: Twin, recipe: Recipe) -> TorchTrainer:
-    """A model in training by the recipe."""
-
-    def objective(made, batch):
-        return loss(made, forward(made, batch), batch)
-
-    return TorchTrainer(made, objective, recipe, decayed([n for n, _ in made.named_parameters()]))
-
-
-@torch.no_grad()
-def encode(made: Twin, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Sentences (B, T) -> (B, D), dropout off."""
-    made.eval()
-    device = made.sentiment_classifier.weight.device
-    with torch_side.float64_softmax():
-        return made.encode(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)).cpu().numpy()
-
-
-@torch.no_grad()
-def outputs(made: Twin, task: str, encoded: Sequence[np.ndarray]) -> np.ndarray:
-    """A task's head on encoded sentences, (B, D) of each side."""
-    made.eval()
-    device = made.sentiment_classifier.weight.device
-    return getattr(made, task)(*(torch.from_numpy(e).to(device) for e in encoded)).cpu().numpy()
-
-
-@cache
-def columns(name: str, mode: str) -> dict[str, np.ndarray]:
-    """A data source as columns, by the skeleton's reading restated and transformers' tokenizer."""
-    from .proof import reference_data
-
-    source = cases.source(name)
-    ids, texts, found = reference_data.columns(
-        source.path, source.task, source.vocabulary, source.longest, cases.collated
-    )
-    return cases.text_columns(source.task, ids, texts) | found
-
-
-def scores(case: str, mode: str) -> dict[str, np.ndarray]:
-    """scikit-learn's and scipy's metric on injected outputs."""
-    from .proof import reference_metric
-
-    task, given, labels = cases.predictions(case)
-    if task == "similarity":
-        return cases.metric_record(task, given, {"pearson": reference_metric.pearson(given, labels)})
-    predicted = reference_metric.classes(given)
-    found = {
-        "accuracy": reference_metric.accuracy(predicted, labels),
-        "macro f1": reference_metric.macro_f1(predicted, labels),
-    }
-    return cases.metric_record(task, predicted, found)
-
-
-@cache
-def side(mode: str, frozen: bool = False) -> Side:
-    """The reference as the engine sees it."""
-    return Side(
-        framework="torch",
-        sources=(__name__, "transformers.models.bert.modeling_bert"),
-        kind="twin",
-        load=lambda folder: load(folder, frozen=frozen, design=mode),
-        build=lambda folder: load(folder, dropout=True, fresh=True, frozen=frozen, design=mode),
-        forward=forward,
-        loss=loss,
-        optimizer=AdamW,
-        decayed=decayed,
-        hyperparameters=hyperparameters,
-        rates=rates,
-        data=lambda source: columns(source, mode),
-        metric=lambda case, given: scores(case, mode),
-        train=lambda folder, dtype: train(folder, mode, dtype, frozen),
-    )
-
-
-def train(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample, data and scores by the reference's own code."""
-    from .proof import reference_metric
-
-    made = torch_side.cast(load(folder, frozen=frozen, design=mode), dtype)
-    feed = cases.training_feed(folder, lambda name: columns(name, mode))
-    log = fit(trainer(made, feed.recipe), feed, feed.recipe)
-    found, values = {}, {}
-    for task in TASKS:
-        dev = cases.dataset(task, columns(f"sample/{task}-dev", mode))
-        everything = np.arange(len(dev))
-        found[task] = outputs(made, task, [encode(made, *some.padded(everything)) for some in dev.sides])
-        if task == "similarity":
-            values[task] = reference_metric.pearson(found[task], dev.labels)
-        else:
-            values[task] = reference_metric.accuracy(reference_metric.classes(found[task]), dev.labels)
-    return cases.training_record(log, found, values, dtype)
+BACKEND = Backend()

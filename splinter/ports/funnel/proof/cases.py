@@ -20,9 +20,7 @@ from .. import data
 from ..config import PUBLISHED, RECIPES, FunnelConfig, read_checkpoint, shapes, write_companions
 
 Arrays = Mapping[str, np.ndarray]
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 VOCABULARY = "vocab/bert-base-uncased-vocab.txt"
-LABELS = {"classification": ("labels",), "answering": ("start_positions", "end_positions")}
 
 TINY = FunnelConfig(
     vocab_size=2048,
@@ -143,7 +141,7 @@ def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
     }
     made["segments"]["token_type_ids"][:2] = [[0] * 18, [1] * 18]
     made["segments"]["token_type_ids"][2, 0] = 0
-    for name in LABELS[mode]:
+    for name in data.TARGETS[mode]:
         made["labels"][name][0] = -100 if mode == "classification" else 21
     if mode == "answering":
         made["labels"]["start_positions"][1] = -3
@@ -276,6 +274,11 @@ def source(name: str) -> Source:
         )
     real = vocabulary(datasets.find(VOCABULARY))
     return Source(datasets.find(file), training, real, {}, 2000 if how == "first" else None)
+
+
+def model_inputs(columns: Arrays, mode: str) -> dict[str, np.ndarray]:
+    """The columns that a model and its loss read."""
+    return {name: columns[name] for name in (*data.INPUTS, *data.TARGETS[mode])}
 
 
 # -- training ---------------------------------------------------------------------------------------------

@@ -14,14 +14,14 @@ from . import cases
 
 def theirs(mode: str) -> Side:
     """The PyTorch reference."""
-    from ..twin import side  # torch only from here on
+    from .theirs import side  # torch only from here on
 
     return side(mode)
 
 
 def ours(mode: str) -> Side:
     """The Paddle port."""
-    from ..train import side  # paddle only from here on
+    from .ours import side  # paddle only from here on
 
     return side(mode)
 

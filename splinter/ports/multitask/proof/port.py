@@ -14,14 +14,14 @@ from . import cases
 
 def theirs(mode: str, frozen: bool = False) -> Side:
     """The PyTorch reference, a twin written from the specification of the model."""
-    from ..twin import side  # torch only from here on
+    from .theirs import side  # torch only from here on
 
     return side(mode, frozen)
 
 
 def ours(mode: str, frozen: bool = False) -> Side:
     """The Paddle port."""
-    from ..train import side  # paddle only from here on
+    from .ours import side  # paddle only from here on
 
     return side(mode, frozen)
 

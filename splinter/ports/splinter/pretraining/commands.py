@@ -33,7 +33,7 @@ TEXTS = {
         "Starts from a checkpoint with a span selection head (convert --head fresh makes one from a plain BERT) and a\n"
         "corpus that `splinter mine` wrote with its vocabulary. Questions are drawn anew in every epoch.\n"
         "Several processes share each batch when started by torchrun, or by python -m paddle.distributed.launch:\n"
-        "  torchrun --nproc_per_node 8 -m splinter.cli pretrain --framework torch ...\n"
+        "  torchrun --nproc_per_node 8 -m splinter pretrain --framework torch ...\n"
         # the launcher of paddle 3.3.1 has no -m: it wants a file, which $(which splinter) is
         "  python -m paddle.distributed.launch --nproc_per_node 8 $(which splinter) pretrain ...",
         "splinter pretrain --model bert-with-head --corpus corpus --dev dev-corpus --output pretrained",

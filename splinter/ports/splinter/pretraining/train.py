@@ -12,8 +12,8 @@ from splinter.ports.common.paddle.train import PaddleTeam, PaddleTrainer
 from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.common.training.trainer import Team
 
+from .. import train as answering
 from ..config import read_checkpoint
-from ..train import Asked, decayed, forward, refuse_bf16_on_cpu, widened
 from .model import SplinterForPreTraining
 
 
@@ -31,7 +31,7 @@ def changes_to(folder: Path, mode: str) -> dict[str, Any]:
     return {name: getattr(config, name) for name in ("hidden_act", "head_layer_norm_eps")}
 
 
-class Backend(Asked):
+class Backend(answering.Asked):
     """See `tasks.Backend`."""
 
     def team(self) -> Team:
@@ -50,14 +50,14 @@ class Backend(Asked):
         precision: str = "float32",
         team: Team | None = None,
     ) -> PaddleTrainer:
-        refuse_bf16_on_cpu(model, precision)
+        answering.refuse_bf16_on_cpu(model, precision)
 
         def objective(model, batch):
-            start, end = widened(forward(model, batch)).values()
+            start, end = answering.widened(answering.forward(model, batch)).values()
             labels = batch["start_positions"], batch["end_positions"]
             return model.loss(start, end, *labels, weights=batch["weights"], total=1.0)
 
-        names = decayed([n for n, _ in model.named_parameters()])
+        names = answering.decayed([n for n, _ in model.named_parameters()])
         return PaddleTrainer(model, objective, recipe, names, precision, team or self.team())
 
 

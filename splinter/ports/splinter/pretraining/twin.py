@@ -13,8 +13,8 @@ from splinter.ports.common.torch.train import TorchTeam, TorchTrainer
 from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.common.training.trainer import Team
 
-from .. import twin
-from ..twin import Asked, PaperSplinter, decayed, forward, labels_of, widened
+from .. import twin as answering
+from ..twin import PaperSplinter, labels_of
 
 
 def paper_pretraining_loss(start, end, start_positions, end_positions, weights, total=None):
@@ -34,28 +34,28 @@ def loss(model: Any, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, to
     if isinstance(model, PaperSplinter):
         return paper_pretraining_loss(start, end, **labels_of(batch), weights=batch["weights"])
     positions = torch.zeros(start.shape[:2], dtype=torch.long)
-    return twin.transformers_loss(model, start, end, labels_of(batch), question_positions=positions)
+    return answering.transformers_loss(model, start, end, labels_of(batch), question_positions=positions)
 
 
-class Backend(Asked):
+class Backend(answering.Asked):
     """See `tasks.Backend`."""
 
     def team(self) -> Team:
         return TorchTeam()
 
     def open_model(self, folder: Path, device: str = "auto", dropout: float | None = None) -> PaperSplinter:
-        model = twin.load(folder, "paper", "pretraining", dropout=True if dropout is None else dropout)
+        model = answering.load(folder, "paper", "pretraining", dropout=True if dropout is None else dropout)
         return self.placed(model, device)
 
     def trainer(
         self, model: nn.Module, recipe: Recipe, precision: str = "float32", team: Team | None = None
     ) -> TorchTrainer:
         def objective(model, batch):
-            start, end = widened(forward(model, batch)).values()
+            start, end = answering.widened(answering.forward(model, batch)).values()
             labels = batch["start_positions"], batch["end_positions"]
             return paper_pretraining_loss(start, end, *labels, batch["weights"], total=1.0)
 
-        names = decayed([n for n, _ in model.named_parameters()])
+        names = answering.decayed([n for n, _ in model.named_parameters()])
         return TorchTrainer(model, objective, recipe, names, precision, team or self.team())
 
 

@@ -15,8 +15,8 @@ from splinter.ports.common.paddle.train import AdamW
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import rates
 
+from ... import train as answering
 from ...config import read_checkpoint
-from ...train import decayed, forward
 from .. import objective, train
 from ..model import SplinterForPreTraining
 from . import cases
@@ -48,10 +48,10 @@ def side(mode: str) -> Side:
         kind="port",
         load=lambda folder: load(folder, mode),
         build=lambda folder: load(folder, mode, dropout=True, fresh=True),
-        forward=forward,
+        forward=answering.forward,
         loss=train.loss,
         optimizer=AdamW,
-        decayed=decayed,
+        decayed=answering.decayed,
         hyperparameters=lambda: asdict(objective.RECIPE),
         rates=rates,
         data=mined,

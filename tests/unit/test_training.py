@@ -1,4 +1,4 @@
-"""recipe.py: steps, rates, order of batches, and a run that can be killed at any update."""
+"""common/training: steps, rates, order of batches, and a run that can be killed at any update."""
 
 import errno
 import json
@@ -11,9 +11,11 @@ from safetensors.numpy import save_file
 
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.training import TrainingError
+from splinter.ports.common.training import state as states
 from splinter.ports.common.training.best import Best
-from splinter.ports.common.training.feed import order, parts, trim
-from splinter.ports.common.training.fit import fit
+from splinter.ports.common.training.feed import Table, order, parts, trim
+from splinter.ports.common.training.fit import Keep, Watch, fit
+from splinter.ports.common.training.log import append
 from splinter.ports.common.training.schedule import Plan, Recipe, plan, rate, rates
 from splinter.ports.common.training.state import forget, latest, save
 
@@ -66,10 +68,19 @@ def plain(log):
     return [{k: v for k, v in entry.items() if k != "seconds"} for entry in log]
 
 
+def fitted(
+    trainer, data, recipe, folder=None, resume=False, save_every=50, about=(), watch=None, watch_every=0, **table
+):
+    """`fit` over a table, or over a feed of its own."""
+    feed = Table(data, recipe, **table) if isinstance(data, dict) else data
+    keep = None if folder is None else Keep(folder, save_every, resume, about=dict(about))
+    return fit(trainer, feed, recipe, keep, Watch(watch, watch_every))
+
+
 def killed(folder, at, recipe=SHORT, save_every=3):
     """A run in `folder` that dies at update number `at`, from 0."""
     with pytest.raises(Killed):
-        fit(Toy(die_at=at), columns(), recipe, folder, save_every=save_every)
+        fitted(Toy(die_at=at), columns(), recipe, folder, save_every=save_every)
 
 
 # The step rule
@@ -199,7 +210,7 @@ def test_the_log_has_an_entry_per_update(tmp_path):
     """
     Step from 1, rate, loss, norm and seconds; the file holds what the function returns.
     """
-    log = fit(Toy(), columns(), SHORT, tmp_path)
+    log = fitted(Toy(), columns(), SHORT, tmp_path)
     schedule = plan(10, SHORT)
     assert [entry["step"] for entry in log] == list(range(1, 17))
     assert [entry["lr"] for entry in log] == [rate(schedule, 0.5, update) for update in range(16)]
@@ -213,7 +224,7 @@ def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     The engine's training step leaves no files, and gets the same run.
     """
     monkeypatch.chdir(tmp_path)
-    assert plain(fit(Toy(), columns(), SHORT)) == plain(fit(Toy(), columns(), SHORT, tmp_path / "run"))
+    assert plain(fitted(Toy(), columns(), SHORT)) == plain(fitted(Toy(), columns(), SHORT, tmp_path / "run"))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -221,7 +232,7 @@ def test_batches_are_prepared_before_they_go_in():
     """
     The last touch sees the batch's own rows.
     """
-    log = fit(Toy(), columns(), SHORT, prepare=lambda batch: {"x": 10 * batch["x"]})
+    log = fitted(Toy(), columns(), SHORT, prepare=lambda batch: {"x": 10 * batch["x"]})
     assert [entry["loss"] for entry in log] == [10 * rows.sum() for rows in order(10, plan(10, SHORT), SHORT)]
 
 
@@ -231,9 +242,9 @@ def test_a_killed_run_ends_where_the_whole_one_ends(tmp_path, at):
     Before the first checkpoint, right after one, or long after: weights, moments and log are equal bit for bit.
     """
     whole, resumed = Toy(), Toy()
-    expected = fit(whole, columns(), SHORT, tmp_path / "whole", save_every=3)
+    expected = fitted(whole, columns(), SHORT, tmp_path / "whole", save_every=3)
     killed(tmp_path / "run", at)
-    log = fit(resumed, columns(), SHORT, tmp_path / "run", resume=True, save_every=3)
+    log = fitted(resumed, columns(), SHORT, tmp_path / "run", resume=True, save_every=3)
     assert resumed.bits() == whole.bits()
     assert plain(log) == plain(expected)
     assert [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()] == log
@@ -244,12 +255,12 @@ def test_a_run_may_be_killed_twice(tmp_path):
     A resumed run saves its own checkpoints, and only the newest stays.
     """
     whole, last = Toy(), Toy()
-    fit(whole, columns(), SHORT)
+    fitted(whole, columns(), SHORT)
     killed(tmp_path, 4)
     with pytest.raises(Killed):
-        fit(Toy(die_at=10), columns(), SHORT, tmp_path, resume=True, save_every=3)
+        fitted(Toy(die_at=10), columns(), SHORT, tmp_path, resume=True, save_every=3)
     assert [path.name for path in tmp_path.glob("*step-*")] == ["step-000009"]
-    fit(last, columns(), SHORT, tmp_path, resume=True, save_every=3)
+    fitted(last, columns(), SHORT, tmp_path, resume=True, save_every=3)
     assert last.bits() == whole.bits()
 
 
@@ -260,7 +271,7 @@ def test_a_resumed_run_does_not_repeat_what_is_saved(tmp_path):
     steps = []
     killed(tmp_path, 5)
     trainer = Toy(loss_of=lambda x: steps.append(x) or float(x))
-    fit(trainer, columns(), SHORT, tmp_path, resume=True)
+    fitted(trainer, columns(), SHORT, tmp_path, resume=True)
     assert len(steps) == 13
 
 
@@ -272,7 +283,7 @@ def test_another_recipe_does_not_resume(tmp_path, change):
     killed(tmp_path, 5)
     name, value = next(iter(change.items()))
     with pytest.raises(CheckpointError, match=rf"trainer\.json: {name} was {getattr(SHORT, name)}, now {value};"):
-        fit(Toy(), columns(), replace(SHORT, **change), tmp_path, resume=True)
+        fitted(Toy(), columns(), replace(SHORT, **change), tmp_path, resume=True)
 
 
 def test_other_data_does_not_resume(tmp_path):
@@ -281,11 +292,11 @@ def test_other_data_does_not_resume(tmp_path):
     """
     killed(tmp_path, 5)
     with pytest.raises(CheckpointError, match="features was 10, now 11"):
-        fit(Toy(), columns(11), SHORT, tmp_path, resume=True)
+        fitted(Toy(), columns(11), SHORT, tmp_path, resume=True)
     other = columns()
     other["x"][7] += 1
     with pytest.raises(CheckpointError, match=r"json: data was \w+, now \w+;"):
-        fit(Toy(), other, SHORT, tmp_path, resume=True)
+        fitted(Toy(), other, SHORT, tmp_path, resume=True)
 
 
 def test_what_else_decides_a_run_does_not_change(tmp_path):
@@ -293,10 +304,10 @@ def test_what_else_decides_a_run_does_not_change(tmp_path):
     The checkpoint that the run started from, say.
     """
     with pytest.raises(Killed):
-        fit(Toy(die_at=5), columns(), SHORT, tmp_path, save_every=3, about={"checkpoint": "tiny"})
+        fitted(Toy(die_at=5), columns(), SHORT, tmp_path, save_every=3, about={"checkpoint": "tiny"})
     with pytest.raises(CheckpointError, match="checkpoint was tiny, now base"):
-        fit(Toy(), columns(), SHORT, tmp_path, resume=True, about={"checkpoint": "base"})
-    fit(Toy(), columns(), SHORT, tmp_path, resume=True, about={"checkpoint": "tiny"})
+        fitted(Toy(), columns(), SHORT, tmp_path, resume=True, about={"checkpoint": "base"})
+    fitted(Toy(), columns(), SHORT, tmp_path, resume=True, about={"checkpoint": "tiny"})
 
 
 ENTRY = {"step": 2, "lr": 0.1, "loss": 1.0, "norm": 1.0, "seconds": 0.1}
@@ -321,7 +332,7 @@ def test_a_damaged_log_does_not_resume(tmp_path, entry):
     lines = (tmp_path / "log.jsonl").read_bytes().splitlines()
     (tmp_path / "log.jsonl").write_bytes(b"\n".join([lines[0], lines[0] if entry is None else entry, *lines[2:]]))
     with pytest.raises(CheckpointError, match=r"log\.jsonl, line 2 is damaged .*; start in another folder"):
-        fit(Toy(), columns(), SHORT, tmp_path, resume=True)
+        fitted(Toy(), columns(), SHORT, tmp_path, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -373,18 +384,18 @@ def test_a_damaged_state_does_not_resume(tmp_path, damage):
         }
         save_file(arrays[damage], state)
     with pytest.raises(CheckpointError, match=r"step-000003.*; where step-000003 is damaged, remove it to train from"):
-        fit(Toy(), columns(), SHORT, tmp_path, resume=True)
+        fitted(Toy(), columns(), SHORT, tmp_path, resume=True)
 
 
 def test_what_the_log_says_after_the_checkpoint_does_not_matter(tmp_path):
     """
     Those lines may not have reached the disk; the updates are made again.
     """
-    whole = fit(Toy(), columns(), SHORT)
+    whole = fitted(Toy(), columns(), SHORT)
     killed(tmp_path, 5)
     with open(tmp_path / "log.jsonl", "ab") as file:
         file.write(b"\0\0\0\n{\n")
-    assert plain(fit(Toy(), columns(), SHORT, tmp_path, resume=True)) == plain(whole)
+    assert plain(fitted(Toy(), columns(), SHORT, tmp_path, resume=True)) == plain(whole)
 
 
 def test_a_log_on_a_full_disk_is_named(tmp_path, monkeypatch):
@@ -395,9 +406,9 @@ def test_a_log_on_a_full_disk_is_named(tmp_path, monkeypatch):
     def full(number):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(recipes.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left") as error:
-        recipes._append(tmp_path / "log.jsonl", {"step": 1}, sync=True)
+        append(tmp_path / "log.jsonl", {"step": 1}, sync=True)
     assert error.value.filename == str(tmp_path / "log.jsonl")
 
 
@@ -409,9 +420,9 @@ def test_a_checkpoint_on_a_full_disk_is_named(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device", "partial")
 
-    monkeypatch.setattr(recipes, "save_safetensors", full)
+    monkeypatch.setattr(states, "save_safetensors", full)
     with pytest.raises(OSError, match="No space left") as error:
-        fit(Toy(), columns(), SHORT, tmp_path, save_every=3)
+        fitted(Toy(), columns(), SHORT, tmp_path, save_every=3)
     assert error.value.filename == str(tmp_path / "step-000003")
     assert not list(tmp_path.glob(".*"))
 
@@ -432,7 +443,7 @@ def test_an_unfinished_run_is_not_overwritten(tmp_path):
     killed(tmp_path, 5)
     before = (tmp_path / "log.jsonl").read_text()
     with pytest.raises(CheckpointError, match="unfinished run; add --resume"):
-        fit(Toy(), columns(), SHORT, tmp_path)
+        fitted(Toy(), columns(), SHORT, tmp_path)
     assert (tmp_path / "log.jsonl").read_text() == before
     assert latest(tmp_path).name == "step-000003"
 
@@ -447,7 +458,7 @@ def test_a_log_shorter_than_its_checkpoint_does_not_resume(tmp_path, lines):
     kept = log.read_text().splitlines(keepends=True)[:lines]
     log.unlink() if lines is None else log.write_text("".join(kept))
     with pytest.raises(CheckpointError, match=rf"log\.jsonl has {lines or 0} entries, step-000003 comes after 3"):
-        fit(Toy(), columns(), SHORT, tmp_path, resume=True)
+        fitted(Toy(), columns(), SHORT, tmp_path, resume=True)
 
 
 def test_a_torn_last_line_of_the_log_is_dropped(tmp_path):
@@ -457,7 +468,7 @@ def test_a_torn_last_line_of_the_log_is_dropped(tmp_path):
     killed(tmp_path, 5)
     with open(tmp_path / "log.jsonl", "a") as file:
         file.write('{"step": 6, "lo')
-    log = fit(Toy(), columns(), SHORT, tmp_path, resume=True)
+    log = fitted(Toy(), columns(), SHORT, tmp_path, resume=True)
     assert [entry["step"] for entry in log] == list(range(1, 17))
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 16
 
@@ -471,7 +482,7 @@ def test_a_loss_that_is_no_number_names_update_and_examples(tmp_path, bad):
     trainer.loss_of = lambda x: bad if trainer.updates == 5 else float(x)
     rows = list(order(10, plan(10, SHORT), SHORT))[5]
     with pytest.raises(TrainingError) as caught:
-        fit(trainer, columns(), SHORT, tmp_path, save_every=3, names=lambda rows: [f"q{row}" for row in rows])
+        fitted(trainer, columns(), SHORT, tmp_path, save_every=3, names=lambda rows: [f"q{row}" for row in rows])
     assert f"update 6 of 16: the loss is {bad}; the batch was q{rows[0]}, q{rows[1]}, q{rows[2]}." in str(caught.value)
     assert latest(tmp_path).name == "step-000003"
 
@@ -484,7 +495,7 @@ def test_a_norm_that_is_no_number_reaches_no_checkpoint(tmp_path, bad):
     trainer = Toy()
     trainer.norm_of = lambda loss: bad if trainer.updates == 6 else 1.0
     with pytest.raises(TrainingError, match=f"update 6 of 16: the gradient norm is {bad}"):
-        fit(trainer, columns(), SHORT, tmp_path, save_every=3)
+        fitted(trainer, columns(), SHORT, tmp_path, save_every=3)
     assert latest(tmp_path).name == "step-000003"
 
 
@@ -501,7 +512,7 @@ def test_a_failing_save_leaves_the_old_checkpoint(tmp_path, monkeypatch, broken)
     save(trainer, tmp_path, run, 3)
     before = (tmp_path / "step-000003" / "state.safetensors").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(f"splinter.ports.common.training.recipe.{broken}", full)
+        patch.setattr(f"splinter.ports.common.training.state.{broken}", full)
         with pytest.raises(OSError, match="disk full"):
             save(trainer, tmp_path, run, 6)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000003"]
@@ -542,11 +553,11 @@ def test_the_best_weights_are_kept_and_restored(tmp_path, at):
     """
     trainer = Toy()
     best = Best(trainer, peaked(trainer, at), "score", tmp_path)
-    log = fit(trainer, columns(), SHORT, tmp_path, watch=best)
+    log = fitted(trainer, columns(), SHORT, tmp_path, watch=best)
     assert [entry["step"] for entry in log if "dev" in entry] == [4, 8, 12, 16]
     assert best.restore() == {"updates": at, "scores": {"score": 0, "updates": at}}
     shorter = Toy()
-    fit(shorter, columns(), replace(SHORT, max_steps=at))
+    fitted(shorter, columns(), replace(SHORT, max_steps=at))
     assert np.array_equal(trainer.arrays["weight"], shorter.arrays["weight"])
     assert [path.name for path in (tmp_path / "best").glob("*.safetensors")] == [f"{at}.safetensors"]
 
@@ -556,7 +567,7 @@ def test_looks_may_come_between_epochs_and_always_at_the_end():
     Every 5 updates of 16, and after the last.
     """
     seen = []
-    fit(Toy(), columns(), SHORT, watch=lambda updates: seen.append(updates) or {}, watch_every=5)
+    fitted(Toy(), columns(), SHORT, watch=lambda updates: seen.append(updates) or {}, watch_every=5)
     assert seen == [5, 10, 15, 16]
 
 
@@ -566,7 +577,7 @@ def test_the_first_of_equal_scores_is_kept_and_no_number_never():
     """
     trainer, scores = Toy(), iter([float("nan"), 1.0, 1.0, 0.5])
     best = Best(trainer, lambda: {"score": next(scores)}, "score", None)
-    fit(trainer, columns(), SHORT, watch=best)
+    fitted(trainer, columns(), SHORT, watch=best)
     assert best.restore() == {"updates": 8, "scores": {"score": 1.0}}
 
 
@@ -578,7 +589,7 @@ def test_a_killed_run_finds_the_same_best(tmp_path, at):
 
     def watched(trainer, folder, resume=False):
         best = Best(trainer, peaked(trainer, 8), "score", folder)
-        return fit(trainer, columns(), SHORT, folder, resume, save_every=3, watch=best), best
+        return fitted(trainer, columns(), SHORT, folder, resume, save_every=3, watch=best), best
 
     whole, best = watched(one := Toy(), tmp_path / "whole")
     with pytest.raises(Killed):
@@ -642,13 +653,13 @@ def test_a_feed_brings_its_own_batches(tmp_path):
                 yield {"x": np.array([float(update)])}, lambda update=update: [f"batch {update}"]
 
     with pytest.raises(Killed):
-        fit(Toy(die_at=7), Feed(), SHORT, tmp_path, save_every=3)
+        fitted(Toy(die_at=7), Feed(), SHORT, tmp_path, save_every=3)
     with pytest.raises(CheckpointError, match="data was 1, now 2"):
-        fit(Toy(), Feed(2), SHORT, tmp_path, resume=True)
-    log = fit(Toy(), Feed(), SHORT, tmp_path, resume=True)
+        fitted(Toy(), Feed(2), SHORT, tmp_path, resume=True)
+    log = fitted(Toy(), Feed(), SHORT, tmp_path, resume=True)
     assert [entry["loss"] for entry in log] == list(map(float, range(16)))
     with pytest.raises(TrainingError, match="the batch was batch 3"):
-        fit(Toy(loss_of=lambda x: float("nan") if x == 3 else x), Feed(), SHORT)
+        fitted(Toy(loss_of=lambda x: float("nan") if x == 3 else x), Feed(), SHORT)
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
@@ -658,7 +669,9 @@ def test_weights_that_are_no_numbers_reach_nothing(tmp_path, save_every):
     Infinite after an update whose loss and norm were fine: no checkpoint, no dev score, and the rate is blamed.
     """
     with pytest.raises(TrainingError, match=r"weight holds NaN or infinity: the learning rate is too high"):
-        fit(Toy(), columns(), replace(SHORT, learning_rate=1e308), tmp_path, save_every=save_every, watch=lambda n: {})
+        fitted(
+            Toy(), columns(), replace(SHORT, learning_rate=1e308), tmp_path, save_every=save_every, watch=lambda n: {}
+        )
     assert latest(tmp_path) is None
 
 
@@ -666,7 +679,7 @@ def test_a_finished_run_leaves_no_litter(tmp_path):
     """
     A partial file or folder that a kill left goes with the training states.
     """
-    fit(Toy(), columns(), SHORT, tmp_path, save_every=3)
+    fitted(Toy(), columns(), SHORT, tmp_path, save_every=3)
     (tmp_path / ".model.safetensors.123.partial").write_bytes(b"half")
     (tmp_path / ".step-000003.123.partial").mkdir()
     forget(tmp_path)
