@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import errno
 import importlib
-import importlib.util
 import io
 import json
 import os

@@ -251,10 +251,10 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def refuse_without(what: str, packages: Sequence[str], extra: str) -> None:
-    """The packages of an extra, where they are not installed, are named together with it.
+    """A package that is not installed is named together with the extra that brings it.
 
     Raises:
-        UsageError: one is missing.
+        UsageError: there is one.
     """
     for name in packages:
         if importlib.util.find_spec(name) is None:
