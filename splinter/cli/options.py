@@ -97,8 +97,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="NAME_OR_FOLDER",
         help="checkpoint folder, hub name, splinter-mini-qa (answers at once), splinter-mini or minilm",
     )
-    parser.add_argument("--framework", choices=("paddle", "torch"), default="paddle", help="who computes (paddle)")
-    parser.add_argument("--device", type=device, default="auto", help="cpu, gpu or gpu:N (a GPU where there is one)")
+    parser.add_argument(
+        "--framework", choices=("paddle", "torch"), default="paddle", help="framework that computes (default: paddle)"
+    )
+    parser.add_argument(
+        "--device", type=device, default="auto", help="cpu, gpu or gpu:N (default: auto, a GPU where there is one)"
+    )
     add_download(parser)
 
 
@@ -114,7 +118,11 @@ def add_run(parser: argparse.ArgumentParser, train: str, option: str = "--train"
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--resume", action="store_true", help="go on after an interruption, to the same result")
     parser.add_argument(
-        "--save-every", type=positive, default=save_every, metavar="N", help=f"updates per checkpoint ({save_every})"
+        "--save-every",
+        type=positive,
+        default=save_every,
+        metavar="N",
+        help=f"updates per checkpoint (default: {save_every})",
     )
 
 
@@ -124,16 +132,16 @@ def add_recipe(parser: Any, recipe: Recipe, rows: str = "examples") -> None:
     def add(name: str, kind: Any, metavar: str, text: str) -> None:
         default = getattr(recipe, name.strip("-").replace("-", "_"))
         shown = f"{default:g}" if isinstance(default, float) else default
-        parser.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{text} ({shown})")
+        parser.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{text} (default: {shown})")
 
-    add("--seed", count, "N", "for batches, dropout and new weights")
-    add("--learning-rate", not_negative, "RATE", "peak rate")
+    add("--seed", count, "N", "seed of the order of batches, of dropout and of new weights")
+    add("--learning-rate", not_negative, "RATE", "learning rate at its peak")
     add("--batch-size", positive, "N", f"{rows} per update")
     add("--epochs", positive, "N", "passes over the data")
-    add("--min-steps", count, "N", "but no fewer updates than this")
-    add("--max-steps", count, "N", "stop after this many, same schedule; 0: never")
-    add("--warmup", share, "SHARE", "of the updates, to the peak")
-    add("--weight-decay", not_negative, "X", "of matrices only")
+    add("--min-steps", count, "N", "at least so many updates")
+    add("--max-steps", count, "N", "stop after so many updates, with the same schedule; 0: never")
+    add("--warmup", share, "SHARE", "share of the updates in which the rate rises to its peak")
+    add("--weight-decay", not_negative, "X", "weight decay, of matrices only")
 
 
 def add_micro_batch(group: Any, rows: str) -> None:
@@ -143,7 +151,7 @@ def add_micro_batch(group: Any, rows: str) -> None:
         type=positive,
         default=0,
         metavar="N",
-        help=f"{rows} at a time; without dropout the same result (all)",
+        help=f"{rows} at a time; without dropout the result is the same (default: all)",
     )
 
 
@@ -152,7 +160,10 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     from splinter.ports.common.training.schedule import PRECISIONS
 
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="bf16: matrix products in bfloat16 (float32)"
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="bf16: matrix products in bfloat16 (default: float32)",
     )
 
 

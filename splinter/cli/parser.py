@@ -100,7 +100,9 @@ def _system_command(commands: Any, name: str, system: str) -> None:
         text += f"  splinter {name} --system {others[0]} --help"
     command = _command(commands, name, HELP[name], text, example)
     command.help_with = "" if system == DEFAULT else f" --system {system}"
-    command.add_argument("--system", choices=list(ports.SYSTEMS), default=DEFAULT, help=f"which model ({DEFAULT})")
+    command.add_argument(
+        "--system", choices=list(ports.SYSTEMS), default=DEFAULT, help=f"which model (default: {DEFAULT})"
+    )
     if name == "convert":
         command.add_argument("source", type=options.model_name, help="checkpoint folder, hub name or minilm")
         command.add_argument("output", type=options.path, help="folder to write; must hold no checkpoint yet")
@@ -158,13 +160,24 @@ def parser(system: str = DEFAULT) -> Parser:
         "splinter align -k forward",
     )
     align.add_argument(
-        "--suite", type=options.path, metavar="PATH", help="suite, or a file of it (tests/alignment of the project)"
+        "--suite",
+        type=options.path,
+        metavar="PATH",
+        help="suite, or a file of it (default: tests/alignment of the project)",
     )
     align.add_argument(
-        "--report", type=options.path, default=Path("report"), metavar="FOLDER", help="folder to write (report)"
+        "--report",
+        type=options.path,
+        default=Path("report"),
+        metavar="FOLDER",
+        help="folder to write (default: report)",
     )
     align.add_argument(
-        "--badges", type=options.path, default=Path("badges"), metavar="FOLDER", help="folder to write (badges)"
+        "--badges",
+        type=options.path,
+        default=Path("badges"),
+        metavar="FOLDER",
+        help="folder to write (default: badges)",
     )
     align.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="further options go to pytest")
 
@@ -189,13 +202,15 @@ def parser(system: str = DEFAULT) -> Parser:
     )
     judge.add_argument("theirs", type=options.path, metavar="THEIRS", help="file or folder of the reference")
     judge.add_argument("ours", type=options.path, metavar="OURS", help="file or folder of the port")
-    judge.add_argument("--step", default="", metavar="STEP", help="of the eleven (told by the file's name)")
+    judge.add_argument(
+        "--step", default="", metavar="STEP", help="which of the eleven steps (default: what the file's name says)"
+    )
     judge.add_argument(
         "--rtol",
         type=options.not_negative,
         default=1e-5,
         metavar="X",
-        help="allowed, relative to the largest number of an array (1e-5)",
+        help="allowed difference, relative to the largest number of an array (default: 1e-5)",
     )
     judge.add_argument("--align-json", type=options.path, metavar="FILE", help="write a record for the report")
     return top

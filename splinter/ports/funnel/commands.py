@@ -56,7 +56,7 @@ def add(command: str, parser: argparse.ArgumentParser) -> None:
 
 
 def _task(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--task", choices=list(TASKS), help=f"which task ({default})")
+    parser.add_argument("--task", choices=list(TASKS), help=f"which task (default: {default})")
 
 
 def _rows(parser: argparse.ArgumentParser, trained: str = "as in training, else ") -> None:
@@ -66,7 +66,7 @@ def _rows(parser: argparse.ArgumentParser, trained: str = "as in training, else 
         ("--doc-stride", "128", "squad: overlap"),
         ("--max-query-length", "64", "squad: longest question"),
     ):
-        group.add_argument(name, type=shared.positive, metavar="N", help=f"{text} ({trained}{default})")
+        group.add_argument(name, type=shared.positive, metavar="N", help=f"{text} (default: {trained}{default})")
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
@@ -75,14 +75,16 @@ def _convert(parser: argparse.ArgumentParser) -> None:
         "--head",
         choices=("auto", "pretrained", "fresh"),
         default="auto",
-        help="with --task: the checkpoint's, or a new random one (auto: new only where there is none)",
+        help="with --task: the checkpoint's, or a new random one (default: auto, a new one only where there is none)",
     )
     group = parser.add_argument_group("new models")
     group.add_argument("--from-scratch", choices=list(PUBLISHED), help="random weights of this published layout")
     group.add_argument(
         "--set", nargs="+", type=_field, default=[], metavar="FIELD=VALUE", help="other sizes, as in config.json"
     )
-    group.add_argument("--seed", type=shared.count, default=42, metavar="N", help="of the random weights (42)")
+    group.add_argument(
+        "--seed", type=shared.count, default=42, metavar="N", help="seed of the random weights (default: 42)"
+    )
 
 
 def _field(text: str) -> tuple[str, Any]:
@@ -111,7 +113,7 @@ class _ByTask:
         values = [getattr(RECIPES[mode], key) for mode in TASKS.values()]
         if len(set(values)) > 1:
             told = ", ".join(f"{task} {value:g}" for task, value in zip(TASKS, values, strict=True))
-            given |= {"default": None, "help": f"{given['help'].rpartition(' (')[0]} ({told})"}
+            given |= {"default": None, "help": f"{given['help'].rpartition(' (')[0]} (default: {told})"}
         self.group.add_argument(name, **given)
 
 
@@ -123,7 +125,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         "--head",
         choices=("auto", "pretrained", "fresh"),
         default="auto",
-        help="the checkpoint's, or a new random one (auto: new only where there is none)",
+        help="the checkpoint's, or a new random one (default: auto, a new one only where there is none)",
     )
     shared.add_recipe(_ByTask(group), RECIPE, "rows")
 
@@ -147,27 +149,36 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     given.add_argument(
         "--context-file", type=shared.path, metavar="FILE", help="the same from a file; - for standard input"
     )
-    parser.add_argument("--n-best", type=shared.positive, default=3, metavar="N", help="squad: answers shown (3)")
+    parser.add_argument(
+        "--n-best", type=shared.positive, default=3, metavar="N", help="squad: answers shown (default: 3)"
+    )
     _rows(parser)
     _answers(parser, "auto: no")
 
 
 def _answers(parser: argparse.ArgumentParser, auto: str) -> None:
     parser.add_argument(
-        "--null-answers", choices=("auto", "yes", "no"), default="auto", help=f"squad: allow 'no answer' ({auto})"
+        "--null-answers",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help=f"squad: allow 'no answer' (default: {auto})",
     )
     parser.add_argument(
         "--null-threshold",
         type=shared.number,
         default=0.0,
         metavar="X",
-        help="squad: odds from which there is none (0)",
+        help="squad: odds from which there is no answer (default: 0)",
     )
     parser.add_argument(
-        "--max-answer-length", type=shared.positive, default=30, metavar="N", help="squad: in pieces (30)"
+        "--max-answer-length",
+        type=shared.positive,
+        default=30,
+        metavar="N",
+        help="squad: longest answer, in pieces (default: 30)",
     )
     parser.add_argument(
-        "--batch-size", type=shared.positive, default=16, metavar="N", help="rows per forward pass (16)"
+        "--batch-size", type=shared.positive, default=16, metavar="N", help="rows per forward pass (default: 16)"
     )
 
 

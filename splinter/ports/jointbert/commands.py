@@ -46,7 +46,9 @@ def add(command: str, parser: argparse.ArgumentParser) -> None:
 
 
 def _length(parser: Any, default: str) -> None:
-    parser.add_argument("--max-length", type=shared.positive, metavar="N", help=f"pieces per sentence ({default})")
+    parser.add_argument(
+        "--max-length", type=shared.positive, metavar="N", help=f"pieces per sentence (default: {default})"
+    )
 
 
 def _use(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +59,7 @@ def _use(parser: argparse.ArgumentParser) -> None:
         help="let the CRF's path run on through the padding, as monologg/JointBERT does",
     )
     parser.add_argument(
-        "--batch-size", type=shared.positive, default=64, metavar="N", help="sentences per forward pass (64)"
+        "--batch-size", type=shared.positive, default=64, metavar="N", help="sentences per forward pass (default: 64)"
     )
 
 
@@ -71,7 +73,11 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
     _length(parser, "50")
     parser.add_argument("--crf", action="store_true", help="a conditional random field on the slots")
     parser.add_argument(
-        "--evaluate-every", type=shared.positive, default=200, metavar="N", help="updates between looks at dev (200)"
+        "--evaluate-every",
+        type=shared.positive,
+        default=200,
+        metavar="N",
+        help="updates between looks at dev (default: 200)",
     )
     group = parser.add_argument_group("recipe", "The rate falls from its peak to 0; defaults as in monologg/JointBERT.")
     shared.add_recipe(group, RECIPE, "sentences")

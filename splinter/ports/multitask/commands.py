@@ -67,9 +67,16 @@ def _design(parser: Any) -> None:
 
 def _files(parser: Any, *splits: str) -> None:
     parser.add_argument(
-        "--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK", help=f"of {', '.join(TASKS)} (all)"
+        "--tasks",
+        nargs="+",
+        choices=TASKS,
+        default=list(TASKS),
+        metavar="TASK",
+        help=f"which of {', '.join(TASKS)} (default: all)",
     )
-    parser.add_argument("--sentiment", choices=("sst", "cfimdb"), default="sst", help="which sentiment data (sst)")
+    parser.add_argument(
+        "--sentiment", choices=("sst", "cfimdb"), default="sst", help="which sentiment data (default: sst)"
+    )
     for task in TASKS:
         for split in splits:
             parser.add_argument(
@@ -83,25 +90,30 @@ def _files(parser: Any, *splits: str) -> None:
 
 def _convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--head", choices=("pretrained", "auto", "fresh"), default="pretrained", help="fresh: new heads (pretrained)"
+        "--head",
+        choices=("pretrained", "auto", "fresh"),
+        default="pretrained",
+        help="fresh: new heads (default: pretrained)",
     )
     _design(parser)
 
 
 def _finetune(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--phase", choices=tuple(RATES), default="finetune", help="who learns, see above (finetune)")
+    parser.add_argument(
+        "--phase", choices=tuple(RATES), default="finetune", help="which weights learn, see above (default: finetune)"
+    )
     parser.add_argument(
         "--head",
         choices=("auto", "fresh"),
         default="auto",
-        help="heads to start from: the checkpoint's, or new ones (auto: new only where there are none)",
+        help="heads to start from: the checkpoint's, or new ones (default: auto, new ones only where there are none)",
     )
     _design(parser)
     parser.add_argument(
         "--encoder-dropout",
         type=shared.share,
         metavar="X",
-        help="BERT's own dropout, in both phases (the checkpoint's); 0: frozen features without noise",
+        help="BERT's own dropout, in both phases (default: the checkpoint's); 0: frozen features without noise",
     )
     _files(parser.add_argument_group("data"), "train", "dev")
     group = parser.add_argument_group("sampling", "An epoch is a number of updates, as the data sets differ in size.")
@@ -109,24 +121,29 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         "--sampling",
         choices=SAMPLING,
         default="joint",
-        help="joint: each update sees a batch of every task; proportional: of one, drawn by its size (joint)",
+        help="joint: each update sees a batch of every task; proportional: a batch of one task, drawn by its size "
+        "(default: joint)",
     )
     group.add_argument(
-        "--alpha", type=shared.not_negative, default=0.5, metavar="X", help="drawn by size to this power (0.5)"
+        "--alpha",
+        type=shared.not_negative,
+        default=0.5,
+        metavar="X",
+        help="proportional: draw by the size to this power (default: 0.5)",
     )
     group.add_argument(
         "--steps-per-epoch",
         type=shared.count,
         default=0,
         metavar="N",
-        help="updates per epoch; 0: one pass over the sentiment data, without them over the smallest set (0)",
+        help="updates per epoch; 0: one pass over the sentiment data, without them over the smallest set (default: 0)",
     )
     group.add_argument(
         "--dev-rows",
         type=shared.count,
         default=0,
         metavar="N",
-        help="choose the model by the first N rows of each dev set; 0: by all (0)",
+        help="choose the model by the first N rows of each dev set; 0: by all (default: 0)",
     )
     group = parser.add_argument_group("recipe", "A constant rate; 1e-3 in the phase pretrain unless one is given.")
     shared.add_recipe(group, RECIPE, "rows of each task")
@@ -137,7 +154,12 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--predictions", type=shared.path, metavar="FOLDER", help="also write the course's files of predictions"
     )
-    parser.add_argument("--split", choices=("dev", "test"), default="dev", help="test: only predict, no labels (dev)")
+    parser.add_argument(
+        "--split",
+        choices=("dev", "test"),
+        default="dev",
+        help="test: predict only, for files without labels (default: dev)",
+    )
     _files(parser, "dev", "test")
     _batch_size(parser)
 
@@ -151,7 +173,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
 
 def _batch_size(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--batch-size", type=shared.positive, default=64, metavar="N", help="sentences per forward pass (64)"
+        "--batch-size", type=shared.positive, default=64, metavar="N", help="sentences per forward pass (default: 64)"
     )
 
 

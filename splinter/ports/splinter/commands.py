@@ -51,35 +51,39 @@ def add(command: str, parser: argparse.ArgumentParser) -> None:
 
 
 def _windows(parser: argparse.ArgumentParser, mode_default: str, trained: str = "as in training, else ") -> None:
-    parser.add_argument("--mode", choices=("hf", "paper"), help=f"whose behaviour, see above ({mode_default})")
+    parser.add_argument("--mode", choices=("hf", "paper"), help=f"whose behaviour, see above (default: {mode_default})")
     group = parser.add_argument_group("windows", "A context too long for the model is read in overlapping windows.")
     for name, default, text in (
         ("--max-length", 384, "size, in pieces"),
         ("--doc-stride", 128, "paper: from start to start; hf: overlap"),
         ("--max-query-length", 64, "paper: longest question, in pieces"),
     ):
-        group.add_argument(name, type=shared.positive, metavar="N", help=f"{text} ({trained}{default})")
+        group.add_argument(name, type=shared.positive, metavar="N", help=f"{text} (default: {trained}{default})")
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mode", choices=("hf", "paper"), help="behaviour to record (the checkpoint's, else hf)")
+    parser.add_argument(
+        "--mode", choices=("hf", "paper"), help="behaviour to record (default: the checkpoint's, else hf)"
+    )
     parser.add_argument(
         "--head",
         choices=("pretrained", "fresh", "matching", "plain"),
         default="pretrained",
         help="fresh: a new random span selection head, for a checkpoint without one; matching: a new one that begins "
         "by comparing a question with each token, for short pretraining; plain: a new one that scores tokens without "
-        "looking at the question, to compare with, mode paper only (pretrained)",
+        "looking at the question, to compare with, mode paper only (default: pretrained)",
     )
     parser.add_argument(
         "--encoder",
         choices=("pretrained", "fresh"),
         default="pretrained",
-        help="fresh: random weights, below a new --head (pretrained)",
+        help="fresh: random weights, below a new --head (default: pretrained)",
     )
-    parser.add_argument("--seed", type=shared.count, default=42, metavar="N", help="of fresh weights (42)")
     parser.add_argument(
-        "--dtype", choices=("float32", "float16"), default="float32", help="float16: half the size (float32)"
+        "--seed", type=shared.count, default=42, metavar="N", help="seed of fresh weights (default: 42)"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="float16: half the size (default: float32)"
     )
 
 
@@ -96,7 +100,8 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         "--head",
         choices=("auto", "pretrained", "fresh"),
         default="auto",
-        help="span selection head: the checkpoint's, or a new random one (auto: new only where there is none)",
+        help="span selection head: the checkpoint's, or a new random one (default: auto, a new one only where there is "
+        "none)",
     )
     shared.add_recipe(group, RECIPE, "windows")
     shared.add_micro_batch(group, "mode paper: windows of like length, to save memory and padding,")
@@ -120,17 +125,22 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     context.add_argument(
         "--context-file", type=shared.path, metavar="FILE", help="the same from a file; - for standard input"
     )
-    parser.add_argument("--n-best", type=shared.positive, default=3, metavar="N", help="answers per question (3)")
+    parser.add_argument(
+        "--n-best", type=shared.positive, default=3, metavar="N", help="answers per question (default: 3)"
+    )
     _windows(parser, "the checkpoint's")
     _answers(parser)
 
 
 def _answers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--max-answer-length", type=shared.positive, metavar="N", help="longest answer (paper: 10 pieces, hf: 30)"
+        "--max-answer-length",
+        type=shared.positive,
+        metavar="N",
+        help="longest answer (default: 10 pieces in mode paper, 30 in mode hf)",
     )
     parser.add_argument(
-        "--batch-size", type=shared.positive, default=16, metavar="N", help="windows per forward pass (16)"
+        "--batch-size", type=shared.positive, default=16, metavar="N", help="windows per forward pass (default: 16)"
     )
 
 

@@ -57,37 +57,56 @@ def _mine(parser: argparse.ArgumentParser) -> None:
         help="vocab.txt or checkpoint",
     )
     parser.add_argument(
-        "--lower-case", action="store_true", default=None, help="of a bare vocab.txt; a checkpoint says so itself"
+        "--lower-case",
+        action="store_true",
+        default=None,
+        help="lower-case the text, for a bare vocab.txt; a checkpoint says so itself",
     )
     shared.add_download(parser)
     parser.add_argument("--resume", action="store_true", help="go on after an interruption, to the same result")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     group = parser.add_argument_group("what is mined")
-    group.add_argument("--mode", choices=MINING_MODES, default="paper", help="rule on half words, see above (paper)")
-    group.add_argument("--length", type=shared.positive, default=512, metavar="N", help="pieces of a passage (512)")
+    group.add_argument(
+        "--mode", choices=MINING_MODES, default="paper", help="rule on half words, see above (default: paper)"
+    )
+    group.add_argument(
+        "--length", type=shared.positive, default=512, metavar="N", help="pieces of a passage (default: 512)"
+    )
     group.add_argument(
         "--passes",
         type=shared.positive,
         default=1,
         metavar="N",
-        help="over the text, cut elsewhere (1; paper: 5)",
+        help="passes over the text, each cut at other places (default: 1; the paper's: 5)",
     )
-    group.add_argument("--seed", type=shared.count, default=12345, metavar="N", help="of the questions (12345)")
-    group.add_argument("--layout", choices=LAYOUTS, default="auto", help="of the files, see above (auto)")
+    group.add_argument(
+        "--seed", type=shared.count, default=12345, metavar="N", help="seed of the questions (default: 12345)"
+    )
+    group.add_argument(
+        "--layout", choices=LAYOUTS, default="auto", help="layout of the files, see above (default: auto)"
+    )
     group.add_argument(
         "--cut-long-lines",
         action="store_true",
         help="drop what of a line goes beyond a passage, as the authors' code; else it goes on in the next one",
     )
     group = parser.add_argument_group("who mines")
-    group.add_argument("--workers", type=shared.processes, metavar="N", help="processes (all cores)")
-    group.add_argument("--engine", choices=ENGINES, default="local", help="this machine, or a Ray cluster (local)")
+    group.add_argument("--workers", type=shared.processes, metavar="N", help="processes (default: all cores)")
+    group.add_argument(
+        "--engine", choices=ENGINES, default="local", help="this machine, or a Ray cluster (default: local)"
+    )
     group.add_argument(
         "--ray-address",
         metavar="ADDRESS",
-        help="of a running cluster that sees the output folder",
+        help="address of a running cluster that sees the output folder",
     )
-    group.add_argument("--shard-size", type=shared.positive, default=4, metavar="MIB", help="text per shard, about (4)")
+    group.add_argument(
+        "--shard-size",
+        type=shared.positive,
+        default=4,
+        metavar="MIB",
+        help="text in a shard, about so much (default: 4)",
+    )
 
 
 def _pretrain(parser: argparse.ArgumentParser) -> None:
@@ -95,10 +114,18 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--dev", type=shared.path, metavar="FOLDER", help="held-out corpus to look at now and then")
     parser.add_argument(
-        "--dev-passages", type=shared.positive, default=200, metavar="N", help="of it, spread evenly (200)"
+        "--dev-passages",
+        type=shared.positive,
+        default=200,
+        metavar="N",
+        help="passages of it to look at, spread evenly (default: 200)",
     )
     parser.add_argument(
-        "--evaluate-every", type=shared.positive, default=0, metavar="N", help="updates between looks (an epoch)"
+        "--evaluate-every",
+        type=shared.positive,
+        default=0,
+        metavar="N",
+        help="updates between looks (default: an epoch)",
     )
     shared.add_precision(parser)
     group = parser.add_argument_group(
@@ -110,9 +137,14 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
         "--optimizer",
         choices=OPTIMIZERS,
         default=RECIPE.optimizer,
-        help="bert: no bias correction, wants a long warm-up; hf: with it (bert)",
+        help="bert: without bias correction, which wants a long warm-up; hf: with it (default: bert)",
     )
-    group.add_argument("--dropout", type=shared.share, metavar="SHARE", help="another rate than the checkpoint's")
+    group.add_argument(
+        "--dropout",
+        type=shared.share,
+        metavar="SHARE",
+        help="dropout rate, where it shall differ from the checkpoint's",
+    )
     shared.add_micro_batch(group, "passages, to save memory,")
 
 
