@@ -8,7 +8,7 @@ import pytest
 from splinter.align import steps
 from splinter.ports import proofs
 from splinter.ports.common.proof import ReferenceGone
-from splinter.ports.common.proof.cases import DataSources
+from splinter.ports.common.proof.files import DataSources
 
 PORTS = {port.name: port for port in proofs.load_all()}
 

@@ -110,7 +110,7 @@ def test_a_file_imports_what_its_place_allows(name):
         ),
         ("ports/splinter/train.py", "def f():\n    from .proof.cases import tiny", "the product imports"),
         ("ports/splinter/pretraining/tasks.py", "from .proof import cases", "the product imports"),
-        ("ports/common/tasks.py", "from splinter.ports.common.proof import cases", "the product imports"),
+        ("ports/common/tasks.py", "from splinter.ports.common.proof import files", "the product imports"),
         ("cli/main.py", "from splinter.ports import proofs", "the product imports splinter.ports.proofs"),
         ("ports/jointbert/twin.py", "import paddle", "imports paddle"),
         ("ports/funnel/proof/ours.py", "import torch", "imports torch"),

@@ -73,7 +73,7 @@ def test_a_side_gets_spaces_before_four_marks(text, expected):
     """
     . ? , ' and no other; white space is collapsed.
     """
-    assert data.side(text) == expected
+    assert data.pair_text(text) == expected
 
 
 # Files
@@ -288,7 +288,7 @@ def test_the_sample_holds_no_unknown_piece(pieces):
         for split, rows in (("train", 60), ("dev", 29 if task == "paraphrase" else 30)):
             some = data.load([data.find(SAMPLE, task, split)], task, pieces)
             assert len(some) == rows
-            assert all((side.flat != pieces.unk).all() for side in some.sides)
+            assert all((one.flat != pieces.unk).all() for one in some.texts)
             if task != "similarity":
                 assert len(np.unique(some.labels)) == (5 if task == "sentiment" else 2)
 

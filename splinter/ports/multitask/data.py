@@ -21,7 +21,7 @@ __all__ = ["DataError", "Dataset", "Tokens", "VocabularyError", "find", "load", 
 
 TEXTS = {"sentiment": ("sentence",), "paraphrase": ("sentence1", "sentence2"), "similarity": ("sentence1", "sentence2")}
 LABEL = {"sentiment": "sentiment", "paraphrase": "is_duplicate", "similarity": "similarity"}
-SIDES = {"sentiment": ("",), "paraphrase": ("a_", "b_"), "similarity": ("a_", "b_")}
+PREFIXES = {"sentiment": ("",), "paraphrase": ("a_", "b_"), "similarity": ("a_", "b_")}
 """Task -> what stands before `input_ids` and `attention_mask` in the names of its columns."""
 
 NAMES = {"sst": "ids-sst", "cfimdb": "ids-cfimdb", "paraphrase": "quora", "similarity": "sts"}
@@ -78,15 +78,15 @@ def sentence(text: str) -> str:
     return text.lower().strip()
 
 
-def side(text: str) -> str:
-    """One side of a pair: lower-cased, a space before each of . ? , ' and white space collapsed."""
+def pair_text(text: str) -> str:
+    """One text of a pair: lower-cased, a space before each of . ? , ' and white space collapsed."""
     text = text.lower()
     for mark in ".?,'":
         text = text.replace(mark, f" {mark}")
     return " ".join(text.split())
 
 
-CLEAN = {"sentiment": sentence, "paraphrase": side, "similarity": side}
+CLEAN = {"sentiment": sentence, "paraphrase": pair_text, "similarity": pair_text}
 
 
 def read(path: Path, task: str, classes: int = 5, labels: bool = True) -> Rows:
@@ -239,7 +239,7 @@ class Dataset:
     Args:
         task: one of TASKS.
         ids: N names of rows.
-        sides: one or two `Tokens` of N sentences.
+        texts: one or two `Tokens` of N sentences.
         labels: (N,), None for a file without.
         dropped: how many rows had no label.
         source: the files, for messages.
@@ -247,7 +247,7 @@ class Dataset:
 
     task: str
     ids: list[str]
-    sides: tuple[Tokens, ...]
+    texts: tuple[Tokens, ...]
     labels: np.ndarray | None
     dropped: int = 0
     source: str = ""
@@ -256,9 +256,9 @@ class Dataset:
         return len(self.ids)
 
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Some rows as the columns that a model reads; the sides of a pair are padded apart."""
+        """Some rows as the columns that a model reads; the texts of a pair are padded apart."""
         made: dict[str, np.ndarray] = {}
-        for prefix, some in zip(SIDES[self.task], self.sides, strict=True):
+        for prefix, some in zip(PREFIXES[self.task], self.texts, strict=True):
             names = (f"{self.task}/{prefix}{name}" for name in ("input_ids", "attention_mask"))
             made.update(zip(names, some.padded(rows), strict=True))
         if self.labels is not None:
@@ -269,14 +269,14 @@ class Dataset:
         """The first rows only; 0 = all."""
         if not 0 < rows < len(self):
             return self
-        cut = tuple(Tokens(s.flat[: s.starts[rows]], s.starts[: rows + 1], s.pad) for s in self.sides)
+        cut = tuple(Tokens(s.flat[: s.starts[rows]], s.starts[: rows + 1], s.pad) for s in self.texts)
         labels = None if self.labels is None else self.labels[:rows]
         return Dataset(self.task, self.ids[:rows], cut, labels, self.dropped, self.source)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Everything as arrays: flat ids and lengths of each side, labels."""
+        """Everything as arrays: flat ids and lengths of each text, labels."""
         made: dict[str, np.ndarray] = {}
-        for prefix, some in zip(SIDES[self.task], self.sides, strict=True):
+        for prefix, some in zip(PREFIXES[self.task], self.texts, strict=True):
             made |= {f"{prefix}flat": some.flat, f"{prefix}lengths": some.lengths}
         return made if self.labels is None else made | {"labels": self.labels}
 

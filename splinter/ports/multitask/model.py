@@ -79,7 +79,7 @@ class MultitaskBert(Pretrained):
         """Two (B, D) -> (B,) scores on the scale of the labels, 0 to 5."""
         if self.config.design == "version1":
             return self.similarity_classifier(paddle.concat([e1, e2], axis=1)).squeeze(1)
-        # one tower for both sides: the score is symmetric
+        # one tower for both texts: the score is symmetric
         a, b = (self.similarity_out(self.activation(self.similarity_hidden(e))) for e in (e1, e2))
         return (a * b).sum(axis=1) / math.sqrt(a.shape[1])
 

@@ -71,7 +71,7 @@ class Backend(backend.Backend, Protocol):
         """Sentences, (B, T) integers each, 1 = token in the mask -> (B, D), dropout off."""
 
     def outputs(self, model: Any, task: str, encoded: Sequence[np.ndarray]) -> np.ndarray:
-        """What a task's head says to encoded sentences, (B, D) of each of their one or two sides, dropout off.
+        """What a task's head says to encoded sentences, (B, D) of each of their one or two texts, dropout off.
 
         Returns:
             (B, C) logits of sentiment; (B, 2), or (B,) of version 1, of paraphrase; (B,) scores of similarity.
@@ -191,7 +191,7 @@ class Runner:
         return encoded
 
     def head(self, task: str, encoded: Sequence[np.ndarray]) -> np.ndarray:
-        """What the task's head says to encoded rows, (N, D) of each side.
+        """What the task's head says to encoded rows, (N, D) of each text.
 
         Raises:
             CheckpointError: something that is no number.
@@ -207,7 +207,7 @@ class Runner:
 
     def outputs(self, dataset: Dataset) -> np.ndarray:
         """What the task's head says to every row."""
-        return self.head(dataset.task, [self.encode(some) for some in dataset.sides])
+        return self.head(dataset.task, [self.encode(some) for some in dataset.texts])
 
     def scores(self, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
         """Each task's score, their mean, macro F1 of sentiment, and how often each class is predicted."""
@@ -526,7 +526,7 @@ def predict(settings: tasks.Settings, rows: Iterable[tuple[str, tuple[str, ...]]
                 "lines": [texts[0], f"  sentiment {best} ({kinds[best]}), {share[best]:.1%}"],
             }
             continue
-        both = encoded(data.side)
+        both = encoded(data.pair_text)
         logits = runner.head("paraphrase", both)[0]
         share = _softmax(np.array([0.0, float(logits)]) if logits.ndim == 0 else logits)
         score = float(runner.head("similarity", both)[0])

@@ -12,7 +12,7 @@ import numpy as np
 
 from splinter import datasets
 from splinter.ports.common import checkpoint
-from splinter.ports.common.proof import cases
+from splinter.ports.common.proof import files
 from splinter.ports.common.training.schedule import Recipe
 from splinter.sample import PATH as SAMPLE
 
@@ -64,7 +64,7 @@ def write_random(folder: Path, config: FunnelConfig, seed: int, vocabulary: Path
         inputs = sizes[name][0] if leaf == "r_kernel" else sizes[name][1]
         return values * np.float32(1 / inputs**0.5)
 
-    cases.write_random(folder, sizes, seed, scaled, vocabulary)
+    files.write_random(folder, sizes, seed, scaled, vocabulary)
     write_companions(folder, config, "answering", None)
     return folder
 
@@ -258,7 +258,7 @@ REAL: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
-data_sources = cases.DataSources(SAMPLES, REAL, VOCABULARY)
+data_sources = files.DataSources(SAMPLES, REAL, VOCABULARY)
 
 
 def source(name: str) -> Source:

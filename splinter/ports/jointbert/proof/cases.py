@@ -12,7 +12,7 @@ import numpy as np
 
 from splinter import datasets
 from splinter.ports.common import checkpoint
-from splinter.ports.common.proof import cases
+from splinter.ports.common.proof import files
 from splinter.ports.common.training.schedule import Recipe
 from splinter.sample import PATH as SAMPLE
 
@@ -72,9 +72,9 @@ def write_random(folder: Path, config: JointConfig, seed: int, vocabulary: Path 
             return 0.5 * values
         if "classifier" in name and name.endswith("weight"):
             return values * head
-        return cases.bert_like(name, values, std)
+        return files.bert_like(name, values, std)
 
-    cases.write_random(folder, shapes(config), seed, scaled, vocabulary)
+    files.write_random(folder, shapes(config), seed, scaled, vocabulary)
     write_companions(folder, config, None)
     return folder
 
@@ -90,7 +90,7 @@ def tiny() -> Path:
 @functools.cache
 def base() -> Path:
     """Random weights at base size."""
-    vocabulary = cases.vocabulary_or_none(VOCABULARY)
+    vocabulary = files.vocabulary_or_none(VOCABULARY)
     return write_random(checkpoint.scratch("jointbert-base"), base_config(), seed=0, vocabulary=vocabulary, std=0.04)
 
 
@@ -223,7 +223,7 @@ REAL: dict[str, dict[str, tuple[str, ...]]] = {
     "train_data": dict.fromkeys(MODES, ("atis/train", "snips/train")),
 }
 
-data_sources = cases.DataSources(SAMPLES, REAL, VOCABULARY, file=lambda name: f"{name}/seq.in")
+data_sources = files.DataSources(SAMPLES, REAL, VOCABULARY, file=lambda name: f"{name}/seq.in")
 
 
 def source(name: str) -> Source:

@@ -13,12 +13,12 @@ import numpy as np
 
 from splinter import datasets
 from splinter.ports.common import checkpoint
-from splinter.ports.common.proof import cases
+from splinter.ports.common.proof import files
 from splinter.ports.common.training.schedule import Recipe
 from splinter.sample import PATH as SAMPLE
 
 from ..config import MODES, RATES, RECIPE, TASKS, MultitaskConfig, read_checkpoint, shapes, write_companions
-from ..data import NAMES, SIDES, Dataset, Tokens
+from ..data import NAMES, PREFIXES, Dataset, Tokens
 from ..feed import MixedFeed
 
 Arrays = Mapping[str, np.ndarray]
@@ -48,10 +48,10 @@ def write_random(folder: Path, config: MultitaskConfig, seed: int, vocabulary: P
 
     def scaled(name: str, values: np.ndarray) -> np.ndarray:
         if name.startswith("bert.") or name.endswith("bias"):
-            return cases.bert_like(name, values, std)
+            return files.bert_like(name, values, std)
         return values * np.float32(1.5 / np.sqrt(sizes[name][1]))
 
-    cases.write_random(folder, sizes, seed, scaled, vocabulary)
+    files.write_random(folder, sizes, seed, scaled, vocabulary)
     write_companions(folder, config, None)
     return folder
 
@@ -65,7 +65,7 @@ def tiny() -> Path:
 @functools.cache
 def base() -> Path:
     """Random weights at base size."""
-    vocabulary = cases.vocabulary_or_none(VOCABULARY)
+    vocabulary = files.vocabulary_or_none(VOCABULARY)
     return write_random(checkpoint.scratch("multitask-base"), BASE, seed=0, vocabulary=vocabulary)
 
 
@@ -85,7 +85,7 @@ def _task(rng: np.random.Generator, task: str, lengths: list[list[int]], vocabul
     """The columns of one task; `lengths` of each side."""
     rows = len(lengths[0])
     batch: dict[str, np.ndarray] = {}
-    for prefix, some in zip(SIDES[task], lengths, strict=True):
+    for prefix, some in zip(PREFIXES[task], lengths, strict=True):
         names = (f"{task}/{prefix}{name}" for name in ("input_ids", "attention_mask"))
         batch.update(zip(names, _sentences(rng, some, vocabulary), strict=True))
     if task == "similarity":
@@ -229,7 +229,7 @@ REAL: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
-data_sources = cases.DataSources(SAMPLES, REAL, VOCABULARY)
+data_sources = files.DataSources(SAMPLES, REAL, VOCABULARY)
 
 
 def source(name: str) -> Source:
@@ -247,7 +247,7 @@ def text_columns(task: str, ids: Sequence[str], texts: Sequence[Sequence[str]]) 
     """Names of rows, and a checksum of each cleaned text: word pieces are blind to most of the cleaning."""
     sums = {
         f"{prefix}text": np.array([zlib.crc32(text.encode()) for text in some])
-        for prefix, some in zip(SIDES[task], texts, strict=True)
+        for prefix, some in zip(PREFIXES[task], texts, strict=True)
     }
     return {"ids": np.array(ids), **sums}
 
@@ -261,7 +261,7 @@ def collated(rows: int) -> list[np.ndarray]:
 def dataset(task: str, columns: Arrays) -> Dataset:
     """A data source's columns, of either side, as the container that a feed reads."""
     sides = []
-    for prefix in SIDES[task]:
+    for prefix in PREFIXES[task]:
         starts = np.concatenate([[0], np.cumsum(columns[f"{prefix}lengths"])])
         sides.append(Tokens(columns[f"{prefix}flat"], starts, 0))
     return Dataset(task, columns["ids"].tolist(), tuple(sides), columns["labels"])

@@ -106,7 +106,7 @@ def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[s
         dev = cases.dataset(task, columns(f"sample/{task}-dev", mode))
         assert dev.labels is not None
         everything = np.arange(len(dev))
-        encoded = [train.BACKEND.encode(model, *some.padded(everything)) for some in dev.sides]
+        encoded = [train.BACKEND.encode(model, *some.padded(everything)) for some in dev.texts]
         found[task] = train.BACKEND.outputs(model, task, encoded)
         values[task] = metric.score(task, metric.decisions(task, found[task]), dev.labels)
     return cases.training_record(log, found, values, dtype)

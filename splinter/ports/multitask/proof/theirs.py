@@ -129,7 +129,7 @@ def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[s
     for task in TASKS:
         dev = cases.dataset(task, columns(f"sample/{task}-dev", mode))
         everything = np.arange(len(dev))
-        encoded = [twin.BACKEND.encode(model, *some.padded(everything)) for some in dev.sides]
+        encoded = [twin.BACKEND.encode(model, *some.padded(everything)) for some in dev.texts]
         found[task] = twin.BACKEND.outputs(model, task, encoded)
         if task == "similarity":
             values[task] = reference_metric.pearson(found[task], dev.labels)

@@ -12,7 +12,7 @@ import numpy as np
 
 from splinter import datasets
 from splinter.ports.common import checkpoint
-from splinter.ports.common.proof import cases
+from splinter.ports.common.proof import files
 from splinter.ports.common.training.schedule import Recipe
 from splinter.sample import PATH as SAMPLE
 
@@ -49,9 +49,9 @@ def write_random(
     head = np.float32(logits / config.hidden_size / 1.6)
 
     def scaled(name: str, values: np.ndarray) -> np.ndarray:
-        return values * head if "classifier" in name else cases.bert_like(name, values, std)
+        return values * head if "classifier" in name else files.bert_like(name, values, std)
 
-    cases.write_random(folder, shapes(config), seed, scaled, vocabulary)
+    files.write_random(folder, shapes(config), seed, scaled, vocabulary)
     write_companions(folder, config, None)
     return folder
 
@@ -77,7 +77,7 @@ def plain() -> Path:
 def base() -> Path:
     """Random weights at base size, scaled so that logits reach 1e3 as those of the published weights do."""
     return write_random(
-        checkpoint.scratch("base"), BASE, seed=0, vocabulary=cases.vocabulary_or_none(VOCABULARY), logits=700.0
+        checkpoint.scratch("base"), BASE, seed=0, vocabulary=files.vocabulary_or_none(VOCABULARY), logits=700.0
     )
 
 
@@ -234,7 +234,7 @@ REAL = {
     ),
 }
 
-data_sources = cases.DataSources(SAMPLES, REAL, VOCABULARY)
+data_sources = files.DataSources(SAMPLES, REAL, VOCABULARY)
 
 
 def source(name: str) -> Source:

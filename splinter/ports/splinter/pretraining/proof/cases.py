@@ -12,7 +12,7 @@ import numpy as np
 
 from splinter import datasets
 from splinter.ports.common import checkpoint
-from splinter.ports.common.proof import cases as shared
+from splinter.ports.common.proof import files
 from splinter.ports.common.training.schedule import Recipe
 from splinter.sample import PATH as SAMPLE
 
@@ -36,7 +36,7 @@ SAMPLES = {
     )
 }
 REAL = {"train_data": {"hf": (), "paper": ("wiki/dev/wiki_00", "wiki/dev/wiki_00 whole-word")}}
-data_sources = shared.DataSources(SAMPLES, REAL, VOCABULARY)
+data_sources = files.DataSources(SAMPLES, REAL, VOCABULARY)
 LONGEST = 2000
 """Characters of a line of real text: where a line is longer than a passage, the two sides differ on purpose."""
 ARTICLES = 60

@@ -1,4 +1,4 @@
-"""What the four systems' cases.py share: checkpoints of random numbers, and which files a data step reads.
+"""What the cases.py of all systems share: checkpoints of random numbers, and which files a data step reads.
 
 Numpy only.
 """
