@@ -42,7 +42,7 @@ def saved(folder, document):
     return path
 
 
-@pytest.mark.parametrize("path", list(PLACES), ids=lambda path: path.relative_to(documents.PROJECT).as_posix())
+@pytest.mark.parametrize("path", sorted(PLACES), ids=lambda path: path.relative_to(documents.PROJECT).as_posix())
 def test_documents_are_up_to_date(path):
     """
     What `python scripts/figures.py` would write is what stands there.

@@ -13,7 +13,8 @@ from transformers import SplinterForQuestionAnswering as Theirs
 from splinter.align.files import WeightError
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.paddle.model import to_numpy
-from splinter.ports.splinter.model import SplinterForPreTraining, SplinterForQuestionAnswering
+from splinter.ports.splinter.model import SplinterForQuestionAnswering
+from splinter.ports.splinter.pretraining.model import SplinterForPreTraining
 from splinter.ports.splinter.proof import cases
 
 HEAD = "splinter_qass."
