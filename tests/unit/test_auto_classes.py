@@ -10,7 +10,6 @@ import numpy as np
 import paddle
 import pytest
 import torch
-import transformers
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification, AutoTokenizer
 
 from splinter.ports import proofs
@@ -90,10 +89,10 @@ def test_a_reference_that_is_gone_is_told(monkeypatch):
     transformers 5.0 removed the SQuAD processors and metrics: from there on their steps are skipped, not before.
     """
     name = "data.metrics.squad_metrics"
-    monkeypatch.setattr(transformers, "__version__", "5.24.0")
+    monkeypatch.setattr("transformers.__version__", "5.24.0")
     with pytest.raises(ReferenceGone, match=rf"transformers 5\.24\.0 lacks the reference: 5\.0 removed {name}"):
         removed_in_5(name)
-    monkeypatch.setattr(transformers, "__version__", "4.57.6")
+    monkeypatch.setattr("transformers.__version__", "4.57.6")
     with pytest.raises(ModuleNotFoundError) as error:
         removed_in_5("data.nonsense")
     assert not isinstance(error.value, ReferenceGone)
