@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+import splinter
+
 HASHES = pytest.StashKey[dict[str, str]]()
 """`system/mode` -> sha256 of the reference's source, of the pairs that this process made."""
 CASES = pytest.StashKey[dict[str, list[str]]]()
@@ -147,8 +149,8 @@ def loaded_environment(config: pytest.Config) -> dict[str, Any]:
 
 def common_environment() -> dict[str, Any]:
     """The machine and the installed versions."""
-    versions = {}
-    for name in ("paddlepaddle", "torch", "transformers", "tokenizers", "numpy", "paddlenlp", "splinter"):
+    versions = {"splinter": splinter.__version__}  # by that name the index has another project
+    for name in ("paddlepaddle", "torch", "transformers", "tokenizers", "numpy", "paddlenlp"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
