@@ -142,7 +142,7 @@ def trainings(results: Path) -> str:
     )
 
 
-# The picture of the report
+# -- the picture of the report ----------------------------------------------------------------------------
 
 WORDS = {"passed": "ok", "failed": "FAIL", "xfailed": "xfail", "skipped": "skip"}
 STYLE = """

@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Recorder(config), "align-recorder")
 
 
-# Collection
+# -- collection -------------------------------------------------------------------------------------------
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -107,7 +107,7 @@ def _case(item: pytest.Item) -> Case | None:
     return case if hasattr(case, "names") else None  # for no case at all pytest leaves a word of its own there
 
 
-# One test
+# -- one test ---------------------------------------------------------------------------------------------
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -157,7 +157,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
         report.user_properties.append(("alignment", json.dumps(after(record, report, call))))
 
 
-# Planted bugs
+# -- planted bugs -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def floor(request: pytest.FixtureRequest) -> Callable[..., None]:
     return keep
 
 
-# Other processes
+# -- other processes --------------------------------------------------------------------------------------
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -218,7 +218,7 @@ def wrap(patch, owner, name: str, change: Callable) -> None:
     patch.setattr(owner, name, change(getattr(owner, name)))
 
 
-# -- bugs that fit several systems --------------------------------------------------------------------------
+# -- bugs that fit several systems ------------------------------------------------------------------------
 
 
 def clip_each(patch) -> None:

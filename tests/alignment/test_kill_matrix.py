@@ -121,7 +121,7 @@ def test_the_docs_tell_of_every_bug():
         assert re.search(rf"\b{count} (planted )?bugs\b", page), system
 
 
-# -- how small an error may be ------------------------------------------------------------------------------
+# -- how small an error may be ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

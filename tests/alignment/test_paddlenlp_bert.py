@@ -128,7 +128,7 @@ def pair(nlp, dtype="float64", **changes):
     return Pair(port, "bert", "random", None, dtype)
 
 
-# The model
+# -- the model --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -174,7 +174,7 @@ def test_forward_keeps_the_epsilon_of_a_head(nlp):
     assert Head(nlp.config(**SIZES, layer_norm_eps=EPSILON)).norm._epsilon == 1e-5
 
 
-# Schedules
+# -- schedules --------------------------------------------------------------------------------------------
 
 
 def rates(schedule, updates):
@@ -253,7 +253,7 @@ def test_lr_linear_beyond_the_end(nlp):
     assert max(found[:50]) == 1.0 and set(found[50:]) == {0.0}
 
 
-# The tokenizer
+# -- the tokenizer ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

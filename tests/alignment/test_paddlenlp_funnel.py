@@ -110,7 +110,7 @@ def judged(alignment, tolerance):
     return "" if alignment.passed else alignment.message()
 
 
-# Where it agrees
+# -- where it agrees --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", config.MODES)
@@ -125,7 +125,7 @@ def test_backward(nlp, mode):
     assert not judged(steps.backward(pair(nlp, mode)), PEER_FUNNEL["backward"])
 
 
-# Its model's faults
+# -- its model's faults -----------------------------------------------------------------------------------
 
 
 def inputs(mode="answering", name="padded"):
@@ -200,7 +200,7 @@ def test_forward_of_the_discriminator_on_one_row(nlp):
     assert head(paddle.zeros([1, 5, made.d_model])).shape == [1, 5]
 
 
-# Its metric's faults
+# -- its metric's faults ----------------------------------------------------------------------------------
 
 
 def scored(squad, golds, texts, odds, with_flag):

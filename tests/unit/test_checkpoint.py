@@ -41,7 +41,7 @@ def hub(tmp_path):
     return tmp_path / "hub"
 
 
-# Names
+# -- names ------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_is_itself(tmp_path):
@@ -114,7 +114,7 @@ def test_a_name_that_the_hub_does_not_allow_is_refused(hub):
         resolve("toy/be rt!", cache=str(hub))
 
 
-# Configurations
+# -- configurations ---------------------------------------------------------------------------------------
 
 
 def test_unknown_keys_are_left_alone():
@@ -181,7 +181,7 @@ def test_a_configuration_comes_back_from_its_json(tmp_path):
     assert config_from_dict(BertConfig, read_json(tmp_path / "config.json"), "x") == config
 
 
-# JSON
+# -- JSON -------------------------------------------------------------------------------------------------
 
 
 def test_broken_json_names_the_line(tmp_path):
@@ -227,7 +227,7 @@ def test_json_is_written_for_people(tmp_path):
     assert json.loads((tmp_path / "x.json").read_text("utf-8")) == {"text": "é"}
 
 
-# Weight files
+# -- weight files -----------------------------------------------------------------------------------------
 
 
 class Evil:

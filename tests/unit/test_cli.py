@@ -100,7 +100,7 @@ def started(*arguments, **options):
     return subprocess.Popen([sys.executable, "-m", "splinter", *map(str, arguments)], **(pipes | options))
 
 
-# Help
+# -- help -------------------------------------------------------------------------------------------------
 
 
 def test_alone_it_explains_itself(run):
@@ -131,7 +131,7 @@ def test_the_version_is_told(run):
     assert run("--version")[:2] == (0, f"splinter {parser.__version__}\n")
 
 
-# Options
+# -- options ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_window_longer_than_the_positions_is_refused(refused, tiny):
     assert line == f"splinter predict: {said}\n"
 
 
-# Training files
+# -- training files ---------------------------------------------------------------------------------------
 
 
 def _changed(**changes):
@@ -337,7 +337,7 @@ def test_output_never_lands_on_something_else(refused, tiny, model, tmp_path, na
     assert {path: path.read_bytes() for path in before} == before
 
 
-# Checkpoints
+# -- checkpoints ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -380,7 +380,7 @@ def test_a_bad_checkpoint_is_named(refused, model, framework, file, content, mes
     assert message in refused("predict", "--model", model, *ASK, "--framework", framework)
 
 
-# Answers
+# -- answers ----------------------------------------------------------------------------------------------
 
 
 def test_one_question_is_answered(run, tiny):
@@ -520,7 +520,7 @@ def test_align_runs_a_suite_and_hands_on_options(tmp_path, monkeypatch, capfd):
     assert cli.main(["align", *folders, "-p", "no:cacheprovider"]) == 1
 
 
-# What a terminal would act upon, and what has no end
+# -- what a terminal would act upon, and what has no end --------------------------------------------------
 
 
 EVIL = "Ann \x1b[31m\x9b2J\u202e wrote"
@@ -612,7 +612,7 @@ def test_a_context_without_a_piece_is_refused_in_a_file(refused, tiny, tmp_path,
     assert "'context' is empty" in line
 
 
-# Processes
+# -- processes --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def paired(theirs, ours, tolerance=EXACT, prefix=""):
     return alignment.judge(tolerance)
 
 
-# Tolerance
+# -- tolerance --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrong", [{"atol": -1e-9}, {"rtol": -1.0}, {"atol": np.nan}, {"rtol": np.inf}])
@@ -68,7 +68,7 @@ def test_a_tolerance_reads_as_in_test_ids():
     assert str(Tolerance(atol=2e-5, rtol=0.0, why="invented")) == "atol=2e-05,rtol=0"
 
 
-# What passes
+# -- what passes ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_rtol_is_relative_to_the_reference():
     assert compared(np.array([1.0, 4.0]), np.array([1.0, 2.0]), tolerance).passed
 
 
-# The largest element decides
+# -- the largest element decides --------------------------------------------------------------------------
 
 
 def test_one_wrong_value_in_two_million_fails():
@@ -159,7 +159,7 @@ def test_differences_of_opposite_sign_do_not_cancel():
     assert not compared(np.array([3.0, 2.0]), np.array([2.0, 3.0]), TENTH).passed
 
 
-# What fails by itself
+# -- what fails by itself ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -294,7 +294,7 @@ def test_two_empty_dicts_fail_beside_a_full_comparison():
     assert "trace/nothing on either side" in alignment.message()
 
 
-# Scale and bound
+# -- scale and bound --------------------------------------------------------------------------------------
 
 
 def test_scale_replaces_the_largest_element():
@@ -326,7 +326,7 @@ def test_a_statistic_need_not_vary():
     assert aligned(("law", 0.0, 0.5), bound=0.6).passed
 
 
-# The float64 referee
+# -- the float64 referee ----------------------------------------------------------------------------------
 
 
 def test_the_ratio_is_our_error_over_theirs():
@@ -393,7 +393,7 @@ def test_a_referee_that_cannot_judge_fails(referee, problem):
     assert found.problem == problem
 
 
-# ULP
+# -- ULP --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_ulp_at_the_end_of_the_range():
     assert 0 < found.ulp < 2**26
 
 
-# What is said
+# -- what is said -----------------------------------------------------------------------------------------
 
 
 def test_the_first_divergence_is_the_first_in_order():
@@ -479,7 +479,7 @@ def test_headroom_is_allowed_over_seen():
     assert judged.headroom == pytest.approx(2)  # 6 over 3, tighter than 9 over 0.5
 
 
-# The record
+# -- the record -------------------------------------------------------------------------------------------
 
 
 def test_the_record_has_every_key():

@@ -47,7 +47,7 @@ def download(monkeypatch):
     return answer
 
 
-# Looking
+# -- looking ----------------------------------------------------------------------------------------------
 
 
 def test_folders_come_in_order(places, monkeypatch):
@@ -135,7 +135,7 @@ def test_a_missing_file_says_what_to_do(download, monkeypatch):
     assert asked == []
 
 
-# Fetching
+# -- fetching ---------------------------------------------------------------------------------------------
 
 
 def test_a_download_is_kept_when_its_sha256_fits(places, download):

@@ -123,7 +123,7 @@ def counting(number, taken):
         yield one
 
 
-# This machine
+# -- this machine -----------------------------------------------------------------------------------------
 
 
 def test_one_worker_is_this_process(errands):
@@ -312,7 +312,7 @@ def test_a_killed_worker_leaves_what_can_be_resumed(errands, mined, monkeypatch)
     assert mined("out", workers=2, resume=True) == mined("one")
 
 
-# Ray
+# -- ray --------------------------------------------------------------------------------------------------
 
 
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch, errands):

@@ -222,7 +222,7 @@ def test_losses_are_compared_update_by_update(tmp_path):
     assert findings.apart("x", tmp_path) is None
 
 
-# The few-shot claim
+# -- the few-shot claim -----------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def write(tmp_path):
     return write
 
 
-# Pieces
+# -- pieces -----------------------------------------------------------------------------------------------
 
 HOSTILE = (
     "Caf\u00e9 <sep> <s>x</s> <mask> <pad> <unk> [SEP]",
@@ -67,7 +67,7 @@ def test_a_bert_vocabulary_is_refused():
         data.Tokenizer(PATH / "vocab.txt")
 
 
-# Pairs
+# -- pairs ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("room", [5, 6, 7, 12, 13])
@@ -173,7 +173,7 @@ def test_a_missing_file_is_said_at_once(tmp_path):
         data.read_pairs(tmp_path / "none.tsv")
 
 
-# Windows
+# -- windows ----------------------------------------------------------------------------------------------
 
 
 def example(answer="gold", context="old gold is old", **changes):

@@ -155,7 +155,7 @@ def test_the_lift_to_float64_is_still_needed():
     assert np.abs(a - b).max() < 1e-12 < 1e-9 < np.abs(rounded - b).max()
 
 
-# Positions and pooling
+# -- positions and pooling --------------------------------------------------------------------------------
 
 
 def sequences(length, blocks=3):
@@ -278,7 +278,7 @@ def test_padding_changes_the_answer_until_there_is_enough(attention, pooling):
         np.testing.assert_allclose(enough, plenty, rtol=0, atol=1e-12)
 
 
-# Configuration and checkpoints
+# -- configuration and checkpoints ------------------------------------------------------------------------
 
 PUBLISHED = {
     "small": (130_973_184, 115_611_648),

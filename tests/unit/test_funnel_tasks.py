@@ -58,7 +58,7 @@ def finetune(tmp_path):
     return run
 
 
-# Fine-tuning
+# -- fine-tuning ------------------------------------------------------------------------------------------
 
 
 @BOTH
@@ -122,7 +122,7 @@ def test_recipes_differ_by_task(tmp_path, capsys):
         assert (kept["learning_rate"], kept["batch_size"], kept["epsilon"]) == (rate, size, 1e-6)
 
 
-# Using
+# -- using ------------------------------------------------------------------------------------------------
 
 
 @TASKS
@@ -255,7 +255,7 @@ def test_convert_keeps_every_bit(tmp_path, task):
     assert worker.mode == tasks.TASKS[task]
 
 
-# What cannot be done
+# -- what cannot be done ----------------------------------------------------------------------------------
 
 
 def broken(tmp_path, change=lambda tensors: tensors, vocabulary=None, **config):

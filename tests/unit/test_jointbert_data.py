@@ -24,7 +24,7 @@ def part(folder, words="i go home\nstop", tags="O O B-x\nO", intents="a\nb"):
     return folder
 
 
-# Files
+# -- files ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_blank_lines_are_passed_over(tmp_path):
         list(data.read_texts(tmp_path / "in.txt"))
 
 
-# Labels
+# -- labels -----------------------------------------------------------------------------------------------
 
 
 def test_label_sets_are_those_of_train_in_their_own_order():
@@ -123,7 +123,7 @@ def test_label_files_go_before_train(tmp_path):
             data.read_labels(tmp_path)
 
 
-# Rows
+# -- rows -------------------------------------------------------------------------------------------------
 
 
 def row(words, tags, max_length=12, intent="a"):
@@ -183,7 +183,7 @@ def test_the_shipped_corpus():
     assert any("\u200b" in one.words for one in parts["train"])
 
 
-# ATIS and Snips
+# -- ATIS and Snips ---------------------------------------------------------------------------------------
 
 
 def corpus(name):
@@ -259,7 +259,7 @@ def test_the_highest_score_that_atis_allows():
     assert sum(tag.startswith("B-") for one in test for tag in one.tags) == 2837
 
 
-# Metric
+# -- metric -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

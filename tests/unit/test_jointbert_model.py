@@ -116,7 +116,7 @@ def test_what_stands_at_a_masked_step_cannot_reach_the_loss(rubbish):
     assert np.isfinite(ours.transitions.grad.numpy()).all()
 
 
-# Loading
+# -- loading ----------------------------------------------------------------------------------------------
 
 
 def changed(tmp_path, drop=(), **values):

@@ -71,7 +71,7 @@ def files(folder):
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name not in ("log.jsonl", "training.json")}
 
 
-# Fine-tuning
+# -- fine-tuning ------------------------------------------------------------------------------------------
 
 
 @EITHER
@@ -244,7 +244,7 @@ def test_cut_sentences_are_told_before_training(finetune):
     assert 0 < cut["dev"] < 20
 
 
-# Use
+# -- use --------------------------------------------------------------------------------------------------
 
 
 def settings(framework="paddle", **changes):
@@ -405,7 +405,7 @@ def test_a_vocabulary_must_fit_its_model(tmp_path, change, message):
         tasks.open_tagger(settings(model=str(folder)))
 
 
-# Converting
+# -- converting -------------------------------------------------------------------------------------------
 
 
 def test_there_and_back_the_bits_are_the_same(tmp_path):
@@ -447,7 +447,7 @@ def test_a_checkpoint_of_the_torch_code_needs_its_labels(tmp_path, bert):
         tasks.convert(str(cases.tiny()), tmp_path / "ours")
 
 
-# The command line
+# -- the command line -------------------------------------------------------------------------------------
 
 
 def run(capsys, *arguments):

@@ -66,7 +66,7 @@ def fuzz(seed, questions=2000):
     return golds, predictions, odds
 
 
-# ---- scores ------------------------------------------------------------------------------------------------
+# -- scores -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("prediction", "golds"), HOSTILE)
@@ -157,7 +157,7 @@ def test_oracle_takes_the_best_of_the_first_k():
         metric.oracle(golds, nbest, 0)
 
 
-# ---- decoding, as in the paper -----------------------------------------------------------------------------
+# -- decoding, as in the paper ----------------------------------------------------------------------------
 
 QUESTION = ["[CLS]", "who", "?", "[SEP]"]
 DOCUMENTS = {  # raw context -> [(token, its pieces), ...]
@@ -399,7 +399,7 @@ def test_basic_text_equals_their_basic_tokenizer():
             )
 
 
-# ---- decoding, as in Hugging Face's example ----------------------------------------------------------------
+# -- decoding, as in Hugging Face's example ---------------------------------------------------------------
 
 
 def offsets_problem(seed, ties, windows=2, length=48):

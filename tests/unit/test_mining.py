@@ -100,7 +100,7 @@ def stopped(text, output, after=2):
     return output
 
 
-# The same shards
+# -- the same shards --------------------------------------------------------------------------------------
 
 
 def test_a_corpus_is_a_folder_of_shards_and_a_manifest(whole):
@@ -163,7 +163,7 @@ def test_the_ids_are_those_of_the_vocabulary(tmp_path):
     assert data.Tokenizer(tmp_path / "out", "hf").vocabulary == tokenizer.vocabulary
 
 
-# Going on
+# -- going on ---------------------------------------------------------------------------------------------
 
 
 def test_a_stopped_run_goes_on_to_the_same_corpus(whole, text, tmp_path):
@@ -485,7 +485,7 @@ def test_a_passage_has_a_possible_length(length):
         Mining(length=length)
 
 
-# A corpus
+# -- A corpus ---------------------------------------------------------------------------------------------
 
 
 def expected(whole):
@@ -767,7 +767,7 @@ def test_records_without_a_question_have_one_of_no_weight(whole):
     assert made["weights"].tolist() == [[0]] and made["start_positions"].tolist() == [[0]]
 
 
-# Statistics
+# -- statistics -------------------------------------------------------------------------------------------
 
 
 def ngrams(folder):
@@ -894,7 +894,7 @@ def test_a_folder_that_is_mined_anew_is_read_anew(text, tmp_path):
     assert len(after) <= 16 < len(before)
 
 
-# The command
+# -- the command ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

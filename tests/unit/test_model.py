@@ -89,7 +89,7 @@ def expected():
     return logits(SplinterForQuestionAnswering.from_pretrained(cases.tiny()))
 
 
-# Layouts
+# -- layouts ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("head", ["cls", "new_cls"])
@@ -146,7 +146,7 @@ def test_other_floats_are_cast_to_the_models(folder, tiny, expected, dtype):
     assert np.array_equal(logits(model), expected) == (dtype == "float64")
 
 
-# Strictness
+# -- strictness -------------------------------------------------------------------------------------------
 
 
 MISFITS = {
@@ -197,7 +197,7 @@ def test_a_plain_bert_has_no_head(folder, tiny, prefix):
         SplinterForQuestionAnswering.from_pretrained(target, head="fresh")
 
 
-# The head
+# -- the head ---------------------------------------------------------------------------------------------
 
 
 def test_a_matching_head_scores_likeness(folder, tiny):
@@ -250,7 +250,7 @@ def test_the_model_says_which_head_it_has(folder, tiny, asked, there, found):
     assert np.array_equal(weights["bert.encoder.1.outer.bias"], tiny[BIAS])
 
 
-# Writing
+# -- writing ----------------------------------------------------------------------------------------------
 
 
 def test_saved_and_loaded_is_the_same_bit_for_bit(tmp_path, tiny):
@@ -298,7 +298,7 @@ def test_a_failed_save_leaves_the_old_weights(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*partial"))
 
 
-# Modes
+# -- modes ------------------------------------------------------------------------------------------------
 
 
 def test_the_mode_is_one_field(folder, tiny):

@@ -41,7 +41,7 @@ def file(tmp_path):
     return write
 
 
-# Text
+# -- text -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_side_gets_spaces_before_four_marks(text, expected):
     assert data.pair_text(text) == expected
 
 
-# Files
+# -- files ------------------------------------------------------------------------------------------------
 
 
 def test_ids_texts_and_labels(file):
@@ -235,7 +235,7 @@ def test_the_real_labels_are_distributed_as_specified():
     assert [round(mean, 2) for mean in means] == [2.61, 2.72]
 
 
-# Pieces and batches
+# -- pieces and batches -----------------------------------------------------------------------------------
 
 
 def test_a_sentence_is_cut_with_its_separator_kept(pieces):
@@ -293,7 +293,7 @@ def test_the_sample_holds_no_unknown_piece(pieces):
                 assert len(np.unique(some.labels)) == (5 if task == "sentiment" else 2)
 
 
-# The feed
+# -- the feed ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def edited(tmp_path, change):
     return folder
 
 
-# Sizes
+# -- sizes ------------------------------------------------------------------------------------------------
 
 
 def test_the_counts_are_those_of_the_specification():
@@ -79,7 +79,7 @@ def test_outputs_have_one_shape_each():
     assert shapes == {"sentiment": [3, 5], "paraphrase": [3], "similarity": [3]}
 
 
-# What the formulas say
+# -- what the formulas say --------------------------------------------------------------------------------
 
 
 def test_without_an_activation_the_paraphrase_logit_cannot_compare():
@@ -193,7 +193,7 @@ def test_a_smaller_batch_weighs_less():
     assert small == pytest.approx(full * 3 / 8, rel=1e-6)
 
 
-# The encoder in both phases
+# -- the encoder in both phases ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["finetune", "pretrain"])
@@ -247,7 +247,7 @@ def test_dropout_of_bert_stays_on_while_it_is_frozen():
     assert not np.array_equal(model.encode(ids, mask).numpy(), model.encode(ids, mask).numpy())
 
 
-# Checkpoints
+# -- checkpoints ------------------------------------------------------------------------------------------
 
 
 def bare(tensors):

@@ -72,7 +72,7 @@ def splinter(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
-# Fine-tuning
+# -- fine-tuning ------------------------------------------------------------------------------------------
 
 
 @BOTH
@@ -228,7 +228,7 @@ def test_a_finished_run_is_neither_repeated_nor_overwritten(finetune):
         finetune(resume=True, choices=replace(CHOICES, sampling="proportional"))
 
 
-# Scoring and predicting
+# -- scoring and predicting -------------------------------------------------------------------------------
 
 
 def test_frameworks_and_batches_score_alike(tmp_path):
@@ -378,7 +378,7 @@ def test_a_version_1_model_predicts_too(tmp_path):
     assert sum(found["predicted"]["paraphrase"].values()) == 29
 
 
-# Converting
+# -- converting -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("design", ["version1", "version2"])
@@ -426,7 +426,7 @@ def test_a_head_that_never_learned_does_not_answer(finetune, tmp_path):
     assert read_checkpoint(tmp_path / "more")[0].trained == TASKS
 
 
-# The command line
+# -- the command line -------------------------------------------------------------------------------------
 
 
 def test_the_phases_have_their_own_rates(monkeypatch, tmp_path):

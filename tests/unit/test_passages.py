@@ -41,7 +41,7 @@ def segments(path, layout="auto"):
     return [document.segments for document in passages.documents(path, layout)]
 
 
-# Layouts
+# -- layouts ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_files_that_cannot_be_read_are_named(written, tmp_path):
         segments(tmp_path / "gone.txt")
 
 
-# Sources
+# -- sources ----------------------------------------------------------------------------------------------
 
 
 def test_sources_are_files_folders_and_patterns(written, tmp_path, monkeypatch):
@@ -222,7 +222,7 @@ def test_a_paragraph_that_begins_like_a_mark_is_text(written):
     assert [one.segments for one in passages.documents(path)] == [["<docbook> is a format", "</docks>"]]
 
 
-# Endless lines
+# -- endless lines ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_the_parts_of_the_largest_document_are_alike(written, monkeypatch):
     assert list(map(len, segments(written("12345678\n" * 10)))) == [3, 3, 3, 1]
 
 
-# Packing
+# -- packing ----------------------------------------------------------------------------------------------
 
 
 def plainly(segments, capacity, number):
@@ -387,7 +387,7 @@ def test_ten_segments_are_also_cut_at_the_number_of_the_pass():
     assert list(passages.pack(ten[:9], 99, 3)) == [list(range(9))]
 
 
-# Contexts
+# -- contexts ---------------------------------------------------------------------------------------------
 
 
 def contexts(*lines, length=64, number=0, lossless=True):

@@ -107,7 +107,7 @@ def only(document):
     return record
 
 
-# Verdicts
+# -- verdicts ---------------------------------------------------------------------------------------------
 
 
 def test_an_outside_framework_is_aligned(toys):
@@ -260,7 +260,7 @@ def test_a_port_is_not_compared_with_itself(toys):
     assert "toy: both sides come from toys.theirs" in only(document)["reason"]
 
 
-# Cases
+# -- cases ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_checkpoint_that_is_not_to_be_had_is_skipped(toys):
     assert record["reason"] == "checkpoint 'no/such' is not to be had: no/such is nowhere"
 
 
-# One file
+# -- one file ---------------------------------------------------------------------------------------------
 
 
 def test_two_processes_write_what_one_writes(toys):
@@ -409,7 +409,7 @@ def test_the_folder_of_the_file_is_made(toys, pytester):
     assert json.loads((pytester.path / "report/today/out.json").read_text())["schema"] == 1
 
 
-# Planted bugs
+# -- planted bugs -----------------------------------------------------------------------------------------
 
 KILLED = """
 from splinter.align import Pair
@@ -455,7 +455,7 @@ def test_the_kill_matrix_is_a_run_of_its_own(toys):
     assert "kills" not in document
 
 
-# A project without a port
+# -- A project without a port -----------------------------------------------------------------------------
 
 
 def test_pytest_starts_without_the_engine(pytester):
@@ -479,7 +479,7 @@ def test_pytest_starts_without_the_engine(pytester):
     assert added == {"splinter", "splinter.align", "splinter.align.plugin", "splinter.align.recorder"}
 
 
-# Cases that leave no record
+# -- cases that leave no record ---------------------------------------------------------------------------
 
 
 CRASHING = """

@@ -75,7 +75,7 @@ def losses(folder):
     return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-# The feed
+# -- the feed ---------------------------------------------------------------------------------------------
 
 
 def test_the_weights_of_a_batch_add_up_to_one(corpus):
@@ -117,7 +117,7 @@ def test_a_batch_names_its_documents(corpus):
     assert names() == ["document 0"] * 4
 
 
-# Span accuracy
+# -- span accuracy ----------------------------------------------------------------------------------------
 
 
 class Fixed:
@@ -184,7 +184,7 @@ def test_the_best_span_is_the_best_of_all(tokens, longest):
         assert (first[b, q], last[b, q]) == max(pairs, key=lambda p: start[b, q, p[0]] + end[b, q, p[1]])
 
 
-# Runs
+# -- runs -------------------------------------------------------------------------------------------------
 
 
 @BOTH
@@ -280,7 +280,7 @@ def test_both_frameworks_draw_the_same_curve(run, tmp_path):
     np.testing.assert_allclose(*curves, rtol=1e-5)
 
 
-# What cannot be done
+# -- what cannot be done ----------------------------------------------------------------------------------
 
 
 def test_another_vocabulary_is_refused(run, tmp_path):

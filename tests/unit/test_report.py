@@ -462,7 +462,7 @@ def test_main(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-# An earlier run
+# -- an earlier run ---------------------------------------------------------------------------------------
 
 
 def test_what_is_worse_is_marked():
@@ -509,7 +509,7 @@ def test_the_matrix_fits_the_terminal(width):
     assert ("10 init" in text) == (width < 100)
 
 
-# Planted bugs
+# -- planted bugs -----------------------------------------------------------------------------------------
 
 
 def struck(bug, expected, *strikes, **more):
@@ -591,7 +591,7 @@ def test_a_drawn_badge_is_escaped():
     assert ElementTree.fromstring(drawn).get("aria-label") == 'align: <b>: "&'
 
 
-# JSON from anywhere
+# -- JSON from anywhere -----------------------------------------------------------------------------------
 
 LAYERS = [{"name": "a", "propagated": 1e-3, "given": None, "alone": 2e-3}]
 WORST = {"tensor": "encoder.0", "index": [0, 1], "max_abs": 1e-6, "max_rel": 1e-6, "ulp": 3, "referee_ratio": 0.9}

@@ -50,7 +50,7 @@ def holes(one):
     return [place for place, seen in enumerate(one.mask) if not seen]
 
 
-# The rule, stated plainly
+# -- the rule, stated plainly -----------------------------------------------------------------------------
 
 
 def plainly(tokens, whole_words=False, maximal=False, by_name=False):
@@ -202,7 +202,7 @@ def test_masking_minds_answers_and_text_of_other_clusters(ids, found, seed, shar
     assert (one.tokens, one.mask, one.questions) == plainly_masked(ids, found, np.random.RandomState(seed), share)
 
 
-# Golden examples
+# -- golden examples --------------------------------------------------------------------------------------
 
 
 def test_golden_1_spans_of_two_and_of_one_piece():
@@ -286,7 +286,7 @@ def test_pieces_are_told_apart():
     assert found.content[:6].tolist() == [True, True, False, False, True, True]
 
 
-# Traps of the spec, section 8
+# -- traps of the spec, section 8 -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_the_limit_is_a_share_of_the_pieces(tokens, most):
     assert spans.limit(tokens) == most
 
 
-# What masking keeps
+# -- what masking keeps -----------------------------------------------------------------------------------
 
 
 @given(text=texts, seed=st.integers(0, 99), share=st.sampled_from([0.05, 0.15, 1.0]))

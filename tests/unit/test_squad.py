@@ -117,7 +117,7 @@ def test_rows_without_ids_are_numbered_and_empty_lists_are_no_answer(tmp_path):
         assert [(one.id, one.impossible, one.answer_text) for one in found] == [(id_, True, None) for id_ in ids]
 
 
-# Ids
+# -- ids --------------------------------------------------------------------------------------------------
 
 
 @readers
@@ -156,7 +156,7 @@ def test_a_number_and_its_digits_are_one_id(tmp_path):
         list(squad.read_examples(tmp_path / "file"))
 
 
-# Files that cannot be used
+# -- files that cannot be used ----------------------------------------------------------------------------
 
 
 @readers
@@ -243,7 +243,7 @@ def test_what_is_wrong_is_said(read, text, message, tmp_path):
         list(read(tmp_path / "file", True))
 
 
-# Standard input
+# -- standard input ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_a_broken_first_line_is_told_at_once(typed):
     assert left.read().decode() == lines(PLAIN)
 
 
-# Where an answer stands
+# -- where an answer stands -------------------------------------------------------------------------------
 
 LETTERS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{}"), min_size=1, max_size=12)
 UNITS = {
@@ -386,7 +386,7 @@ def test_tokens_outside_are_told_with_those_of_the_characters(tmp_path):
     assert error.value.lines[-1] == f"line 1, qas[1]: {last} [1, 2]"
 
 
-# Hostile files
+# -- hostile files ----------------------------------------------------------------------------------------
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),

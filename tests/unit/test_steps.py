@@ -40,7 +40,7 @@ def ours_with(port, **functions):
     return replace(port, ours=lambda mode: side)
 
 
-# Dropout
+# -- dropout ----------------------------------------------------------------------------------------------
 
 
 def test_dropout_elsewhere_is_seen(toy, monkeypatch):
@@ -114,7 +114,7 @@ def test_every_way_to_drop_out_is_noted(driver, framework, forward):
     assert set(np.unique(driver.dropout_of_ones(0.5, 1000))) == {0.0, 2.0}
 
 
-# What owns weights and returns more than one tensor, or is the model itself
+# -- what owns weights and returns more than one tensor, or is the model itself ----------------------------
 
 
 class TorchModel(torch.nn.Module):
@@ -159,7 +159,7 @@ def test_every_tensor_of_a_layer_is_traced(driver, build):
     assert list(steps.renamed(seen, {"lstm": "cell", "": "top"})) == ["cell#0.0", "cell#0.1", "cell#0.2", "top"]
 
 
-# Nothing to compare
+# -- nothing to compare -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_step_without_its_input_is_red(toy, step, change, problem):
     assert not wrong.passed and any(problem in one for one in wrong.problems)
 
 
-# Updates
+# -- updates ----------------------------------------------------------------------------------------------
 
 
 def test_an_optimizer_that_stands_still_is_seen_through_any_tolerance(toy):
@@ -217,7 +217,7 @@ def test_a_zero_gradient_must_be_zero(toy):
     assert any("of the global norm in the reference is no zero; correct zero_gradient" in one for one in wrong.problems)
 
 
-# Initialization
+# -- initialization ---------------------------------------------------------------------------------------
 
 
 def test_what_is_fixed_in_both_need_not_be_drawn(toy):

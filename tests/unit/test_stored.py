@@ -223,7 +223,7 @@ def test_folders_are_paired_by_name(tmp_path, capsys):
     assert "no such file" in capsys.readouterr().err
 
 
-# What two programs save differently, and mean alike
+# -- what two programs save differently, and mean alike ---------------------------------------------------
 
 
 def words(found):
@@ -341,7 +341,7 @@ def test_a_difference_is_called_one(saved):
     assert words(stored.judge(one, saved("b.npy", x=STATES), ROW))[0] == "proves nothing"
 
 
-# Files that mean harm
+# -- files that mean harm ---------------------------------------------------------------------------------
 
 
 def doubled(times):

@@ -90,7 +90,7 @@ def weights(folder):
     return (folder / "model.safetensors").read_bytes()
 
 
-# Fine-tuning
+# -- fine-tuning ------------------------------------------------------------------------------------------
 
 
 def test_micro_batches_want_a_loss_whose_parts_add_up(finetune):
@@ -467,7 +467,7 @@ def test_special_tokens_may_be_spelled_in_a_question(mode):
         assert asks == [context - 2]
 
 
-# Opening
+# -- opening ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -567,7 +567,7 @@ def test_torch_does_not_open_the_authors_layout(tmp_path):
         tasks.open_answerer(settings("torch", model=str(folder)))
 
 
-# Answering
+# -- answering --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -667,7 +667,7 @@ def test_predictions_go_where_they_can(tmp_path):
         folders.refuse_target(target, questions)
 
 
-# Converting
+# -- converting -------------------------------------------------------------------------------------------
 
 
 def test_convert_says_what_it_wrote_and_writes_over_nothing(tmp_path):

@@ -83,7 +83,7 @@ def killed(folder, at, recipe=SHORT, save_every=3):
         fitted(Toy(die_at=at), columns(), recipe, folder, save_every=save_every)
 
 
-# The step rule
+# -- the step rule ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_nothing_to_train_on_is_an_error():
         plan(0, Recipe())
 
 
-# The learning rate
+# -- the learning rate ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_schedule_that_is_all_warm_up_ends_at_zero():
     assert (rate(found, 1.0, 199), rate(found, 1.0, 200)) == (199 / 200, 0.0)
 
 
-# The order of the batches
+# -- the order of the batches -----------------------------------------------------------------------------
 
 
 def test_every_row_comes_once_per_epoch():
@@ -203,7 +203,7 @@ def test_trim_cuts_padding_in_steps_of_eight(longest, tokens):
     assert batch["start_positions"].tolist() == [0, 1]
 
 
-# The run
+# -- the run ----------------------------------------------------------------------------------------------
 
 
 def test_the_log_has_an_entry_per_update(tmp_path):
@@ -538,7 +538,7 @@ def test_a_finished_run_forgets_its_states(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
 
 
-# Looking at dev data
+# -- looking at dev data ----------------------------------------------------------------------------------
 
 
 def peaked(trainer, at):

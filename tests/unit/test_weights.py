@@ -48,7 +48,7 @@ def converted(arrays, shapes=SHAPES, names=TOY):
     return dict(names.convert(arrays, shapes, "toy.bin"))
 
 
-# Names
+# -- names ------------------------------------------------------------------------------------------------
 
 
 def test_a_star_stands_for_a_layer_number():
@@ -102,7 +102,7 @@ def test_modules_that_own_linked_tensors_are_paired():
     assert modules == {"words": "embeddings", "encoder.3.linear": "layer.3.dense"}
 
 
-# Conversion
+# -- conversion -------------------------------------------------------------------------------------------
 
 
 def test_conversion_renames_and_transposes():
@@ -189,7 +189,7 @@ def test_weights_are_floats(dtype):
         converted(theirs(classifier=np.zeros((2, 2), dtype)))
 
 
-# Files
+# -- files ------------------------------------------------------------------------------------------------
 
 
 def stored(path, arrays, metadata=None):
@@ -296,7 +296,7 @@ def test_what_is_written_is_what_was_announced(tmp_path, tensors):
     assert list(tmp_path.iterdir()) == []
 
 
-# Whole or not at all
+# -- whole or not at all ----------------------------------------------------------------------------------
 
 
 def test_a_file_is_written_whole(tmp_path):

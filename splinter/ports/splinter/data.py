@@ -38,7 +38,7 @@ FIRST_UNIQUE_ID = 1_000_000_000
 CACHED_CONTEXTS = 4096  # streaming stays bounded: about 100 MB when both are full
 
 
-# ------------------------------------------------------------------------------------------ text to examples
+# -- text to examples -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ def _check_mode(mode):
         raise ValueError(f"mode is {mode!r}; choose one of {MODES}")
 
 
-# -------------------------------------------------------------------------------------------- text to pieces
+# -- text to pieces ---------------------------------------------------------------------------------------
 
 
 class Tokenizer(WordPieces):
@@ -264,7 +264,7 @@ class Tokenizer(WordPieces):
         return vocabulary
 
 
-# ---------------------------------------------------------------------------------------- pieces to features
+# -- pieces to features -----------------------------------------------------------------------------------
 
 
 @dataclass

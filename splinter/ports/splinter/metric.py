@@ -19,7 +19,7 @@ from splinter.ports.common.text import BasicTokenizer
 CASED = BasicTokenizer(lower_case=False)
 
 
-# ---- logits to answers, as in the paper --------------------------------------------------------------------
+# -- logits to answers, as in the paper -------------------------------------------------------------------
 
 
 def decode_paper(example, rows, start_logits, end_logits, pieces, basic=CASED, n_best=20, max_answer_length=10):
@@ -124,7 +124,7 @@ def _characters(tokens, offsets, begin, end):
     return start, min(last + 1, limit)
 
 
-# ---- logits to answers, as in Hugging Face's example -------------------------------------------------------
+# -- logits to answers, as in Hugging Face's example ------------------------------------------------------
 
 
 def decode_hf(example, rows, start_logits, end_logits, n_best=20, max_answer_length=30):
