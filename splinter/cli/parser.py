@@ -16,9 +16,7 @@ from typing import Any, NoReturn
 
 from splinter import __version__, ports, stopping
 from splinter.align.terminal import printable, shortened
-from splinter.ports.common import UsageError, reading
-
-from . import options
+from splinter.ports.common import UsageError, options, reading
 
 
 def line(text: str) -> str:

@@ -9,9 +9,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from splinter.cli import options as shared
-from splinter.cli.options import Text
 from splinter.ports.common import UsageError
+from splinter.ports.common import options as shared
+from splinter.ports.common.options import Text
 
 from .config import PUBLISHED, RECIPES, TASKS, FunnelConfig
 

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from splinter.cli import options as shared
-from splinter.cli.options import Text
+from splinter.ports.common import options as shared
+from splinter.ports.common.options import Text
 
 from .config import RECIPE
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from splinter.align.terminal import printable
-from splinter.cli import options as shared
-from splinter.cli.options import Text
+from splinter.ports.common import options as shared
+from splinter.ports.common.options import Text
 
 from .config import CHOICES, RATES, RECIPE, TASKS
 from .feed import SAMPLING

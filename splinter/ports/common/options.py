@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from splinter.ports.common.training.schedule import Recipe
+    from .training.schedule import Recipe
 
 LARGEST = 2**32 - 1  # as seeds go; nobody needs more of anything else
 
@@ -157,7 +157,7 @@ def add_micro_batch(group: Any, rows: str) -> None:
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
     """The precision of matrix products."""
-    from splinter.ports.common.training.schedule import PRECISIONS
+    from .training.schedule import PRECISIONS
 
     parser.add_argument(
         "--precision",
