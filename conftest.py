@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 
 import numpy as np
 import pytest
@@ -17,6 +18,22 @@ def pytest_configure(config):
     threads = max(1, runtime.cores() // (worker["workercount"] if worker else 1))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     runtime.tune()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Steps that read the same files run in one worker, which keeps what it has read: `dev_data` and `metric` take most
+    of a port's time, and either would read whole files anew. All other tests are dealt out one by one."""
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFiles(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            found = re.search(r"test_steps\.py::test_(?:dev_data|metric)\[(.+?)-exact", nodeid)
+            return found[1] if found else nodeid
+
+    return ByFiles(config, log)
 
 
 def pytest_addoption(parser):

@@ -14,7 +14,7 @@ import pytest
 
 from splinter import datasets, runtime
 from splinter.cli import main as cli
-from splinter.ports.common import tasks
+from splinter.ports.common import backend
 
 SETTINGS = ("MKL_DEBUG_CPU_TYPE", "OMP_NUM_THREADS", "SPLINTER_TUNE")
 
@@ -62,7 +62,7 @@ def test_both_frameworks_are_tuned(monkeypatch, framework):
     """
     calls = []
     monkeypatch.setattr(runtime, "tune", lambda: calls.append(framework))
-    tasks.backend("splinter", framework)
+    backend.opened("splinter", framework)
     assert calls == [framework]
 
 
@@ -220,9 +220,9 @@ def test_subnormals_are_zero_in_the_products_of_a_framework(framework):
     ones = {"paddle": "paddle.full([1000, 1000], 1e-20)", "torch": "torch.full([1000, 1000], 1e-20)"}[framework]
     text = f"""
 from splinter import datasets, runtime
-from splinter.ports import tasks
+from splinter.ports.common import backend
 with runtime.subnormals_are_zero():
-    tasks.backend("splinter", "{framework}")
+    backend.opened("splinter", "{framework}")
     import {framework}
     small = {ones}
     print((small * small).max().item(), (small @ small).max().item())

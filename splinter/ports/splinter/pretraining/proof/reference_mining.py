@@ -2,7 +2,7 @@
 
 Written from the description of oriram/splinter pretraining/ at 1df4c13; word pieces by the
 Python tokenizers of transformers. Shares with ours the key of the random numbers, the order in which an epoch goes
-through the passages, and how many updates there are (`recipe.plan`, aligned by the step lr).
+through the passages, and how many updates there are (`schedule.plan`, aligned by the step lr).
 """
 
 from __future__ import annotations
