@@ -27,6 +27,10 @@ class Driver:
     Tensor: ClassVar[Any]
     functional: ClassVar[Any]
 
+    def __init__(self) -> None:
+        # read here: what stands in place of `dropout` later need not name its arguments
+        self.signature = inspect.signature(self.functional.dropout)
+
     # What a framework writes
 
     def environment(self) -> dict[str, Any]:
@@ -228,10 +232,9 @@ class Driver:
     def dropouts(self, model: Any, forward: Callable, batch: Arrays, dtype: str) -> list[tuple[float, np.ndarray]]:
         """(rate, input) of each dropout of a pass in training mode, in the order they run; nothing is dropped."""
         plain, found = self.functional.dropout, []
-        signature = inspect.signature(plain)
 
         def keep(*arguments, **named):
-            bound = signature.bind(*arguments, **named)
+            bound = self.signature.bind(*arguments, **named)
             bound.apply_defaults()
             given = next(iter(bound.arguments.values()))
             if bound.arguments["training"]:

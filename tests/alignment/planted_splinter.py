@@ -332,7 +332,7 @@ def _(patch):
 
 
 def _cross_entropy(patch, planted: Callable) -> None:
-    patch.setattr(model, "cross_entropy", planted)
+    patch.setattr(model_paddle, "cross_entropy", planted)
 
 
 @bug("paddle's own cross_entropy, which clamps at 64", "loss")
@@ -346,7 +346,7 @@ def _(patch):
 
 @bug("mean over the batch, not over the counted rows", "loss")
 def _(patch):
-    plain = model.cross_entropy
+    plain = model_paddle.cross_entropy
 
     def planted(logits, labels, ignore):
         losses, counted = plain(logits, labels, ignore)

@@ -16,7 +16,7 @@ from tolerances import TEAM
 from splinter.align.compare import Alignment
 from splinter.align.files import SafetensorsFile
 from splinter.ports.common import checkpoint
-from splinter.ports.splinter import commands
+from splinter.ports.splinter.pretraining import commands
 from splinter.ports.splinter.pretraining.proof import cases as pretraining_cases
 from splinter.ports.splinter.proof import cases
 

@@ -24,7 +24,7 @@ import os
 import time
 from pathlib import Path
 
-from splinter.ports.splinter import mining
+from splinter.ports.splinter.pretraining import mining
 
 
 def square(number):

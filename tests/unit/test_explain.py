@@ -130,8 +130,8 @@ def test_explain_needs_no_jinja2(tmp_path):
     """
     path = tmp_path / "alignment.json"
     path.write_text(json.dumps({"schema": 1, "environment": {}, "results": []}), encoding="utf-8")
-    code = "import sys; sys.modules |= dict.fromkeys(['jinja2', 'torch', 'paddle']); from splinter import cli; "
-    command = [sys.executable, "-c", code + "sys.exit(cli.main(sys.argv[1:]))", "explain", str(path)]
+    code = "import sys; sys.modules |= dict.fromkeys(['jinja2', 'torch', 'paddle']); from splinter.cli import main; "
+    command = [sys.executable, "-c", code + "sys.exit(main.main(sys.argv[1:]))", "explain", str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "nothing failed\n"), done.stderr
     code = "import sys; sys.modules['jinja2'] = None; from splinter.align import report; sys.exit(report.main())"

@@ -18,7 +18,7 @@ FILES = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
 FAMILY = {"torch": "torch", "torchcrf": "torch", "transformers": "torch", "paddle": "paddle", "paddlenlp": "paddle"}
 NAMES = {
     "torch": ("twin.py", "theirs.py", "reference_*.py", "torch_side.py", "common/torch/*.py"),
-    "paddle": ("model.py", "train.py", "ours.py", "paddle_side.py", "common/paddle/*.py"),
+    "paddle": ("model.py", "encoder.py", "train.py", "ours.py", "paddle_side.py", "common/paddle/*.py"),
 }
 EXCEPTIONS = {"runtime.py": {"paddle"}}  # its only purpose: import paddle, tuned and without noise
 
