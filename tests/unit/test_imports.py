@@ -12,6 +12,7 @@ import pytest
 
 import splinter
 from splinter import ports
+from splinter.ports import proofs
 
 ROOT = Path(splinter.__file__).parent
 FILES = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
@@ -130,6 +131,15 @@ def test_a_planted_import_is_told(name, line, fault):
     text = FILES[name].read_text(encoding="utf-8")
     assert wrong(name, text) == []
     assert [one for one in wrong(name, f"{text}\n{line}\n") if one.startswith(fault)]
+
+
+def test_a_system_is_named_wherever_it_must_be():
+    """
+    Its folder, the signs of its checkpoints, and its proof.
+    """
+    assert set(ports.SIGNS) == set(ports.SYSTEMS) == {folder.partition(".")[0] for folder in proofs.PORTS}
+    for system in ports.SYSTEMS:
+        assert {f"ports/{system}/{room}.py" for room in ("tasks", "commands", "train", "twin", "proof/port")} <= set(FILES)
 
 
 def test_the_package_itself_imports_nothing():
