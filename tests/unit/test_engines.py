@@ -189,7 +189,8 @@ def test_workers_end_with_their_parent(errands, tmp_path):
     One that is killed cannot tell them.
     """
     program = (
-        "from splinter.ports.splinter.pretraining import engines; import errands_of_test_engines as errands, sys; from pathlib import Path"
+        "from splinter.ports.splinter.pretraining import engines; import errands_of_test_engines as errands, sys; "
+        "from pathlib import Path"
     )
     program += "\nif __name__ == '__main__': list(engines.local(errands.last, [Path(sys.argv[1])] * 2, 2))"
     (tmp_path / "parent.py").write_text(program)

@@ -139,7 +139,9 @@ def test_a_system_is_named_wherever_it_must_be():
     """
     assert set(ports.SIGNS) == set(ports.SYSTEMS) == {folder.partition(".")[0] for folder in proofs.PORTS}
     for system in ports.SYSTEMS:
-        assert {f"ports/{system}/{room}.py" for room in ("tasks", "commands", "train", "twin", "proof/port")} <= set(FILES)
+        assert {f"ports/{system}/{room}.py" for room in ("tasks", "commands", "train", "twin", "proof/port")} <= set(
+            FILES
+        )
 
 
 def test_the_package_itself_imports_nothing():
