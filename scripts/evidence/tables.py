@@ -288,7 +288,8 @@ def _decoding(folder: Path) -> list[str]:
     return [
         "",
         f"{which} {len(runs)} runs were scored while answers of uncased models were decoded as those of cased ones: "
-        'an answer kept what follows it in its word ("in 1874." for "in 1874"). docs/splinter.md has what that costs.',
+        'an answer kept the characters that follow it in its word ("in 1874." for "in 1874"). docs/splinter.md says '
+        "how much that costs.",
     ]
 
 
@@ -324,8 +325,8 @@ def _frameworks(folder: Path) -> list[str]:
     told = "; ".join(f"{size} examples, sample {seed}: {one:+.2f}" for (size, seed), one in apart.items())
     return [
         "",
-        f"Paddle (float32) - torch (bfloat16) on the same sample: {told}. What chance does: {noise['runs']} training "
-        "seeds on sample 42 of 128 examples, in torch, which change dropout and the order of batches, have a "
-        f"deviation of {noise['deviation']:.2f}; two such runs may well differ by {margin:.2f} points (95 %). "
-        f"Of the differences at 128 examples {sum(alike)} of {len(alike)} are no larger.",
+        f"Paddle (float32) - torch (bfloat16) on the same sample: {told}. Chance alone: {noise['runs']} torch runs "
+        "on sample 42 of 128 examples differ only in the training seed, which changes dropout and the order of "
+        f"batches. Their standard deviation is {noise['deviation']:.2f}. Two such runs may differ by "
+        f"{margin:.2f} points (95 %). {sum(alike)} of {len(alike)} differences at 128 examples are no larger.",
     ]

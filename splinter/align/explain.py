@@ -214,8 +214,8 @@ def explain(pair: Pair, tolerance: Tolerance, batch: str = "") -> Explanation:
     argmax = [name for name in raw[0] if f"argmax of {name}" in their_end and raw[0][name].shape == raw[1][name].shape]
     sure = [proven(raw[0][name], raw[1][name]) for name in argmax]  # as predicted from, padding and all
     rows = np.concatenate([one.ravel() for one in sure]) if sure else np.empty(0, bool)
-    certain = f"; {int(rows.sum())} of {rows.size} predictions cannot have changed" if rows.size else ""
-    return Explanation(kind, place, f"{kind}: {what}; {grown:.1e} in the end{certain}", tuple(layers))
+    certain = f"; {int(rows.sum())} of {rows.size} predictions are proven unchanged" if rows.size else ""
+    return Explanation(kind, place, f"{kind}: {what}; the outputs differ by {grown:.1e}{certain}", tuple(layers))
 
 
 def _kind(pair: Pair, theirs: np.ndarray, ours: np.ndarray) -> tuple[str, str]:
@@ -228,7 +228,7 @@ def _kind(pair: Pair, theirs: np.ndarray, ours: np.ndarray) -> tuple[str, str]:
         kind = "layout" if sorted(theirs.shape) == sorted(ours.shape) else "semantic"
         return kind, f"theirs has shape {theirs.shape}, ours {ours.shape}"
     if pair.dtype == "float64":
-        return "semantic", "in float64, where rounding is far smaller"
+        return "semantic", "float64 rounding is far smaller"
     units = relative(theirs, ours) / float(np.finfo(theirs.dtype).eps)
     if units < REDUCED:
         return "rounding", f"{units:.0f} eps of the largest number"
@@ -257,7 +257,7 @@ def _layer_kind(pair: Pair, theirs, ours, name: str, inputs, their_outputs, alon
             if fits and any(gauge(given, factor, result) <= GAUGE for result in results):
                 return judge_product(given, factor, *results)
     kind, why = _kind(pair, their_outputs[name], alone[name])
-    return kind, f"its weights are the reference's: another constant or formula; {why}"
+    return kind, f"its weights equal the reference's, so a constant or a formula differs; {why}"
 
 
 def stored(record: Mapping[str, Any], others: list[Mapping[str, Any]]) -> str:

@@ -75,7 +75,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
             if array.dtype.kind not in KINDS:
                 raise StoredError(f"{path} is refused: {name!r} is of type {array.dtype}; save numbers or words")
             if array.dtype.kind == "U" and not _is_text(array):
-                raise StoredError(f"{path} is refused: {name!r} holds characters that there are not; it is damaged")
+                raise StoredError(f"{path} is refused: {name!r} holds invalid characters; the file is damaged")
         return arrays
     except FileNotFoundError:
         raise StoredError(f"{path}: no such file; give one of {', '.join(SUFFIXES)}") from None
@@ -142,14 +142,16 @@ def pairs(theirs: Path, ours: Path) -> list[tuple[Path, Path]]:
                 continue
             name = _plain(path.relative_to(folder))
             if name in side:
-                raise StoredError(f"{side[name]} and {path} would both be {name!r}; judge them one by one")
+                raise StoredError(
+                    f"{side[name]} and {path} would have the same name {name!r}; judge them one at a time"
+                )
             side[name] = path
         sides.append(side)
     lonely = sorted(sides[0].keys() ^ sides[1].keys())
     if lonely or not sides[0]:
         raise StoredError(
             f"{theirs} and {ours} do not hold the same files: {', '.join(lonely[:4]) or 'none at all'} "
-            "on one side only; judge single files, or move it away"
+            "on one side only; judge single files, or move the extra files away"
         )
     return [(path, sides[1][name]) for name, path in sides[0].items()]
 

@@ -68,7 +68,8 @@ HELP = {
 MINE = "Find recurring spans in raw text: what Splinter is pretrained on."
 PRETRAIN = "Pretrain Splinter by recurring span selection."
 RUNS = """The output folder gets the model, log.jsonl (one line per update), training.json (what was done), and,
-while it runs, a checkpoint. Interrupted, the same command with --resume ends in the same bits (on a GPU, nearly)."""
+while it runs, a checkpoint. After an interruption, run the same command with --resume. On a CPU the result has the
+same bits as a run without interruption; on a GPU it is nearly the same."""
 
 
 def _options_of(arguments: Sequence[str]) -> Sequence[str]:
@@ -129,8 +130,8 @@ def parser(system: str = DEFAULT) -> Parser:
         "First steps:\n"
         "  splinter finetune --model splinter-mini --train sample --min-steps 0 --micro-batch 3 --output my-qa\n"
         "and predict with my-qa.\n\n"
-        f"Of a file, {reading.DEFAULT:,} bytes at most are read at once (a line; what is not in lines, whole);\n"
-        f"{reading.VARIABLE}=NUMBER in the environment changes this.",
+        f"splinter reads at most {reading.DEFAULT:,} bytes at once: one line, or the whole file where it has no\n"
+        f"lines. {reading.VARIABLE}=NUMBER in the environment changes this limit.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"splinter {__version__}")
@@ -184,8 +185,8 @@ def parser(system: str = DEFAULT) -> Parser:
         "explain",
         "Say why steps of a stored proof failed: which layer, which kind of fault, how the error grew.",
         "Reads what `splinter align` or pytest --align-json wrote. Kinds: data, layout, reduced precision, rounding,\n"
-        "semantic. Each layer is judged as the model runs (propagated), and with all before it replaced by the\n"
-        "reference's (given: its input, alone: its output); errors are relative to the largest number.",
+        "semantic. Each layer has three errors, relative to the largest number. propagated: in the model as it runs.\n"
+        "given: of its input, alone: of its output, when all layers before it are replaced by the reference's.",
         "splinter explain report/alignment.json",
     )
     explain.add_argument("file", type=options.path, metavar="FILE", help="alignment.json")
@@ -201,7 +202,7 @@ def parser(system: str = DEFAULT) -> Parser:
     judge.add_argument("theirs", type=options.path, metavar="THEIRS", help="file or folder of the reference")
     judge.add_argument("ours", type=options.path, metavar="OURS", help="file or folder of the port")
     judge.add_argument(
-        "--step", default="", metavar="STEP", help="which of the eleven steps (default: what the file's name says)"
+        "--step", default="", metavar="STEP", help="which of the eleven steps (default: from the file name)"
     )
     judge.add_argument(
         "--rtol",

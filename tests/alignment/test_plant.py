@@ -21,7 +21,7 @@ def test_readme_shows_what_the_step_says():
     planted.forget()
     said = plant.told(bug)
     planted.forget()
-    shown = re.search(r"```\n(forward/splinter .*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    shown = re.search(r"\n(forward/splinter .*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert words(said) == words(shown[1])
     assert "first divergence padded/bert.encoder.0.attention.norm (4, 48, 64)" in said
     assert "first divergence padded/bert.encoder.0.attention.norm (4, 48, 64)" in shown[1]

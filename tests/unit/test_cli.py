@@ -244,7 +244,7 @@ def test_a_window_longer_than_the_positions_is_refused(refused, tiny):
     The line names the option and the number of positions.
     """
     line = refused("predict", "--model", tiny, *ASK, "--max-length", 385)
-    said = "--max-length 385 is more than the 384 positions of the model; give so many, or fewer"
+    said = "--max-length 385 is more than the 384 positions of the model; give that many or fewer"
     assert line == f"splinter predict: {said}\n"
 
 

@@ -348,7 +348,7 @@ def test_tables_and_plot_of_the_claim(claimed, tmp_path):
     assert "\\* in float32" in table
     # 50, 51 and 52: deviation 1 of three runs: their difference by chance is within 4.303 * sqrt(2)
     assert "16 examples, sample 42: +0.50. " in table
-    assert "deviation of 1.00; two such runs may well differ by 6.09 points (95 %)" in table
+    assert "deviation is 1.00. Two such runs may differ by 6.09 points (95 %)." in table
     pytest.importorskip("matplotlib")
     for name in ("a.svg", "b.svg"):
         plots.few_shot(claimed, tmp_path / name)

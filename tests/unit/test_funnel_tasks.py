@@ -441,7 +441,7 @@ LINES = {
     "no file": (["--input", "/nowhere.jsonl"], "/nowhere.jsonl: no such file; give a file of JSON lines"),
     "no such gpu": (
         ["--question", "q", "--sentence", "s", "--task", "qnli", "--device", "gpu:97"],
-        "GPUs are to be had",
+        "--device gpu:97: the framework finds",
     ),
 }
 
@@ -492,7 +492,7 @@ def test_a_new_model_is_written_whole_or_not_at_all(tmp_path):
         tasks.from_scratch(vocabulary, tmp_path / "new", "small", {"block_sizes": [1, 1]}, 1)
     with pytest.raises(CheckpointError, match="hidden_dropout is 2"):
         tasks.from_scratch(vocabulary, tmp_path / "new", "small", {"hidden_dropout": 2}, 1)
-    with pytest.raises(UsageError, match=r"holds vocab\.txt, not of the model to be written there"):
+    with pytest.raises(UsageError, match=r"not part of the new model: vocab\.txt; move it away"):
         tasks.from_scratch(vocabulary, tmp_path / "voc", "small", {}, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["voc"]
     assert vocabulary.read_bytes() == before

@@ -241,7 +241,7 @@ def test_a_whole_corpus_is_not_taken_for_that_of_other_text(copy, text):
     """
     assert mine(text, copy, resume=True)["new_tokens"] == 0
     text.write_text(text.read_text() + "more\n")
-    with pytest.raises(CorpusError, match="is whole, and of other text than is named now; name another folder"):
+    with pytest.raises(CorpusError, match="holds a finished corpus of other text; name another folder"):
         mine(text, copy, resume=True)
 
 
@@ -315,7 +315,7 @@ def test_an_empty_text_takes_no_shards(whole, text, tmp_path):
     out = stopped(text, tmp_path / "out")
     (tmp_path / "empty.txt").touch()
     with pytest.raises(
-        CorpusError, match="is empty; the 2 shards that were made of another stay, name that text again"
+        CorpusError, match="now is empty, but the folder holds 2 shards of another text; name that text again"
     ):
         mine(tmp_path / "empty.txt", out, resume=True)
     assert mine(text, out, resume=True)["new_tokens"] == sum(one["tokens"] for one in read(whole)["shards"][2:])

@@ -286,7 +286,9 @@ def test_new_heads_may_tell_other_classes():
     """
     Five classes do not become two by themselves; with new heads they do.
     """
-    with pytest.raises(CheckpointError, match=r"tells 5 classes of sentiment, 2 are asked for; take new heads"):
+    with pytest.raises(
+        CheckpointError, match=r"has a head for 5 sentiment classes, but 2 are asked for; take new heads"
+    ):
         read_checkpoint(cases.tiny(), sentiment_classes=2)
     model = train.BACKEND.open_model(cases.tiny(), "fresh", sentiment_classes=2)
     assert model.sentiment_classifier.weight.shape == [64, 2]

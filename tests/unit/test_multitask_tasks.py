@@ -488,7 +488,7 @@ def wrong(name, *arguments, says):
             says="line 1: column 'similarity' is missing",
         ),
         wrong("classes", "evaluate", "--data", "HERE", "--sentiment", "cfimdb", "--tasks", "sentiment",
-              says="tells 5 classes of sentiment, cfimdb has 2; choose another --sentiment"),
+              says="has a head for 5 sentiment classes, but cfimdb has 2; choose another --sentiment"),
         wrong("nothing asked", "predict", says="give one of these: a sentence, --pair TEXT TEXT, or --input FILE"),
         wrong("two asked", "predict", "a", "--pair", "b", "c", says="give one of these"),
         wrong("empty text", "predict", " ", says="1: a sentence is empty; give it some text"),

@@ -373,7 +373,9 @@ def test_the_launcher_of_the_other_framework_is_refused(run, monkeypatch, framew
     Each of its processes would think itself alone, and all would write to one folder.
     """
     monkeypatch.setenv(variable, "2")
-    with pytest.raises(UsageError, match=r"started by .*, which goes with --framework"):
+    with pytest.raises(
+        UsageError, match=r"started this process, but it works with --framework .* only; add that option"
+    ):
         run(framework)
 
 

@@ -129,7 +129,7 @@ def test_a_lone_tokenizer_file_is_read_whole_or_refused(tmp_path):
     plain = json.loads(path.read_text(encoding="utf-8"))
     entity = {**plain["added_tokens"][0], "id": 2048, "content": "<ent>"}
     path.write_text(json.dumps({**plain, "added_tokens": [*plain["added_tokens"], entity]}), encoding="utf-8")
-    with pytest.raises(VocabularyError, match="'<ent>' was added to the tokenizer, which is not served"):
+    with pytest.raises(VocabularyError, match="'<ent>' was added to the tokenizer, which is not supported"):
         WordPieces(tmp_path / "two")
     for vocab in ({"a": [1], "b": ["x"]}, {"a": 0, "b": 2}, {"a": 0, "b": 0}):
         path.write_text(json.dumps({**plain, "model": {**plain["model"], "vocab": vocab}}), encoding="utf-8")
@@ -152,27 +152,36 @@ def test_ends_of_lines_are_no_part_of_a_piece(tmp_path):
 
 WARFARIN = {"content": "warfarin", "special": False}
 REFUSED = {
-    "added_tokens.json": ({"added_tokens": {"warfarin": 2048}}, "'warfarin' is no special token"),
-    "added_tokens_decoder": ({"tokenizer_config": {"added_tokens_decoder": {"2048": WARFARIN}}}, "'warfarin' is no"),
-    "another special token": ({"tokenizer_config": {"unk_token": "<unk>"}}, "'<unk>' is no special token"),
-    "special_tokens_map.json": ({"special_tokens_map": {"sep_token": {"content": "</s>"}}}, "'</s>' is no special"),
-    "additional_special_tokens": ({"tokenizer_config": {"additional_special_tokens": ["[ENT]"]}}, r"'\[ENT\]' is no"),
-    "moved special token": ({"tokenizer_config": {"added_tokens_decoder": {"7": {"content": "[SEP]"}}}}, "is no"),
+    "added_tokens.json": ({"added_tokens": {"warfarin": 2048}}, "'warfarin' is not a special token"),
+    "added_tokens_decoder": ({"tokenizer_config": {"added_tokens_decoder": {"2048": WARFARIN}}}, "'warfarin' is not a"),
+    "another special token": ({"tokenizer_config": {"unk_token": "<unk>"}}, "'<unk>' is not a special token"),
+    "special_tokens_map.json": ({"special_tokens_map": {"sep_token": {"content": "</s>"}}}, "'</s>' is not a special"),
+    "additional_special_tokens": (
+        {"tokenizer_config": {"additional_special_tokens": ["[ENT]"]}},
+        r"'\[ENT\]' is not a",
+    ),
+    "moved special token": (
+        {"tokenizer_config": {"added_tokens_decoder": {"7": {"content": "[SEP]"}}}},
+        "is not a special token",
+    ),
     "no list": ({"tokenizer_config": {"additional_special_tokens": 5}}, "are '5', expected a list"),
-    "no number": ({"tokenizer_config": {"added_tokens_decoder": {"²": {"content": "[SEP]"}}}}, "is no special token"),
+    "no number": (
+        {"tokenizer_config": {"added_tokens_decoder": {"²": {"content": "[SEP]"}}}},
+        "is not a special token",
+    ),
     "class": ({"tokenizer_config": {"tokenizer_class": "BertJapaneseTokenizer"}}, "tokenizer_class is 'BertJapanese"),
     "string": ({"tokenizer_config": {"do_lower_case": "false"}}, "do_lower_case is 'false', expected true or false"),
     "number": ({"tokenizer_config": {"strip_accents": 1}}, "strip_accents is '1', expected true or false"),
     "null": ({"tokenizer_config": {"tokenize_chinese_chars": None}}, "tokenize_chinese_chars is 'None', expected"),
     "do_basic_tokenize": ({"tokenizer_config": {"do_basic_tokenize": False}}, "do_basic_tokenize is False, only true"),
-    "never_split": ({"tokenizer_config": {"never_split": ["a"]}}, "never_split is .'a'., only null is served"),
+    "never_split": ({"tokenizer_config": {"never_split": ["a"]}}, "never_split is .'a'., only null is supported"),
     "split_special_tokens": ({"tokenizer_config": {"split_special_tokens": True}}, "split_special_tokens is True"),
-    "padding_side": ({"tokenizer_config": {"padding_side": "left"}}, 'padding_side is left, only "right" is served'),
+    "padding_side": ({"tokenizer_config": {"padding_side": "left"}}, 'padding_side is left, only "right" is supported'),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_served_is_refused_by_name(name, tmp_path):
+def test_what_is_not_supported_is_refused_by_name(name, tmp_path):
     """
     A setting that would give other pieces than transformers gives.
     """

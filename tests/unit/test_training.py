@@ -705,7 +705,7 @@ def test_a_recipe_knows_its_words(name, value):
     """
     A slip would train something else in silence.
     """
-    with pytest.raises(ValueError, match=f"{name} '{value}' is not known; one of"):
+    with pytest.raises(ValueError, match=f"{name} '{value}' is not known; use one of"):
         Recipe(**{name: value})
 
 

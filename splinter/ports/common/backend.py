@@ -60,7 +60,8 @@ def check_device(backend: Backend, device: str) -> str:
     """
     kind, _, number = device.partition(":")
     if kind == "gpu" and int(number or 0) >= backend.gpus():
-        raise UsageError(f"--device {device}: {backend.gpus()} GPUs are to be had here; use --device cpu")
+        found = f"{backend.gpus()} GPU{'s' * (backend.gpus() != 1)}"
+        raise UsageError(f"--device {device}: the framework finds {found} here; use --device cpu")
     return device
 
 

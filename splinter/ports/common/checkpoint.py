@@ -86,7 +86,7 @@ class BertConfig:
                 f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}"
             )
         if self.hidden_act not in ACTIVATIONS:
-            raise CheckpointError(f"hidden_act {self.hidden_act!r} is not known; one of {', '.join(ACTIVATIONS)} is")
+            raise CheckpointError(f"hidden_act {self.hidden_act!r} is not known; use one of {', '.join(ACTIVATIONS)}")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""

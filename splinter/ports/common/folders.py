@@ -127,7 +127,9 @@ def refuse_others(folder: Path, beside: Mapping[str, bytes]) -> None:
         CheckpointError: no vocabulary: the folder that the model came from was removed.
     """
     if checkpoint.VOCABULARY not in beside:
-        raise CheckpointError(f"{checkpoint.VOCABULARY} is gone from the model's folder; {folder} could not read text")
+        raise CheckpointError(
+            f"{checkpoint.VOCABULARY} is missing from the model's folder; without it {folder} could not read text"
+        )
 
     def same(name: str) -> bool:
         path = folder / name
@@ -136,7 +138,7 @@ def refuse_others(folder: Path, beside: Mapping[str, bytes]) -> None:
     whole = all(map(same, beside))
     names = sorted({*checkpoint.HUB_FILES, *beside} - ({checkpoint.WEIGHTS} if whole else set()))
     if others := [name for name in names if os.path.lexists(folder / name) and not same(name)]:
-        raise UsageError(f"{folder} holds {listed(others)}, not of the model to be written there; move it away")
+        raise UsageError(f"{folder} holds what is not part of the new model: {listed(others)}; move it away")
 
 
 def write_model(folder: Path, beside: Mapping[str, bytes], write: Callable[[Path, Mapping[str, bytes]], None]) -> None:

@@ -84,7 +84,7 @@ def model_name(text: str) -> str:
 def add_download(parser: argparse.ArgumentParser) -> None:
     """Whether the network may be used."""
     parser.add_argument(
-        "--download", action="store_true", help="let a hub name be fetched; else only the cache is read"
+        "--download", action="store_true", help="download a hub name (default: read only the local cache)"
     )
 
 
@@ -116,7 +116,7 @@ def add_run(parser: argparse.ArgumentParser, train: str, option: str = "--train"
     parser.add_argument(option, dest="train", type=path, required=True, metavar="PATH", help=train)
     parser.add_argument("--output", type=path, required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument("--resume", action="store_true", help="go on after an interruption, to the same result")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run; the result is the same")
     parser.add_argument(
         "--save-every",
         type=positive,
@@ -138,8 +138,8 @@ def add_recipe(parser: Any, recipe: Recipe, rows: str = "examples") -> None:
     add("--learning-rate", not_negative, "RATE", "learning rate at its peak")
     add("--batch-size", positive, "N", f"{rows} per update")
     add("--epochs", positive, "N", "passes over the data")
-    add("--min-steps", count, "N", "at least so many updates")
-    add("--max-steps", count, "N", "stop after so many updates, with the same schedule; 0: never")
+    add("--min-steps", count, "N", "train for at least N updates")
+    add("--max-steps", count, "N", "stop after N updates, with the same schedule; 0: no limit")
     add("--warmup", share, "SHARE", "share of the updates in which the rate rises to its peak")
     add("--weight-decay", not_negative, "X", "weight decay, of matrices only")
 
@@ -151,7 +151,8 @@ def add_micro_batch(group: Any, rows: str) -> None:
         type=positive,
         default=0,
         metavar="N",
-        help=f"{rows} at a time; without dropout the result is the same (default: all)",
+        help=f"{rows} that go through the model at once; saves memory; without dropout the result is the same "
+        "(default: all)",
     )
 
 

@@ -180,9 +180,9 @@ FIXED: dict[str, tuple] = {
     "padding_side": ("right",),
     "truncation_side": ("right",),
 }
-"""Settings that change the pieces or their order -> the values that are served; others are refused."""
+"""Settings that change the pieces or their order -> the values that are supported; others are refused."""
 
-NOT_SERVED = "which is not served; take a checkpoint without added tokens"
+WITHOUT_ADDED = "take a checkpoint without added tokens"
 
 # what the Python BertTokenizer calls Chinese characters: the CJK ideograph blocks
 IDEOGRAPH = re.compile(
@@ -260,12 +260,12 @@ def read_settings(folder: Path, tokens: Iterable[str], vocabulary: Mapping[str, 
     kind = str(config.get("tokenizer_class") or "BertTokenizer")
     if kind.removesuffix("Fast").removesuffix("Tokenizer") not in CLASSES:
         raise VocabularyError(
-            f"{where}: tokenizer_class is {kind[:60]!r}, another way of cutting text; take a model with a BertTokenizer"
+            f"{where}: tokenizer_class is {kind[:60]!r}, which cuts text differently; take a model with a BertTokenizer"
         )
-    for key, served in FIXED.items():
-        if config.get(key, served[0]) not in served:
+    for key, supported in FIXED.items():
+        if config.get(key, supported[0]) not in supported:
             raise VocabularyError(
-                f"{where}: {key} is {str(config[key])[:60]}, only {json.dumps(served[0])} is served; "
+                f"{where}: {key} is {str(config[key])[:60]}, only {json.dumps(supported[0])} is supported; "
                 "take a model whose tokenizer does without"
             )
     defaults = BasicTokenizer()
@@ -303,8 +303,8 @@ def _refuse_tokens(path: Path, values: Mapping[str, Any], known: set[str], vocab
     for token, number in named.items():
         if token not in known or vocabulary.get(token, number) != number:
             raise VocabularyError(
-                f"{path}: {token[:60]!r} is no special token of this model, or not where the vocabulary has it, "
-                f"{NOT_SERVED}"
+                f"{path}: {token[:60]!r} is not a special token of this model, or its number differs from the "
+                f"vocabulary's; {WITHOUT_ADDED}"
             )
 
 
@@ -415,7 +415,9 @@ def _pieces_of_json(path: Path) -> list[str]:
     for token in values.get("added_tokens") or ():
         token = as_record(token, path, "an added token")
         if token.get("special") is not True or pieces.get(_content(token), -1) != token.get("id"):
-            raise VocabularyError(f"{path}: {_content(token)[:60]!r} was added to the tokenizer, {NOT_SERVED}")
+            raise VocabularyError(
+                f"{path}: {_content(token)[:60]!r} was added to the tokenizer, which is not supported; {WITHOUT_ADDED}"
+            )
     return sorted(pieces, key=pieces.__getitem__)
 
 
@@ -462,7 +464,7 @@ class WordPieces:
         size: number of vocabulary lines.
 
     Raises:
-        VocabularyError: no file, a special token is missing, or a setting that is not served.
+        VocabularyError: no file, a special token is missing, or a setting that is not supported.
     """
 
     def __init__(

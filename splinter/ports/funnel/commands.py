@@ -16,7 +16,7 @@ from splinter.ports.common.options import Text
 from .config import PUBLISHED, RECIPES, TASKS, FunnelConfig
 
 RECIPE = RECIPES["classification"]
-FILES = """files, plain or .gz; --task is told by their names unless given:
+FILES = """files, plain or .gz; the file name decides the task unless --task is given:
   .tsv   QNLI: a heading, then index, question, sentence, label with tabs between, no quoting
   .json  SQuAD 1.1 or 2.0; where some questions have no answer, the model may say so
   .jsonl MRQA lines, rows of `datasets`, or {"question": ..., "context": ..., "answer": ...}"""
@@ -31,7 +31,7 @@ TEXTS = {
         "  splinter convert --system funnel vocab.txt tiny --from-scratch small --set d_model=128 n_head=2 d_inner=512",
     ),
     "finetune": Text(
-        f"By the recipe of docs/funnel.md unless told otherwise.\n\n{FILES}\n\n{PADDING}",
+        f"Follows the recipe of docs/funnel.md unless options change it.\n\n{FILES}\n\n{PADDING}",
         "splinter finetune --system funnel --model funnel-small --train qnli/train.tsv --output qnli-run",
     ),
     "evaluate": Text(
@@ -42,7 +42,7 @@ TEXTS = {
         "For QNLI, whether a sentence holds the answer to a question; for SQuAD, the answer out of a context.\n"
         'Each input line: {"question": "Who wrote it?", "context": "Ann wrote it in 1990.", "id": "optional"}, with\n'
         '"sentence" in place of "context" for QNLI. From standard input, each line is answered as it comes.\n'
-        "For SQuAD, a file of finetune or evaluate serves as well, with or without answers.\n\n"
+        "For SQuAD, --input also takes a file for finetune or evaluate, with or without answers.\n\n"
         f"{PADDING}",
         "splinter predict --system funnel --model qnli-run --question 'Who wrote it?' --sentence 'Ann wrote it.'\n"
         "  cat questions.jsonl | splinter predict --system funnel --model squad-run --input - --json",
@@ -75,7 +75,8 @@ def _convert(parser: argparse.ArgumentParser) -> None:
         "--head",
         choices=("auto", "pretrained", "fresh"),
         default="auto",
-        help="with --task: the checkpoint's, or a new random one (default: auto, a new one only where there is none)",
+        help="with --task: the checkpoint's, or a new random one (default: auto, the checkpoint's if it has one, else "
+        "a new one)",
     )
     group = parser.add_argument_group("new models")
     group.add_argument("--from-scratch", choices=list(PUBLISHED), help="random weights of this published layout")
@@ -125,7 +126,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         "--head",
         choices=("auto", "pretrained", "fresh"),
         default="auto",
-        help="the checkpoint's, or a new random one (default: auto, a new one only where there is none)",
+        help="the checkpoint's, or a new random one (default: auto, the checkpoint's if it has one, else a new one)",
     )
     shared.add_recipe(_ByTask(group), RECIPE, "rows")
 
@@ -141,7 +142,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 def _predict(parser: argparse.ArgumentParser) -> None:
     _task(parser, "what the checkpoint has a head for")
     asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--question", metavar="TEXT", help="one question; needs --sentence, or --context and its like")
+    asked.add_argument("--question", metavar="TEXT", help="one question; needs --sentence, --context or --context-file")
     asked.add_argument("--input", type=shared.path, metavar="FILE", help="questions, see above; - for standard input")
     given = parser.add_mutually_exclusive_group()
     given.add_argument("--sentence", metavar="TEXT", help="qnli: the text that may hold the answer")
@@ -168,7 +169,7 @@ def _answers(parser: argparse.ArgumentParser, auto: str) -> None:
         type=shared.number,
         default=0.0,
         metavar="X",
-        help="squad: odds from which there is no answer (default: 0)",
+        help="squad: give no answer when the no-answer odds are above X (default: 0)",
     )
     parser.add_argument(
         "--max-answer-length",

@@ -64,7 +64,8 @@ class FunnelConfig:
                 "give both, one number per block"
             )
         if self.labels and len(self.labels) != self.num_labels:
-            raise CheckpointError(f"labels {self.labels} are not as many as num_labels, {self.num_labels}")
+            named = f"there are {len(self.labels)} labels ({', '.join(self.labels)})"
+            raise CheckpointError(f"{named}, but num_labels is {self.num_labels}")
         for field in fields(self):
             if field.name == "labels":
                 continue

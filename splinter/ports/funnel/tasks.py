@@ -232,7 +232,9 @@ def check_length(sizes: Sizes, config: FunnelConfig) -> None:
     """
     least = max(5, 2 ** (len(config.block_sizes) - 1) + 1)  # 5: three special tokens and a piece of each text
     if sizes.max_length < least:
-        raise UsageError(f"--max-length {sizes.max_length} is too short for {len(config.block_sizes)} blocks: {least}")
+        raise UsageError(
+            f"--max-length {sizes.max_length} is too short for {len(config.block_sizes)} blocks; give {least} or more"
+        )
 
 
 def class_names(config: FunnelConfig, folder: Path) -> tuple[str, ...]:

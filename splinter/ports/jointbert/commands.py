@@ -12,7 +12,8 @@ from splinter.ports.common.options import Text
 from .config import RECIPE
 
 CORPUS = """A corpus is a folder with train/, dev/ and test/, each with seq.in (words), seq.out (one BIO tag per word)
-and label (the intent), one sentence per line; intent_label.txt and slot_label.txt beside them, else train tells."""
+and label (the intent), one sentence per line. Labels come from intent_label.txt and slot_label.txt in the folder,
+or else from train/."""
 
 TEXTS = {
     "convert": Text(
@@ -32,8 +33,8 @@ TEXTS = {
         "splinter evaluate --system jointbert --model jb --data atis/test --predictions predictions.txt",
     ),
     "predict": Text(
-        "Words are told apart by spaces. A word in brackets carries its slot tag; from standard input, each line is\n"
-        "answered as it comes. Words that do not fit into --max-length get no tag.",
+        "Spaces separate words. The output puts a word with a slot in brackets, with its tag. From standard input,\n"
+        "each line is answered as it comes. Words that do not fit into --max-length get no tag.",
         'splinter predict --system jointbert --model jb "book a flight to boston"\n'
         "  cat sentences.txt | splinter predict --system jointbert --model jb --input - --json",
     ),
@@ -77,7 +78,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         type=shared.positive,
         default=200,
         metavar="N",
-        help="updates between looks at dev (default: 200)",
+        help="score the dev part every N updates (default: 200)",
     )
     group = parser.add_argument_group("recipe", "The rate falls from its peak to 0; defaults as in monologg/JointBERT.")
     shared.add_recipe(group, RECIPE, "sentences")

@@ -87,10 +87,7 @@ def check_length(length: int, config: JointConfig) -> int:
         UsageError: the length cannot be.
     """
     if not 3 <= length <= config.max_position_embeddings:
-        raise UsageError(
-            f"--max-length {length} cannot be: [CLS], a word and [SEP] need 3, the model has "
-            f"{config.max_position_embeddings} positions"
-        )
+        raise UsageError(f"--max-length {length} is out of range; give 3 to {config.max_position_embeddings}")
     return length
 
 

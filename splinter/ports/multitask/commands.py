@@ -35,14 +35,14 @@ TEXTS = {
         "  splinter finetune --system multitask --model heads --train cs224n --phase finetune --output run",
     ),
     "evaluate": Text(
-        "Prints accuracy, accuracy and Pearson's correlation (0 to 1), their mean, and how often each class is\n"
-        f"predicted, as JSON.\n\n{FILES}",
+        "Prints the accuracy of sentiment and of paraphrase, Pearson's correlation of similarity, their mean, and how\n"
+        f"often each class is predicted, as JSON.\n\n{FILES}",
         "splinter evaluate --system multitask --model run --data cs224n --predictions predictions",
     ),
     "predict": Text(
         'Each input line: {"sentence": "A fine film."} for its sentiment, or {"sentence1": "...", "sentence2": "..."}\n'
         'for paraphrase and similarity; "id" is optional. Each line is answered as it comes. With --json,\n'
-        '"probability" is that of a paraphrase, whatever is said.',
+        '"probability" is always that of a paraphrase.',
         "splinter predict --system multitask --model run 'A film to remember.'\n"
         "  splinter predict --system multitask --model run --pair 'How old are you?' 'What is your age?'",
     ),
@@ -56,10 +56,10 @@ def add(command: str, parser: argparse.ArgumentParser) -> None:
 
 def _design(parser: Any) -> None:
     texts = {
-        "design": "heads: two layers per pair task, or one (the checkpoint's, else version2)",
-        "pooling": "what stands for a sentence: the pooler's output or [CLS] (the checkpoint's, else pooled)",
-        "pair_features": "paraphrase reads u, v, or also |u - v| and u * v (the checkpoint's, else concat)",
-        "head_activation": "between two layers of a head (the checkpoint's, else relu)",
+        "design": "heads: two layers per pair task, or one (default: the checkpoint's, else version2)",
+        "pooling": "what stands for a sentence: the pooler's output or [CLS] (default: the checkpoint's, else pooled)",
+        "pair_features": "paraphrase reads u, v, or also |u - v| and u * v (default: the checkpoint's, else concat)",
+        "head_activation": "between two layers of a head (default: the checkpoint's, else relu)",
     }
     for name, text in texts.items():
         parser.add_argument(f"--{name.replace('_', '-')}", choices=CHOICES[name], help=text)
@@ -106,14 +106,15 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         "--head",
         choices=("auto", "fresh"),
         default="auto",
-        help="heads to start from: the checkpoint's, or new ones (default: auto, new ones only where there are none)",
+        help="heads to start from: the checkpoint's, or new ones (default: auto, the checkpoint's if it has them, else "
+        "new ones)",
     )
     _design(parser)
     parser.add_argument(
         "--encoder-dropout",
         type=shared.share,
         metavar="X",
-        help="BERT's own dropout, in both phases (default: the checkpoint's); 0: frozen features without noise",
+        help="dropout of BERT itself, in both phases; 0: frozen features have no noise (default: the checkpoint's)",
     )
     _files(parser.add_argument_group("data"), "train", "dev")
     group = parser.add_argument_group("sampling", "An epoch is a number of updates, as the data sets differ in size.")
@@ -136,7 +137,8 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         type=shared.count,
         default=0,
         metavar="N",
-        help="updates per epoch; 0: one pass over the sentiment data, without them over the smallest set (default: 0)",
+        help="updates per epoch; 0: one pass over the sentiment data, or over the smallest set where there is no "
+        "sentiment data (default: 0)",
     )
     group.add_argument(
         "--dev-rows",

@@ -128,7 +128,7 @@ def read_checkpoint(
     classes = stored.sentiment_classes
     if "sentiment_classifier" not in missing and config.sentiment_classes != classes:
         raise CheckpointError(
-            f"{folder} tells {classes} classes of sentiment, {config.sentiment_classes} are asked for; "
+            f"{folder} has a head for {classes} sentiment classes, but {config.sentiment_classes} are asked for; "
             "take new heads (--head fresh), or keep the data set it was trained on"
         )
     bert.refuse_layers(tensors, config, str(folder))

@@ -419,8 +419,8 @@ def evaluate(
     opened = open_runner(settings, repeated=True)
     if "sentiment" in files.tasks and CLASSES[files.sentiment] != opened.config.sentiment_classes:
         raise UsageError(
-            f"{settings.model} tells {opened.config.sentiment_classes} classes of sentiment, {files.sentiment} has "
-            f"{CLASSES[files.sentiment]}; choose another --sentiment, or leave it out of --tasks"
+            f"{settings.model} has a head for {opened.config.sentiment_classes} sentiment classes, but "
+            f"{files.sentiment} has {CLASSES[files.sentiment]}; choose another --sentiment, or leave it out of --tasks"
         )
     refuse_untrained(settings.model, opened.config, files.tasks)
     datasets = files.load(split, opened.pieces, opened.config, say)

@@ -14,7 +14,7 @@ RECIPE = Recipe()
 MODES = """modes:
   hf     behaves as transformers does with the published checkpoints: raw text, answers of up to 30 word pieces
   paper  behaves as the authors' few-shot code: MRQA tokens, answers of up to 10 word pieces"""
-FILES = """files, plain or .gz; the kind is told by what is in them:
+FILES = """files, plain or .gz; the content decides the layout:
   MRQA JSON lines, as in the few-shot archive (with or without _qass), or SQuAD JSON 1.1 and 2.0;
   rows of `datasets`, or {"question": ..., "context": ..., "answer": ...}, as JSON lines or in a list;
   sample: the examples that come with the project"""
@@ -27,7 +27,7 @@ TEXTS = {
         "splinter convert tau/splinter-base-qass splinter-base --download",
     ),
     "finetune": Text(
-        f"By the paper's few-shot recipe unless told otherwise.\n\n{FILES}\n\n{MODES}",
+        f"Follows the paper's few-shot recipe unless options change it.\n\n{FILES}\n\n{MODES}",
         "splinter finetune --model splinter-base --train squad-train-seed-42-num-examples-16_qass.jsonl --output run16",
     ),
     "evaluate": Text(
@@ -36,8 +36,8 @@ TEXTS = {
     ),
     "predict": Text(
         'Each input line: {"question": "Who wrote it?", "context": "Ann wrote it in 1990.", "id": "optional"}.\n'
-        "A file of finetune or evaluate serves as well, with or without answers. From standard input, each line is\n"
-        "answered as it comes. An answer is a piece of its context; characters are counted from 0, the end is\n"
+        "--input also takes a file for finetune or evaluate, with or without answers. From standard input, each line\n"
+        "is answered as it comes. An answer is a piece of its context; characters are counted from 0, the end is\n"
         f"exclusive; probabilities are shares among the 20 best answers.\n\n{MODES}",
         "splinter predict --model run16 --question 'Who wrote it?' --context 'Ann wrote it in 1990.'\n"
         "  cat questions.jsonl | splinter predict --model run16 --input - --json",
@@ -51,7 +51,9 @@ def add(command: str, parser: argparse.ArgumentParser) -> None:
 
 
 def _windows(parser: argparse.ArgumentParser, mode_default: str, trained: str = "as in training, else ") -> None:
-    parser.add_argument("--mode", choices=("hf", "paper"), help=f"whose behaviour, see above (default: {mode_default})")
+    parser.add_argument(
+        "--mode", choices=("hf", "paper"), help=f"which behaviour to follow, see above (default: {mode_default})"
+    )
     group = parser.add_argument_group("windows", "A context too long for the model is read in overlapping windows.")
     for name, default, text in (
         ("--max-length", 384, "size, in pieces"),
@@ -69,15 +71,15 @@ def _convert(parser: argparse.ArgumentParser) -> None:
         "--head",
         choices=("pretrained", "fresh", "matching", "plain"),
         default="pretrained",
-        help="fresh: a new random span selection head, for a checkpoint without one; matching: a new one that begins "
-        "by comparing a question with each token, for short pretraining; plain: a new one that scores tokens without "
-        "looking at the question, to compare with, mode paper only (default: pretrained)",
+        help="fresh: a new random span selection head. matching: a new head that starts by comparing the question with "
+        "each token, for short pretraining. plain: a new head that ignores the question, as a baseline (mode paper "
+        "only). (default: pretrained)",
     )
     parser.add_argument(
         "--encoder",
         choices=("pretrained", "fresh"),
         default="pretrained",
-        help="fresh: random weights, below a new --head (default: pretrained)",
+        help="fresh: random encoder weights; needs a new --head (default: pretrained)",
     )
     parser.add_argument(
         "--seed", type=shared.count, default=42, metavar="N", help="seed of fresh weights (default: 42)"
@@ -100,11 +102,11 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         "--head",
         choices=("auto", "pretrained", "fresh"),
         default="auto",
-        help="span selection head: the checkpoint's, or a new random one (default: auto, a new one only where there is "
-        "none)",
+        help="span selection head: the checkpoint's, or a new random one (default: auto, the checkpoint's if it has "
+        "one, else a new one)",
     )
     shared.add_recipe(group, RECIPE, "windows")
-    shared.add_micro_batch(group, "mode paper: windows of like length, to save memory and padding,")
+    shared.add_micro_batch(group, "mode paper: windows of similar length")
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:

@@ -106,7 +106,7 @@ def check_sizes(sizes: Sizes, config: SplinterConfig) -> Sizes:
     if sizes.max_length > config.max_position_embeddings:
         raise UsageError(
             f"--max-length {sizes.max_length} is more than the {config.max_position_embeddings} positions of the model;"
-            " give so many, or fewer"
+            " give that many or fewer"
         )
     return sizes
 
@@ -439,7 +439,7 @@ def convert(
     """
     folders.refuse_occupied(output, known=checkpoint.HUB_FILES)
     if encoder == "fresh" and head == "pretrained":
-        raise UsageError("--encoder fresh would leave a pretrained head astray; add --head fresh, matching or plain")
+        raise UsageError("--encoder fresh does not fit a pretrained head; add --head fresh, matching or plain")
     runtime.import_paddle()
     from .model import SplinterForQuestionAnswering
 

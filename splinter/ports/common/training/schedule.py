@@ -41,7 +41,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, known in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} {getattr(self, name)!r} is not known; one of {', '.join(known)} is")
+                raise ValueError(f"{name} {getattr(self, name)!r} is not known; use one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)

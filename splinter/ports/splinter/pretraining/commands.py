@@ -20,13 +20,13 @@ TEXTS = {
         "stop words), and writes them in shards, with a manifest, statistics and a list of the spans.\n"
         "Interrupted, the same command with --resume goes on with the next shard; the result is the same, with any\n"
         "number of workers and either engine.\n\n"
-        "files, plain or .gz; the layout is told by what is in them:\n"
+        "files, plain or .gz; the content decides the layout:\n"
         "  doc    <doc ...>, title, a paragraph per line, </doc>, as WikiExtractor writes it\n"
         '  jsonl  an object per line with the document under "text"\n'
         "  text   a paragraph per line; an empty line ends a document\n\n"
         "modes:\n"
-        "  paper       as the authors' code: of a recurring span, the first occurrence must end with a word\n"
-        "  whole-word  every occurrence must",
+        "  paper       as the authors' code; the first occurrence of a span must end at the end of a word\n"
+        "  whole-word  every occurrence must end at the end of a word",
         "splinter mine wiki/ --tokenizer splinter-base --output corpus --workers 8",
     ),
     "pretrain": Text(
@@ -63,7 +63,7 @@ def _mine(parser: argparse.ArgumentParser) -> None:
         help="lower-case the text, for a bare vocab.txt; a checkpoint says so itself",
     )
     shared.add_download(parser)
-    parser.add_argument("--resume", action="store_true", help="go on after an interruption, to the same result")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run; the result is the same")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     group = parser.add_argument_group("what is mined")
     group.add_argument(
@@ -88,7 +88,8 @@ def _mine(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cut-long-lines",
         action="store_true",
-        help="drop what of a line goes beyond a passage, as the authors' code; else it goes on in the next one",
+        help="drop the part of a line that does not fit into a passage, as the authors' code does (default: continue "
+        "it in the next passage)",
     )
     group = parser.add_argument_group("who mines")
     group.add_argument("--workers", type=shared.processes, metavar="N", help="processes (default: all cores)")
@@ -105,32 +106,33 @@ def _mine(parser: argparse.ArgumentParser) -> None:
         type=shared.positive,
         default=4,
         metavar="MIB",
-        help="text in a shard, about so much (default: 4)",
+        help="approximate MiB of text per shard (default: 4)",
     )
 
 
 def _pretrain(parser: argparse.ArgumentParser) -> None:
     from .objective import RECIPE
 
-    parser.add_argument("--dev", type=shared.path, metavar="FOLDER", help="held-out corpus to look at now and then")
+    parser.add_argument("--dev", type=shared.path, metavar="FOLDER", help="held-out corpus to score during the run")
     parser.add_argument(
         "--dev-passages",
         type=shared.positive,
         default=200,
         metavar="N",
-        help="passages of it to look at, spread evenly (default: 200)",
+        help="passages of --dev to score, spread evenly (default: 200)",
     )
     parser.add_argument(
         "--evaluate-every",
         type=shared.positive,
         default=0,
         metavar="N",
-        help="updates between looks (default: an epoch)",
+        help="score --dev every N updates (default: once per epoch)",
     )
     shared.add_precision(parser)
     group = parser.add_argument_group(
         "recipe",
-        "The rate rises to its peak, then falls in a line to 0 as if it had begun there.",
+        "The rate rises to its peak and then falls towards 0. The fall lies on a straight line from the first update "
+        "to the last.",
     )
     shared.add_recipe(group, RECIPE, "passages")
     group.add_argument(
@@ -143,9 +145,9 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
         "--dropout",
         type=shared.share,
         metavar="SHARE",
-        help="dropout rate, where it shall differ from the checkpoint's",
+        help="dropout rate (default: the checkpoint's)",
     )
-    shared.add_micro_batch(group, "passages, to save memory,")
+    shared.add_micro_batch(group, "passages")
 
 
 # -- commands ---------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ class Mining:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise CorpusError(f"mode {self.mode!r} is not known; one of {', '.join(MODES)} is")
+            raise CorpusError(f"mode {self.mode!r} is not known; use one of {', '.join(MODES)}")
         if type(self.length) is not int or not LENGTHS[0] <= self.length <= LENGTHS[1]:
             raise CorpusError(f"--length {self.length}: a passage has {LENGTHS[0]} to {LENGTHS[1]} pieces")
         for name in ("seed", "passes"):

@@ -217,7 +217,7 @@ def prepare(folder: Path, tokenizer: Tokenizer, asked: dict[str, Any], resume: b
             raise CorpusError(f"{folder / name}: {'; '.join(other)}; name another folder")
         if name == MANIFEST:
             if stored.get("sources") != asked["sources"]:
-                raise CorpusError(f"{folder} is whole, and of other text than is named now; name another folder")
+                raise CorpusError(f"{folder} holds a finished corpus of other text; name another folder")
             Corpus(folder)  # every shard is as it was made
             return False
         break
@@ -270,8 +270,8 @@ def finish(folder: Path, names: Iterable[str]) -> dict[str, Any]:
     if not totals["passages"]:
         if others := {path.name for path in folder.glob("shard-*.safetensors")} - {shard["name"] for shard in shards}:
             raise CorpusError(
-                f"{folder}: the text that is named now is empty; the {len(others)} shards that were made of another "
-                "stay, name that text again"
+                f"{folder}: the text named now is empty, but the folder holds {len(others)} shards of another text; "
+                "name that text again"
             )
         for path in folder.iterdir():
             if path.name in (VOCABULARY, TOKENIZER_CONFIG) or own(path.name):

@@ -150,7 +150,9 @@ def refuse_launcher(settings: Settings, size: int) -> None:
     """
     for framework, (variable, launcher) in LAUNCHERS.items():
         if framework != settings.framework and whole_number(variable, 1, least=1) > 1:
-            raise UsageError(f"started by {launcher}, which goes with --framework {framework}")
+            raise UsageError(
+                f"{launcher} started this process, but it works with --framework {framework} only; add that option"
+            )
     if size > 1 and settings.device not in ("auto", "cpu"):
         raise UsageError(f"--device {settings.device} with {size} processes; leave it to the launcher, or give cpu")
 
