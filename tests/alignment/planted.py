@@ -98,11 +98,15 @@ def every() -> list[Bug]:
 
 
 def forget() -> None:
-    """Clear whatever our sides have cached, with a bug or without; checkpoints and the reference's results stay."""
+    """Clear whatever our sides have cached, with a bug or without; checkpoints and the reference's results stay.
+
+    The cases of pretraining hold text that our own code has mined, so they are cleared too.
+    """
     rooms = [
         module
         for name, module in list(sys.modules.items())
-        if name.startswith("splinter.ports.") and not re.search(r"reference|theirs|twin|cases$", name)
+        if name.startswith("splinter.ports.")
+        and not re.search(r"reference|theirs|twin|(?<!pretraining\.proof)\.cases$", name)
     ]
     for room in rooms:
         for value in list(vars(room).values()):
