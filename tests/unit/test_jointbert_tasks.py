@@ -516,7 +516,7 @@ def test_mistakes_end_in_one_line(tmp_path, capsys):
         "no such file; give a text file": ("predict", *model, "--input", tmp_path / "no.txt"),
         "the command line: no words": ("predict", *model, " "),
         "no such folder; give a folder with": ("evaluate", *model, "--data", tmp_path / "no"),
-        "--max-length 65 cannot be": ("predict", *model, "stop", "--max-length", "65"),
+        "--max-length 65 is out of range": ("predict", *model, "stop", "--max-length", "65"),
         "corpus folder with train/ and dev/": (
             *("finetune", *model, "--train", tmp_path / "no", "--output", tmp_path / "run"),
         ),
