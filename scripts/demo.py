@@ -19,7 +19,7 @@ from splinter.sample import PATH
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="checkpoint folder or hub name; default: the tiny random one")
-    parser.add_argument("--steps", type=int, default=200, help="updates (default: 200)")
+    parser.add_argument("--steps", type=int, default=140, help="updates (default: 140)")
     options = parser.parse_args()
     train = PATH / "fewshot-train.jsonl"
     lines = train.read_text(encoding="utf-8").splitlines()
