@@ -69,6 +69,14 @@ class Driver:
         """Every layer by its path, the model itself as ""."""
         raise NotImplementedError
 
+    def buffers(self, model: Any) -> dict[str, Any]:
+        """Named tensors that a model keeps and no optimizer moves: running statistics, tables; each once."""
+        raise NotImplementedError
+
+    def fill(self, tensor: Any, array: np.ndarray) -> None:
+        """Give a parameter or buffer these numbers, in place and in its own dtype."""
+        raise NotImplementedError
+
     def hook(self, layer: Any, function: Callable) -> Any:
         """Call function(layer, inputs, output) whenever the layer has run; what it returns, if anything, is handed on.
 

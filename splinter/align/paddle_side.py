@@ -56,6 +56,12 @@ class Paddle(Driver):
     def layers(self, model: paddle.nn.Layer) -> dict[str, paddle.nn.Layer]:
         return dict(model.named_sublayers(include_self=True))
 
+    def buffers(self, model: paddle.nn.Layer) -> dict[str, paddle.Tensor]:
+        return dict(model.named_buffers())
+
+    def fill(self, tensor: paddle.Tensor, array: np.ndarray) -> None:
+        tensor.set_value(paddle.to_tensor(array, dtype=tensor.dtype))
+
     def hook(self, layer: paddle.nn.Layer, function: Callable) -> Any:
         return layer.register_forward_post_hook(function)
 

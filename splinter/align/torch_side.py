@@ -123,6 +123,13 @@ class Torch(Driver):
     def layers(self, model: torch.nn.Module) -> dict[str, torch.nn.Module]:
         return dict(model.named_modules(remove_duplicate=False))
 
+    def buffers(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        return dict(model.named_buffers())
+
+    @torch.no_grad()
+    def fill(self, tensor: torch.Tensor, array: np.ndarray) -> None:
+        tensor.copy_(torch.tensor(array))
+
     def hook(self, layer: torch.nn.Module, function: Callable) -> Any:
         return layer.register_forward_hook(function)
 
