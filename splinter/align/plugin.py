@@ -140,7 +140,8 @@ def align(request: pytest.FixtureRequest) -> Callable[[Alignment, Tolerance], No
         from .judging import judged
 
         pair = request.getfixturevalue("pair") if "pair" in request.fixturenames else None
-        request.node.stash[_RECORD], message = judged(alignment, tolerance, pair)
+        case = _case(request.node)
+        request.node.stash[_RECORD], message = judged(alignment, tolerance, pair, case.float32 if case else None)
         if message:
             pytest.fail(message, pytrace=False)
 
