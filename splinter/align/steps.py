@@ -269,7 +269,7 @@ def _add_dropouts(alignment: Alignment, pair: Pair) -> set[float]:
 
     def rates(side):
         built = side.driver.cast(side.build(pair.folder), "float64")  # let go before the other side's
-        return {name: [rate for rate, _ in run(side, built, batch)] for name, batch in batches.items()}
+        return {name: [one.rate for one in run(side, built, batch)] for name, batch in batches.items()}
 
     of_built = [rates(side) for side in sides]
     loaded = [pair.model(side, "float64") for side in sides]
@@ -288,9 +288,10 @@ def _add_dropouts(alignment: Alignment, pair: Pair) -> set[float]:
             continue
         alignment.add(f"{name}/dropout rates", theirs, ours, exact=True)
         fell_on = (run(side, model, batch) for side, model in zip(sides, loaded, strict=True))
-        for number, ((_, theirs), (_, ours)) in enumerate(zip(*fell_on, strict=False)):
+        for number, (theirs, ours) in enumerate(zip(*fell_on, strict=False)):
             # rounding is 1e-11 of it; before the sum or behind it, say, is another number altogether
-            alignment.add(f"{name}/dropout {number}", theirs, ours, bound=1e-6 * float(np.abs(theirs).max(initial=0)))
+            bound = 1e-6 * float(np.abs(theirs.given).max(initial=0))
+            alignment.add(f"{name}/dropout {number}", theirs.given, ours.given, bound=bound)
     return seen
 
 
