@@ -16,7 +16,14 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
+SHORT = ("bfloat16", "float16")
+"""Numbers of 16 bits; on this side of a driver they are float32."""
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def numpy_dtype(dtype: str) -> str:
+    """What a framework's numbers are here."""
+    return "float32" if dtype in SHORT else dtype
 
 
 def written_by_each(function: F) -> F:
@@ -293,6 +300,16 @@ class Driver:
             for parameter, gradient in gradients:
                 parameter.grad = gradient
 
+    @contextlib.contextmanager
+    def unmoved(self, model: Any) -> Iterator[None]:
+        """Leave the buffers of a model as they were: passes in training mode move its running statistics."""
+        before = {name: self.to_numpy(tensor) for name, tensor in self.buffers(model).items()}
+        try:
+            yield
+        finally:
+            for name, tensor in self.buffers(model).items():
+                self.fill(tensor, before[name])
+
     def _recurrent(self, model: Any) -> dict[str, Any]:
         return {path: layer for path, layer in self.layers(model).items() if isinstance(layer, self.recurrent)}
 
@@ -399,6 +416,7 @@ class Driver:
         self, model: Any, loss: Callable, outputs: Arrays, batch: Arrays, dtype: str
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Loss of injected outputs and its gradient with respect to each of them."""
+        model.eval()
         leaves = self.from_numpy(outputs, dtype, gradient=True)
         value = loss(model, leaves, self.from_numpy(batch, dtype))
         value.backward()
@@ -431,11 +449,26 @@ class Driver:
                     snapshots[count] = self.state(model)
         return losses, norms, snapshots
 
+    def passes(
+        self, model: Any, forward: Callable, batches: Iterable[Arrays], dtype: str
+    ) -> list[dict[str, np.ndarray]]:
+        """Outputs of forward passes in training mode in which nothing is dropped; running statistics move."""
+        found = []
+        try:
+            model.train()
+            with self.without_dropout(model), self.no_gradients(), self.computing():
+                for batch in batches:
+                    outputs = forward(model, self.from_numpy(batch, dtype))
+                    found.append({name: self.to_numpy(one) for name, one in outputs.items() if one is not None})
+        finally:
+            model.eval()
+        return found
+
     def dropouts(self, model: Any, forward: Callable, batch: Arrays, dtype: str) -> list[Dropped]:
         """Each dropout of a pass in training mode, in the order they run; nothing is dropped. A rate of 0 is none."""
         try:
             model.train()
-            with self.without_dropout(model) as found, self.no_gradients(), self.computing():
+            with self.unmoved(model), self.without_dropout(model) as found, self.no_gradients(), self.computing():
                 forward(model, self.from_numpy(batch, dtype))
         finally:
             model.eval()
@@ -444,4 +477,3 @@ class Driver:
     def dropout_of_ones(self, rate: float, count: int) -> np.ndarray:
         """What training-mode dropout makes of `count` ones."""
         return self.to_numpy(self.functional.dropout(self.tensor(np.ones(count)), rate, training=True))
-

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from .driver import Arrays, Driver, Drop
-
+from .driver import SHORT, Arrays, Driver, Drop, numpy_dtype
 
 STATISTICS = ("_mean", "_variance")
 """What Paddle's norms call their running statistics: parameters without gradient, where torch has buffers."""
@@ -58,7 +57,7 @@ class Paddle(Driver):
         tensor.stop_gradient = not required
 
     def to_numpy(self, tensor: paddle.Tensor) -> np.ndarray:
-        short = tensor.dtype in (paddle.bfloat16, paddle.float16)  # numpy() of bfloat16 is its bits, as uint16
+        short = tensor.dtype in [getattr(paddle, name) for name in SHORT]  # numpy() of bfloat16 is its bits, as uint16
         return np.array((tensor.astype("float32") if short else tensor).numpy())
 
     def cast(self, model: paddle.nn.Layer, dtype: str) -> paddle.nn.Layer:
@@ -88,7 +87,7 @@ class Paddle(Driver):
     def free_parameters(self, arrays: Arrays, dtype: str) -> dict[str, paddle.Tensor]:
         made = {}
         for name, array in arrays.items():
-            initial = paddle.nn.initializer.Assign(np.asarray(array, dtype))
+            initial = paddle.nn.initializer.Assign(np.asarray(array, numpy_dtype(dtype)))
             made[name] = paddle.create_parameter(list(array.shape), dtype, default_initializer=initial)
         return made
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .driver import Arrays, Driver, Drop
+from .driver import SHORT, Arrays, Driver, Drop
 
 
 class UnsafeFile(ValueError):
@@ -125,7 +125,7 @@ class Torch(Driver):
         tensor.requires_grad_(required)
 
     def to_numpy(self, tensor: torch.Tensor) -> np.ndarray:
-        short = tensor.dtype in (torch.bfloat16, torch.float16)
+        short = tensor.dtype in [getattr(torch, name) for name in SHORT]
         return (tensor.detach().float() if short else tensor.detach()).cpu().numpy().copy()
 
     def cast(self, model: torch.nn.Module, dtype: str) -> torch.nn.Module:
