@@ -70,7 +70,7 @@ def init(match: Match, pair: Pair) -> Alignment:
 def without_init(match: Match) -> str:
     """A model cannot show by which law it was drawn."""
     given = [subject.role for subject in (match.theirs, match.ours) if subject.builder is None]
-    return f"{' and '.join(given)} came as a model; a function that builds it shows its law" if given else ""
+    return f"{' and '.join(given)} came as a model, and a function that builds it shows its law" if given else ""
 
 
 # -- decoding ---------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ CHECKERS = {
     "decode": Checker(
         decoding, (SINGLE,), lambda m: "" if logits(m) else "no output of theirs is a next token's logits"
     ),
-    "export": Checker(export, (SINGLE,), lambda m: "" if m.options.export else "export= says how ours is read back"),
-    "compiled": Checker(compiled, (SINGLE,), lambda m: "" if m.options.compiled else "compiled= asks for it"),
+    "export": Checker(export, (SINGLE,), lambda m: "" if m.options.export else "export= has to say how ours is read back"),
+    "compiled": Checker(compiled, (SINGLE,), lambda m: "" if m.options.compiled else "compiled= has to ask for it"),
 }
 """By the names of options.py, in order."""

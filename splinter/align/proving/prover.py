@@ -19,7 +19,7 @@ from .batches import given
 from .checks import CHECKERS
 from .match import Match
 from .options import CHECKS, STEP, Options
-from .proof import Check, Proof, described
+from .proof import UNASKED, Check, Proof, described
 from .subject import Subject
 
 Say = Callable[[str], None]
@@ -40,7 +40,7 @@ def proof_of(match: Match, say: Say) -> Proof:
     asked = match.options.steps or CHECKS
     for name in CHECKS:
         checker = CHECKERS[name]
-        if why := "not asked for" if name not in asked else checker.without(match):
+        if why := UNASKED if name not in asked else checker.without(match):
             proof.left[name] = why
             continue
         of_user = [dtype for dtype in match.options.dtypes if dtype in checker.dtypes]
