@@ -44,10 +44,14 @@ class Driver:
     Attributes:
         Tensor: the framework's class of tensors.
         functional: the module whose `dropout` all layers call when they run.
+        framework: its name.
+        home: the package that holds its own layers.
     """
 
     Tensor: ClassVar[Any]
     functional: ClassVar[Any]
+    framework: ClassVar[str]
+    home: ClassVar[str]
 
     def __init__(self) -> None:
         # read here: what stands in place of `dropout` later need not name its arguments
@@ -129,6 +133,10 @@ class Driver:
 
     def tables(self, layer: Any) -> list[Any]:
         """Tensors that a layer computes for itself when it is built, and no checkpoint holds."""
+        raise NotImplementedError
+
+    def learns(self, tensor: Any) -> bool:
+        """Whether a backward pass leaves a gradient on a parameter."""
         raise NotImplementedError
 
     # What follows from it

@@ -40,6 +40,7 @@ class Paddle(Driver):
 
     Tensor = paddle.Tensor
     functional = paddle.nn.functional
+    framework, home = "paddle", "paddle.nn"
 
     def environment(self) -> dict[str, Any]:
         device = paddle.device.get_device()
@@ -118,6 +119,9 @@ class Paddle(Driver):
 
     def tables(self, layer: paddle.nn.Layer) -> list[paddle.Tensor]:
         return [layer._buffers[name] for name in layer._non_persistable_buffer_names_set if name in layer._buffers]
+
+    def learns(self, tensor: paddle.Tensor) -> bool:
+        return not tensor.stop_gradient
 
 
 DRIVER = Paddle()

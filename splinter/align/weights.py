@@ -277,6 +277,10 @@ class WeightMap:
                 translated[f"theirs:{name}"] = array
         return translated
 
+    def rule_of(self, ours: str) -> Rule | None:
+        """The rule that feeds our tensor, if there is one."""
+        return next((rule for pattern, rule in self._by_ours if pattern.match(ours)), None)
+
     def reason_dropped(self, theirs: str) -> str | None:
         """Why their tensor is left behind, or None when it is not dropped."""
         return _reason(self.drop, theirs)
@@ -417,3 +421,31 @@ def _covered(takers: Sequence[Link]) -> bool:
     """Whether the parts that rules take are all there are, cut along one axis."""
     ways = {(link.part[1], link.axis, link.stack, link.shares) for link in takers if link.part}
     return not ways or (len(ways) == 1 and len({link.part for link in takers}) == next(iter(ways))[0])
+
+
+def folded(rules: Iterable[Rule]) -> list[Rule]:
+    """The same map with `*` for the numbers of layers, where both sides have the same ones and nothing else fits."""
+    rules = list(rules)
+    grouped: dict[Rule, list[Rule]] = {}
+    for rule in rules:
+        grouped.setdefault(_starred(rule), []).append(rule)
+    found = []
+    for starred, group in grouped.items():
+        reach = _pattern(starred.ours)
+        others = [rule for rule in rules if reach.match(rule.ours) and rule not in group]
+        found += group if others else [starred]
+    return found
+
+
+def _starred(rule: Rule) -> Rule:
+    ours, numbers = _numbers(rule.ours)
+    theirs = [_numbers(name) for name in rule.sources]
+    if not numbers or any(other != numbers for _, other in theirs):
+        return rule
+    names = tuple(name for name, _ in theirs)
+    return replace(rule, ours=ours, theirs=names[0] if isinstance(rule.theirs, str) else names)
+
+
+def _numbers(name: str) -> tuple[str, list[str]]:
+    parts = name.split(".")
+    return ".".join("*" if part.isdigit() else part for part in parts), [part for part in parts if part.isdigit()]
