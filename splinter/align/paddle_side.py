@@ -43,6 +43,7 @@ class Paddle(Driver):
 
     Tensor = paddle.Tensor
     functional = paddle.nn.functional
+    framework, home = "paddle", "paddle.nn"
     drops = (
         *(Drop(name) for name in ("dropout", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")),
         Drop("scaled_dot_product_attention", "dropout_p", fused=True),
@@ -133,6 +134,9 @@ class Paddle(Driver):
 
     def tables(self, layer: paddle.nn.Layer) -> list[paddle.Tensor]:
         return [layer._buffers[name] for name in layer._non_persistable_buffer_names_set if name in layer._buffers]
+
+    def learns(self, tensor: paddle.Tensor) -> bool:
+        return not tensor.stop_gradient
 
 
 def _running(name: str, parameter: paddle.Tensor) -> bool:
