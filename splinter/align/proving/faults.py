@@ -501,7 +501,7 @@ def _statistics(driver: Driver, layers: Layers) -> Iterator[Fault]:
 
 
 def _dropouts(driver: Driver, layers: Layers) -> Iterator[Fault]:
-    steps = ("regularization",)
+    steps = ("dropout",)
     dropouts = {path: layer for path, layer in _named(layers, "Dropout").items() if _number(layer, ("p",))}
     for path, layer in _spread(dropouts).items():
         for rate in (layer.p + 0.1 if layer.p < 0.9 else 0.5, *([0.0] if layer.p else [])):
