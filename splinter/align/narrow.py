@@ -52,9 +52,7 @@ def narrowed(pair: Pair, step: str, float32: Tolerance) -> Narrowed | None:
         return None
     notes.append(f"float64 is worth no more than float32 from there on, and is judged by its row, {float32}")
     before_any = through[0] & through[1]
-    return Narrowed(
-        float32, lambda name: name.partition("/")[0] in clean or run_of(name) in before_any, tuple(notes)
-    )
+    return Narrowed(float32, lambda name: name.partition("/")[0] in clean or run_of(name) in before_any, tuple(notes))
 
 
 def _note(side: Side, model: Any, layers: Mapping[str, str], whose: str) -> str:

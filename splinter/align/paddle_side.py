@@ -12,7 +12,6 @@ import paddle
 
 from .driver import Arrays, Driver
 
-
 OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
 """Of a tensor that Paddle computes without its `_C_ops`."""
 

@@ -141,7 +141,7 @@ class Rule:
         """
         shares = self.shares or (1,) * many
         unit, rest = divmod(array.shape[self.axis], sum(shares))
-        if rest or self.stack and unit != 1:
+        if rest or (self.stack and unit != 1):
             raise ValueError(f"axis {self.axis} of {array.shape} does not fall into {':'.join(map(str, shares))}")
         pieces = np.split(array, np.cumsum(shares)[:-1] * unit, self.axis)
         return [piece.squeeze(self.axis) for piece in pieces] if self.stack else pieces
@@ -410,10 +410,10 @@ def _above(name: str) -> list[str]:
 def _overlap(takers: Sequence[Link]) -> bool:
     """Whether rules take the same numbers of a tensor twice."""
     counted = Counter(link.part for link in takers)
-    return max(counted.values()) > 1 or None in counted and len(counted) > 1
+    return max(counted.values()) > 1 or (None in counted and len(counted) > 1)
 
 
 def _covered(takers: Sequence[Link]) -> bool:
     """Whether the parts that rules take are all there are, cut along one axis."""
     ways = {(link.part[1], link.axis, link.stack, link.shares) for link in takers if link.part}
-    return not ways or len(ways) == 1 and len({link.part for link in takers}) == next(iter(ways))[0]
+    return not ways or (len(ways) == 1 and len({link.part for link in takers}) == next(iter(ways))[0])

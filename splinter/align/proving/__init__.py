@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .error import ProveError
     from .proof import Check, Proof
     from .prover import as_port, prove
-    from .subject import ProveError
 
 __all__ = ["Check", "Proof", "ProveError", "as_port", "prove"]
 
-_HOMES = {"Check": "proof", "Proof": "proof", "as_port": "prover", "prove": "prover", "ProveError": "subject"}
+_HOMES = {"Check": "proof", "Proof": "proof", "as_port": "prover", "prove": "prover", "ProveError": "error"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .subject import ProveError
+from .error import ProveError
 
 Batch = dict[str, Any]
 """name (or place, "0", "1", ...) -> array, or a plain value that is handed on as it is."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..weights import Rule
+from .error import ProveError
 from .named import Named, from_classes, from_file, read_config
 from .proof import Proof
 from .prover import prove
-from .subject import ProveError
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .subject import ProveError, framework_of
+from .error import ProveError
+from .subject import framework_of
 
 ROWS, TOKENS = 3, 12
 """Of the batch that is made where none is given."""

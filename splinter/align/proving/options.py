@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .error import ProveError
+
+if TYPE_CHECKING:
+    from ..compare import Tolerance
+    from ..weights import Rule, WeightMap
 
 CHECKS = ("weights", "forward", "backward", "dropout", "init", "decode", "export", "compiled")
 """What `prove` compares, in this order."""
@@ -16,6 +25,37 @@ STEP = {
 }
 """Of the eleven steps, the one under which a check stands in a report; a check without an entry is a step itself."""
 PRECISIONS = ("float64", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keyword arguments of `prove`; see there."""
+
+    loss: tuple[Callable, Callable] | None = None
+    rules: Sequence[Rule] | WeightMap = ()
+    drop: Mapping[str, str] | None = None
+    weights: str = "copy"
+    outputs: Sequence[str] | Mapping[str, str] | None = None
+    skip: str | Sequence[str] = ()
+    steps: Sequence[str] | None = None
+    dtypes: Sequence[str] = ("float64", "float32")
+    tolerance: Tolerance | Mapping[str, Any] | None = None
+    optimizer: tuple[Callable, Callable] | None = None
+    updates: int = 20
+    hostile: bool = True
+    export: tuple[Callable, Callable] | bool | None = None
+    compiled: Callable[[Any], Any] | bool | None = None
+    seed: int = 0
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("copy", "check"):
+            raise ProveError(f"weights={self.weights!r}: 'copy' (theirs go into ours) or 'check' (both hold them)")
+        if unknown := sorted(set(self.steps or ()) - set(CHECKS)):
+            raise ProveError(f"steps={list(self.steps or ())}: no {', '.join(unknown)}; there are {', '.join(CHECKS)}")
+        if unknown := sorted(set(self.dtypes) - set(PRECISIONS)):
+            raise ProveError(f"dtypes={list(self.dtypes)}: no {', '.join(unknown)}; there are {', '.join(PRECISIONS)}")
+
 
 TEXT = """Takes a file with theirs() and ours(), which build the models, and batch(), which returns what both are given;
 or two classes and a configuration, for random weights. Finds which weights belong together, makes hostile batches, and

@@ -12,13 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..driver import Driver
+from .error import ProveError
 
 ROOTS = {"torch": ("torch.nn.modules.module", "Module"), "paddle": ("paddle.nn.layer.layers", "Layer")}
 """Of which class every model of a framework is."""
-
-
-class ProveError(ValueError):
-    """What was handed in cannot be proven as it is; the message says what would do."""
 
 
 def framework_of(value: Any) -> str | None:
@@ -74,6 +71,12 @@ class Subject:
             return f"{top} {importlib.metadata.version(top)}"
         except importlib.metadata.PackageNotFoundError:
             return top
+
+    @property
+    def described(self) -> str:
+        """For a reader: class, package, framework, and how it came."""
+        version, made = self.driver.environment()["version"], "from a function" if self.builder else "a model"
+        return f"{self.name} of {self.package} ({self.framework} {version}, {made})"
 
     def tensors(self, model: Any = None) -> dict[str, Any]:
         """Parameters and floating buffers, each once, as the framework's own tensors."""

@@ -11,8 +11,8 @@ from .. import defaults
 from ..files import write_whole
 from ..port import PRECISIONS
 from ..steps import ROUNDED
+from .error import ProveError
 from .proof import Proof
-from .subject import ProveError
 
 PORT = '''"""{name} described to the engine: two models, the names of their weights, what both are given."""
 
