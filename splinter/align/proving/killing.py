@@ -17,7 +17,7 @@ from ..compare import Alignment, finite
 from ..driver import Arrays
 from ..kill import Strike
 from ..port import MissingFunction, Side
-from .faults import Fault, planted
+from .planting import Fault, planted
 
 ROUNDING = 1e-10
 """What changes by no more than this share of its size does not change in exact arithmetic.
