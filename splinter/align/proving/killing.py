@@ -6,8 +6,8 @@ float64, against the same side without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,13 @@ from ..compare import Alignment, finite
 from ..driver import Arrays
 from ..kill import Strike
 from ..port import MissingFunction, Side
+from .batches import given
+from .faults import plantable
+from .match import Match
+from .options import Options
 from .planting import Fault, planted
+from .prover import compared, planned, progress
+from .subject import Subject
 
 ROUNDING = 1e-10
 """What changes by no more than this share of its size does not change in exact arithmetic.
@@ -59,7 +65,7 @@ class Outcome:
             return "caught"
         if max(self.effects.values(), default=0.0) <= ROUNDING:
             return "without effect"
-        looked = {strike.step for strike in self.strikes}
+        looked = {strike.step.partition(" ")[0] for strike in self.strikes}
         return "survived" if looked & set(self.fault.expected_steps) else "not looked at"
 
     @property
@@ -203,6 +209,58 @@ def _change(plain: Arrays, seen: Arrays) -> float:
         difference = float(np.abs(seen[name].astype(np.float64) - array).max())
         found.append(difference / (max(float(np.abs(array).max()), 1e-6 * largest) or 1.0))
     return float("inf") if np.isnan(found).any() else max(found)
+
+
+class Infected(Match):
+    """A match with a fault in every model of ours; what belongs together was found without it."""
+
+    def __init__(self, match: Match, fault: Fault) -> None:
+        vars(self).update(vars(match))
+        self.fault = fault
+
+    def filled(self) -> Any:
+        return self.fault.into(super().filled(), "loaded")
+
+    def _side(self, subject: Subject, load: Callable[[Any], Any]) -> Side:
+        side = super()._side(subject, load)
+        build = planted(side, self.fault).build  # what is loaded is filled, and has it
+        return replace(side, build=build) if subject is self.ours else side
+
+
+def kills(theirs: Any, ours: Any, batches: Any, **options: Any) -> list[Outcome]:
+    """Plant every fault that applies to ours, and prove again.
+
+    Args: as those of `prove`.
+
+    Raises:
+        ProveError, WeightError: as `prove` without any fault does.
+    """
+    with progress() as say:
+        match = Match(Subject(theirs, "theirs"), Subject(ours, "ours"), given(batches), Options(**options), say)
+        say("the proof without a fault")
+        unplanted = list(_checks(match))
+        faults = plantable(match.ours.driver, match.filled())
+        effects = Effects(match.pair("float64").ours, Path(), list(match.batches.required.values()))
+
+        def prove_again(fault: Fault) -> Iterator[tuple[str, Alignment]]:
+            say(f"fault {faults.index(fault) + 1} of {len(faults)}: {fault}")
+            return _checks(Infected(match, fault))
+
+        return kill_all(prove_again, faults, effects, unplanted)
+
+
+def _checks(match: Match) -> Iterator[tuple[str, Alignment]]:
+    for name, dtype in planned(match, {}):
+        _, alignment, tolerance = compared(match, name, dtype)
+        alignment.judge(tolerance)
+        yield f"{name} {dtype}".removesuffix(" exact"), alignment
+
+
+def kill(theirs: Any, ours: Any, batches: Any, options: Mapping[str, Any]) -> int:
+    """Print what became of every fault; returns 1 where one that changes something was seen by no check, else 0."""
+    outcomes = kills(theirs, ours, batches, **options)
+    print(table(outcomes))
+    return int(any(one.verdict == "survived" for one in outcomes))
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
