@@ -116,8 +116,13 @@ def activations(driver: Driver, layers: Layers) -> Iterator[Fault]:
         for path, others in {paths[-1]: CONFUSED[law][:1], paths[0]: CONFUSED[law]}.items():
             for other in others:
                 kind = "gelu" if {law, other} == {"gelu", "gelu by tanh"} else "activation"
-                plan = attribute(name, known[other]) if name else instead(known[other])
+                plan = attribute(name, _of_first(known[other])) if name else instead(known[other])
                 yield Fault(f"{law} -> {other}", path, kind, PASSES, plan)
+
+
+def _of_first(function: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Whatever options it is called with."""
+    return lambda x, *given, **named: function(x)
 
 
 def _functions(driver: Driver, layer: Any) -> Iterator[tuple[str, Callable]]:
@@ -267,7 +272,7 @@ def residuals(driver: Driver, layers: Layers) -> Iterator[Fault]:
         less = lambda y: y - x if x is not None and tuple(y.shape) == tuple(x.shape) else y  # noqa: E731
         return first(driver, plain(*given, **named), less)
 
-    for path in ends(blocks(layers)):
+    for path in middle(blocks(layers)):
         yield Fault("output less its input", path, "residual", PASSES, around(without_input))
 
 
@@ -296,7 +301,7 @@ def gradients(driver: Driver, layers: Layers) -> Iterator[Fault]:
         "gradient cut": output(driver, lambda y: y.detach()),
         "gradient doubled": output(driver, lambda y: y + (y - y.detach())),
     }
-    for path in dict.fromkeys([*_middle_of_all(owning(layers)), *middle(blocks(layers))]):
+    for path in dict.fromkeys([*_middle_of_all(owning(layers)), *_middle_of_all(blocks(layers))]):
         for name, plan in plans.items():
             yield Fault(name, path, "gradient", ("backward",), plan)
 
@@ -338,7 +343,7 @@ def in_training(driver: Driver, layers: Layers) -> Iterator[Fault]:
         factor = 1.001 if self.training else 1.0
         return first(driver, plain(*given, **named), lambda y: y * factor)
 
-    for path in middle(blocks(layers)) or _middle_of_all(owning(layers)):
+    for path in _middle_of_all(blocks(layers) or owning(layers)):
         yield Fault("output times 1.001 in training", path, "training", ("dropout", "buffers"), around(run))
 
 
