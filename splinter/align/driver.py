@@ -208,6 +208,10 @@ class Driver:
         """Tensors that a layer computes for itself when it is built, and no checkpoint holds."""
         raise NotImplementedError
 
+    def compiled(self, model: Any) -> Any:
+        """The model through the framework's compiler."""
+        raise NotImplementedError
+
     def learns(self, tensor: Any) -> bool:
         """Whether a backward pass leaves a gradient on a parameter."""
         raise NotImplementedError

@@ -135,6 +135,9 @@ class Paddle(Driver):
     def tables(self, layer: paddle.nn.Layer) -> list[paddle.Tensor]:
         return [layer._buffers[name] for name in layer._non_persistable_buffer_names_set if name in layer._buffers]
 
+    def compiled(self, model: paddle.nn.Layer) -> Any:
+        return paddle.jit.to_static(model, full_graph=True)
+
     def learns(self, tensor: paddle.Tensor) -> bool:
         return not tensor.stop_gradient
 

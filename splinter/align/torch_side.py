@@ -183,6 +183,9 @@ class Torch(Driver):
     def tables(self, layer: torch.nn.Module) -> list[torch.Tensor]:
         return [t for name, t in layer.named_buffers(recurse=False) if name in layer._non_persistent_buffers_set]
 
+    def compiled(self, model: torch.nn.Module) -> Any:
+        return torch.compile(model)
+
     def learns(self, tensor: torch.Tensor) -> bool:
         return tensor.requires_grad
 

@@ -135,13 +135,12 @@ class Match:
             names = [link.ours for link in self.options.rules.links(list(self.ours.tensors()))]
             return mapping.Found(self.options.rules, dict.fromkeys(names, "by the map given"), [])
         self.say("weights: the map is looked for")
-        inventories = []
-        for subject in (self.theirs, self.ours):
-            model = subject.driver.cast(subject.copied(), "float32")
-            inventories.append(
-                mapping.take_inventory(subject.driver, model, lambda s=subject, m=model: self._try(s, m, self.first))
-            )
-        return mapping.find(*inventories, rules=self.options.rules, drop=self.options.drop or {})
+        theirs, ours = (self._inventory(subject) for subject in (self.theirs, self.ours))
+        return mapping.find(theirs, ours, rules=self.options.rules, drop=self.options.drop or {})
+
+    def _inventory(self, subject: Subject) -> mapping.Inventory:
+        model = subject.driver.cast(subject.copied(), "float32")
+        return mapping.take_inventory(subject.driver, model, lambda: self._try(subject, model, self.first)[0])
 
     # The port
 
