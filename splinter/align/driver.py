@@ -95,6 +95,7 @@ class Driver:
         drops: which of them drop out; those that a version lacks are passed over.
         recurrent: classes of layers with a `dropout` of their own, whose gradient may want training mode.
         hook_tables: names of a layer's dicts of hooks.
+        unbiased: whether the framework's BatchNorm keeps a running variance over n - 1 of n numbers.
     """
 
     Tensor: ClassVar[Any]
@@ -102,6 +103,7 @@ class Driver:
     drops: ClassVar[tuple[Drop, ...]] = (Drop("dropout"),)
     recurrent: ClassVar[tuple[type, ...]] = ()
     hook_tables: ClassVar[tuple[str, ...]] = ()
+    unbiased: bool = True
 
     def __init__(self) -> None:
         # read here: what stands in place of a function later need not name its arguments
