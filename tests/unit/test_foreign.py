@@ -385,7 +385,7 @@ def test_a_gradient_that_is_zero_by_algebra_is_found():
         pair = made(
             lambda: torch_model(lambda self, x: torch.softmax(self.dense(x).sum(-1), -1), dense=torch.nn.Linear(6, 6)),
             lambda: paddle_model(
-                lambda self, x: paddle.nn.functional.softmax(self.dense(x).sum(-1), axis=-1), dense=paddle.nn.Linear(6, 6)
+                lambda self, x: paddle.nn.functional.softmax(self.dense(x).sum(-1)), dense=paddle.nn.Linear(6, 6)
             ),
             LINEAR,
             chosen=("backward",),
