@@ -1,0 +1,111 @@
+"""Ports that nobody here wrote: how a pair of the zoo is described. The pairs stand in foreign_*.py, a few lines each.
+
+Reading a description costs nothing: a library is imported when one of its models is built.
+"""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Why a pair is not aligned.
+
+    Args:
+        first: where the proof sees it first, as it names the place; a part of its words is enough.
+        cause: what the source of the port does, read there; one sentence.
+        source: file and line of the installed package.
+        script: the name of a script in faults/ that shows it without this project.
+        setting: it is a default that differs, not a fault: the same model under another configuration is aligned.
+    """
+
+    first: str
+    cause: str
+    source: str
+    script: str
+    setting: bool = False
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A port and its original.
+
+    Args:
+        name: of the pair, as in the table.
+        theirs: () -> the original, tiny and random.
+        ours: () -> the port of it.
+        batch: what both are called with: arrays by name, or in order.
+        options: more for `prove`.
+        finding: what is known to be wrong; None: aligned.
+    """
+
+    name: str
+    theirs: Callable[[], Any]
+    ours: Callable[[], Any]
+    batch: Mapping[str, Any] | list[Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    finding: Finding | None = None
+
+
+def _name_operators() -> None:
+    """Let torchvision's wheel from the index, made for CUDA, be imported beside a torch without: it asks for two
+    operators by name, of which no model here makes use. `transformers` imports it wherever it is."""
+    if importlib.util.find_spec("torchvision") and "torchvision" not in sys.modules:
+        import torch
+
+        if not torch.cuda.is_available():
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            for name in ("nms", "qnms"):
+                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _KEPT.append(library)
+
+
+_KEPT: list[Any] = []
+"""A library of operators goes when its object does."""
+
+
+def built(library: str, model: str, **config: Any) -> Callable[[], Any]:
+    """A function that builds a model of `transformers` or of a library in its likeness: configuration, then class."""
+
+    def build() -> Any:
+        _name_operators()
+        kind = getattr(importlib.import_module(library), model)
+        return kind(kind.config_class(**config))
+
+    return build
+
+
+def called(module: str, function: str, *arguments: Any, **named: Any) -> Callable[[], Any]:
+    """A function that calls one of a module's, for libraries whose models have no configuration."""
+
+    def build() -> Any:
+        _name_operators()
+        return getattr(importlib.import_module(module), function)(*arguments, **named)
+
+    return build
+
+
+# -- batches ----------------------------------------------------------------------------------------------
+
+
+def ids(rows: int = 2, tokens: int = 9, words: int = 99, seed: int = 0) -> np.ndarray:
+    """(rows, tokens) int64; none is below 6, where libraries have their special tokens."""
+    return np.random.default_rng(seed).integers(6, words, size=(rows, tokens))
+
+
+def mask(*lengths: int, tokens: int = 9) -> np.ndarray:
+    """(rows, tokens) int64, ones as far as each row is long."""
+    return (np.arange(tokens) < np.array(lengths)[:, None]).astype("int64")
+
+
+PADDED = {"input_ids": ids() * mask(9, 6), "attention_mask": mask(9, 6)}
+"""The second row has three tokens less; id 0 is the padding's."""
+TEXT = {**PADDED, "token_type_ids": (np.arange(9) > 4).astype("int64") * mask(9, 6)}
+WHOLE = {"input_ids": ids()}
+PICTURE = np.random.default_rng(0).standard_normal((2, 3, 64, 64)).astype("float32")
