@@ -13,6 +13,7 @@ SIZES = {
     "intermediate_size": 40,
     "max_position_embeddings": 64,
     "type_vocab_size": 2,
+    "pad_token_id": 0,
     "initializer_range": 0.2,  # at 0.02 so small a model attends to all tokens alike, and much would go unseen
 }
 UNTYPED = {name: value for name, value in SIZES.items() if name != "type_vocab_size"}
@@ -97,13 +98,13 @@ ENCODERS = [
     text("convbert", "ConvBertModel", {**SIZES, "embedding_size": 32, "conv_kernel_size": 3, "head_ratio": 2}),
     text("nystromformer", "NystromformerModel", {**SIZES, "num_landmarks": 4, "segment_means_seq_len": 12}, TWELVE),
     text("squeezebert", "SqueezeBertModel", {**SIZES, "embedding_size": 32}),
-    text("mobilebert", "MobileBertModel", {**SIZES, "embedding_size": 16, "intra_bottleneck_size": 16},
+    text("mobilebert", "MobileBertModel", {**SIZES, "embedding_size": 16, "intra_bottleneck_size": 16, "classifier_activation": True},
          ours={"true_hidden_size": 16}),
     text("megatronbert", "MegatronBertModel", SIZES),
     text("layoutlm", "LayoutLMModel", {**SIZES, "max_2d_position_embeddings": 64}, {**TEXT, "bbox": SQUARES}),
     text("roformer", "RoFormerModel", {**SIZES, "embedding_size": 32}),
     text("rembert", "RemBertModel", {**SIZES, "input_embedding_size": 16}),
-    text("mpnet", "MPNetModel", {**UNTYPED, "pad_token_id": 0, "layer_norm_eps": 1e-12}, PADDED),
+    text("mpnet", "MPNetModel", {**UNTYPED, "layer_norm_eps": 1e-12}, PADDED),
     text("fnet", "FNetModel", {n: v for n, v in SIZES.items() if n != "num_attention_heads"}, WHOLE),
     text("bigbird", "BigBirdModel", SIZES, theirs={"attention_type": "original_full"}),
     text("nezha", "NezhaModel", {**SIZES, "max_relative_position": 8}, our_model="NeZhaModel",

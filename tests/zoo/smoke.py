@@ -4,6 +4,7 @@ import sys
 import time
 import warnings
 
+import foreign_formers
 import foreign_text
 import foreign_vision
 
@@ -41,8 +42,8 @@ def shapes(found):
 
 def main(names):
     warnings.filterwarnings("ignore")
-    for pair in [*foreign_text.PAIRS, *foreign_vision.PAIRS]:
-        if names and pair.name not in names:
+    for pair in foreign_formers.PAIRS if names == ["formers"] else [*foreign_text.PAIRS, *foreign_vision.PAIRS]:
+        if names and names != ["formers"] and pair.name not in names:
             continue
         started = time.time()
         for side, build in (("torch", pair.theirs), ("paddle", pair.ours)):
