@@ -30,6 +30,8 @@ class Case(NamedTuple):
     checkpoint: str
     dtype: str
     step: str
+    float32: Tolerance | None = None
+    """The step's row in float32: a float64 run with float32 inside is worth no more."""
 
     @property
     def names(self) -> tuple[str, str, str, str, str]:
@@ -81,6 +83,11 @@ def _test(step: str, mark: pytest.MarkDecorator) -> Callable[..., None]:
     return mark(test)
 
 
+def limit(row: Row, dtype: str, checkpoint: str) -> Tolerance:
+    """What a row allows in a precision, at a checkpoint."""
+    return row if isinstance(row, Tolerance) else row.get(f"{dtype}/{checkpoint}", row[dtype])
+
+
 def parametrize(metafunc: pytest.Metafunc, marker: pytest.Mark) -> None:
     """Give a test that `cases` marked its pairs and tolerances; ids read `splinter-hf-tiny-float64-atol=...`."""
     step, rows, ports = marker.kwargs["step"], marker.kwargs["rows"], marker.kwargs["ports"]
@@ -93,9 +100,9 @@ def parametrize(metafunc: pytest.Metafunc, marker: pytest.Mark) -> None:
             for checkpoint in names[:1] if step in CHECKPOINT_FREE else names:
                 row = rows[port.name]
                 for dtype in PRECISIONS if step in ROUNDED else ("exact",):
-                    tolerance = row if isinstance(row, Tolerance) else row.get(f"{dtype}/{checkpoint}", row[dtype])
+                    tolerance, narrow = (limit(row, name, checkpoint) for name in (dtype, "float32"))
                     marks = [pytest.mark.base] if checkpoint != names[0] else []
                     label = f"{port.name}-{mode}-{Path(checkpoint).name}-{dtype}-{tolerance}"
-                    case = Case(port, mode, checkpoint, dtype, step)
+                    case = Case(port, mode, checkpoint, dtype, step, narrow)
                     parameters.append(pytest.param(case, tolerance, id=label, marks=marks))
     metafunc.parametrize(("pair", "tolerance"), parameters, indirect=["pair"])

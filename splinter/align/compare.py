@@ -12,7 +12,7 @@ kinds of number that differ (integers of another width do not, floats do). Nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,21 @@ class Tolerance:
         return "exact" if self.atol == self.rtol == 0 else f"atol={self.atol:g},rtol={self.rtol:g}"
 
 
+@dataclass(frozen=True)
+class Narrowed:
+    """A run in float64 that holds numbers which float32 has rounded: it is worth float64 only before they come in.
+
+    Args:
+        tolerance: the row of float32, for what they may have touched.
+        untouched: name of a tensor -> whether they have not.
+        notes: which layers, in theirs and in ours.
+    """
+
+    tolerance: Tolerance
+    untouched: Callable[[str], bool]
+    notes: tuple[str, ...] = ()
+
+
 EXACT = Tolerance(atol=0.0, rtol=0.0, why="integers, strings or names: nothing to round")
 
 
@@ -74,6 +89,7 @@ class Comparison:
     ratio_counts: bool = True
     varied: bool = False  # whether theirs holds more than one number
     first: Any = None
+    widths: str = ""  # floating-point numbers of two widths: a fault, unless float32 is inside a float64 run
 
     def sentence(self) -> str:
         """The finding in one line, complete enough to start debugging from."""
@@ -109,8 +125,11 @@ def measure(
             for side, lonely in (("theirs", np.setdiff1d(theirs, ours)), ("ours", np.setdiff1d(ours, theirs))):
                 lists += f"; only {side} has {', '.join(lonely[:4])}" if lonely.size else ""
         return _failed(result, f"shapes differ, theirs {theirs.shape}, ours {ours.shape}{lists}")
-    if theirs.dtype.kind != ours.dtype.kind or (theirs.dtype.kind == "f" and theirs.dtype != ours.dtype):
-        return _failed(result, f"dtypes differ, theirs {theirs.dtype}, ours {ours.dtype}")
+    unlike = f"dtypes differ, theirs {theirs.dtype}, ours {ours.dtype}"
+    if theirs.dtype.kind != ours.dtype.kind:
+        return _failed(result, unlike)
+    if theirs.dtype.kind == "f" and theirs.dtype != ours.dtype:
+        result.widths = unlike
     if referee is not None and referee.shape != theirs.shape:
         return _failed(result, f"the referee has shape {referee.shape}")
     if referee is not None and referee.dtype.kind == "f" and not np.isfinite(referee).all():
@@ -157,8 +176,13 @@ def measure(
     return result
 
 
-def judge(result: Comparison, tolerance: Tolerance) -> Comparison:
+def judge(result: Comparison, tolerance: Tolerance, narrowed: Narrowed | None = None) -> Comparison:
     """Decide whether a measured comparison passes; sets `passed`, `allowed` and `headroom`."""
+    if narrowed is not None and not narrowed.untouched(result.name):
+        tolerance = narrowed.tolerance
+        result.problem = "" if result.problem == result.widths else result.problem
+    elif result.widths:
+        return _failed(result, result.problem or result.widths)
     if result.problem:
         return result
     if result.scale is None and result.bound is None:
@@ -185,6 +209,10 @@ def _keep_worst(result: Comparison, theirs: np.ndarray, ours: np.ndarray, index)
     result.theirs_at, result.ours_at = theirs.item(result.index), ours.item(result.index)
 
 
+TOLD = 8
+"""Failed tensors that a message names; the record has all of them."""
+
+
 @dataclass
 class Alignment:
     """One step of one pair: what was computed on both sides, then how it was judged.
@@ -200,6 +228,7 @@ class Alignment:
     dtype: str
     reference: str = ""
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     comparisons: list[Comparison] = field(default_factory=list)
     seconds: float = 0.0
@@ -250,14 +279,19 @@ class Alignment:
                 self.problems.append(f"{prefix}only {side} has {', '.join(sorted(lonely)[:4])}")
         return [name for name in theirs if name in ours]
 
-    def judge(self, tolerance: Tolerance) -> Alignment:
-        """Apply the tolerance to everything that was added."""
+    def judge(self, tolerance: Tolerance, narrowed: Narrowed | None = None) -> Alignment:
+        """Apply the tolerance to everything that was added; what float32 inside has touched gets the row of float32."""
         for comparison in self.comparisons:
-            judge(comparison, tolerance)
+            judge(comparison, tolerance, narrowed)
+        found = list(narrowed.notes) if narrowed else []
+        self.notes += [note for note in found if note not in self.notes]
+        problem = ""
         if self.values == 0:
-            self.problems.append("nothing was compared")
+            problem = "nothing was compared"
         elif not self._varied():
-            self.problems.append("every compared number is the same one; that proves nothing")
+            problem = "every compared number is the same one; that proves nothing"
+        if problem and problem not in self.problems:  # an alignment may be judged again
+            self.problems.append(problem)
         return self
 
     def _varied(self) -> bool:
@@ -299,12 +333,14 @@ class Alignment:
         """Why the step failed, in full."""
         lines = [f"{self.step}/{self.system} ({self.mode}, {self.checkpoint}, {self.dtype}):"]
         lines += [f"  {problem}" for problem in self.problems[:6]]
-        first = self.first_divergence
-        if first:
-            lines.append(f"  first divergence {first.sentence()}")
-            failed = sum(not c.passed for c in self.comparisons)
-            lines.append(f"  {failed} of {len(self.comparisons)} tensors differ")
-        return "\n".join(lines)
+        failed = [c for c in self.comparisons if not c.passed]
+        for place, one in enumerate(failed[:TOLD]):
+            lines.append(f"  {'then' if place else 'first divergence'} {one.sentence()}")
+        if len(failed) > TOLD:
+            lines.append(f"  and {len(failed) - TOLD} more")
+        if failed:
+            lines.append(f"  {len(failed)} of {len(self.comparisons)} tensors differ")
+        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
     def record(self, tolerance: Tolerance, verdict: str, reason: str = "") -> dict[str, Any]:
         """One entry of alignment.json."""
@@ -336,6 +372,7 @@ class Alignment:
                 "why": tolerance.why,
             },
             "headroom": self.headroom,
+            **({"notes": list(self.notes)} if self.notes else {}),
             "seconds": round(self.seconds, 3),
             "tensors": [
                 {

@@ -16,6 +16,28 @@ import numpy as np
 Arrays = Mapping[str, np.ndarray]
 
 
+def run_of(key: str) -> str:
+    """Which run of a layer a traced tensor is of: 'norm' -> 'norm#0', 'lstm#1.0' -> 'lstm#1'."""
+    path, _, rest = key.partition("#")
+    return f"{path}#{rest.partition('.')[0] or 0}"
+
+
+def unrounded(array: np.ndarray) -> bool:
+    """Whether these are numbers that float32 need not have rounded: whole, of few bits, or so large that they mask."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        short = array.astype("float16") == array  # 0.5, 0.125: of 11 bits
+    return bool((short | (array == np.round(array)) | ~(np.abs(array) < 1e30)).all())
+
+
+def widened(array: np.ndarray) -> bool:
+    """Whether float64 numbers were float32 numbers before, and rounded ones."""
+    return bool((array.astype("float32") == array).all()) and not unrounded(array)
+
+
+def _is(tensor: Any, dtype: str) -> bool:
+    return str(tensor.dtype).rpartition(".")[2] == dtype
+
+
 class Driver:
     """The functions that are the same in every framework, in terms of those that each writes itself.
 
@@ -101,6 +123,14 @@ class Driver:
         """The context of every pass."""
         return contextlib.nullcontext()
 
+    def operations(self, see: Callable[[str, list, list], None]) -> contextlib.AbstractContextManager:
+        """The context in which every operation calls see(its name, tensors it takes, tensors it makes)."""
+        raise NotImplementedError
+
+    def tables(self, layer: Any) -> list[Any]:
+        """Tensors that a layer computes for itself when it is built, and no checkpoint holds."""
+        raise NotImplementedError
+
     # What follows from it
 
     def from_numpy(self, batch: Arrays, dtype: str, gradient: bool = False) -> dict[str, Any]:
@@ -183,6 +213,59 @@ class Driver:
         elif isinstance(output, tuple | list):
             for one in output:
                 yield from self._tensors(one)
+
+    def narrow(self, model: Any, forward: Callable, batch: Arrays) -> tuple[dict[str, str], set[str]]:
+        """Where numbers that float32 has rounded come into a pass in float64.
+
+        What is computed in float32 does no harm by itself (a mask, the bucket of a position); it does where it meets
+        float64. A table that float32 computed and a cast has widened is met as its layer begins.
+
+        Returns:
+            Path of each such layer, the innermost, -> the operation, in the order they run.
+            Runs, as `run_of` names them, of all layers that were through before the first: they hold nothing of it.
+        """
+        found: dict[str, str] = {}
+        before: set[str] = set()
+        runs: Counter[str] = Counter()
+        running = [""]
+
+        def see(operation, given, made):
+            if any(_is(tensor, "float64") for tensor in made) and any(
+                _is(tensor, "float32") and not unrounded(self.to_numpy(tensor)) for tensor in given
+            ):
+                cast = operation in ("cast", "_to_copy", "copy_")
+                found.setdefault(running[-1], "a cast of float32 back" if cast else f"{operation} with float32 numbers")
+
+        def begin(path):
+            def hook(layer, *_):
+                running.append(path)
+                for table in self.tables(layer):
+                    if _is(table, "float64") and widened(self.to_numpy(table)):
+                        found.setdefault(path, "a table computed in float32")
+
+            return hook
+
+        def end(path):
+            def hook(*_):
+                running.pop()
+                if not found:
+                    before.add(f"{path}#{runs[path]}")
+                runs[path] += 1
+
+            return hook
+
+        layers = self.layers(model)
+        hooks = [layer.register_forward_pre_hook(begin(path)) for path, layer in layers.items() if path]
+        hooks += [self.hook(layer, end(path)) for path, layer in layers.items() if path]
+        try:
+            model.eval()
+            tensors = self.from_numpy(batch, "float64")
+            with self.no_gradients(), self.computing(), self.operations(see):
+                forward(model, tensors)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found, before
 
     def gradients(
         self, model: Any, forward: Callable, loss: Callable, batch: Arrays, dtype: str

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from .collection import Case
-from .compare import EXACT, Alignment, Tolerance
+from .compare import EXACT, Alignment, Narrowed, Tolerance
 from .explain import Explanation, explain
+from .narrow import narrowed
 from .port import Pair, edited
 
 
@@ -43,14 +44,19 @@ def made(case: Case, asked: list[str]) -> Pair:
     return pair
 
 
-def judged(alignment: Alignment, tolerance: Tolerance, pair: Pair | None) -> tuple[dict[str, Any], str]:
+def judged(
+    alignment: Alignment, tolerance: Tolerance, pair: Pair | None, float32: Tolerance | None = None
+) -> tuple[dict[str, Any], str]:
     """
     The record of an alignment and why it failed, or ''.
 
     Args:
         pair: where a failed forward pass is to be explained; None: it is not.
+        float32: the step's row in float32, for a float64 run with float32 inside; None: it is not looked for.
     """
     alignment.judge(tolerance)
+    if not alignment.passed and pair is not None and float32 is not None:
+        alignment.judge(tolerance, _narrowed(alignment, pair, float32))
     message = "" if alignment.passed else alignment.message()
     record = alignment.record(tolerance, "passed" if alignment.passed else "failed", message)
     if alignment.first_divergence and alignment.step == "forward" and pair is not None:
@@ -58,6 +64,15 @@ def judged(alignment: Alignment, tolerance: Tolerance, pair: Pair | None) -> tup
         message += f"\n  {found.sentence}"
         record |= {"reason": message, "explanation": found.record()}
     return record, message
+
+
+def _narrowed(alignment: Alignment, pair: Pair, float32: Tolerance) -> Narrowed | None:
+    """Where float32 is inside a failed float64 run; whatever goes wrong in looking, the failure itself is told."""
+    try:
+        return narrowed(pair, alignment.step, float32)
+    except Exception as error:
+        alignment.notes.append(f"looking for float32 inside ended in {type(error).__name__}: {error}")
+        return None
 
 
 def _explained(pair: Pair, tolerance: Tolerance, tensor: str) -> Explanation:

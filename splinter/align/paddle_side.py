@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import paddle
 
 from .driver import Arrays, Driver
+
+OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
+"""Of a tensor that Paddle computes without its `_C_ops`."""
+
+
+def _seen(function: Callable, name: str, see: Callable[[str, list, list], None]) -> Callable:
+    """The function, which shows its tensors when it has run."""
+
+    def run(*arguments, **named):
+        made = function(*arguments, **named)
+        see(name, list(_tensors((arguments, tuple(named.values())))), list(_tensors(made)))
+        return made
+
+    return run
+
+
+def _tensors(values: Any) -> Iterator[paddle.Tensor]:
+    if isinstance(values, paddle.Tensor):
+        yield values
+    elif isinstance(values, tuple | list):
+        for one in values:
+            yield from _tensors(one)
 
 
 class Paddle(Driver):
@@ -78,6 +100,24 @@ class Paddle(Driver):
 
     def no_gradients(self) -> contextlib.AbstractContextManager:
         return paddle.no_grad()
+
+    @contextlib.contextmanager
+    def operations(self, see: Callable[[str, list, list], None]) -> Iterator[None]:
+        """Paddle has no such mode: what its functions call is in `_C_ops`, what operators call in the Tensor's class."""
+        replaced = [(paddle._C_ops, name) for name in dir(paddle._C_ops) if not name.startswith("__")]
+        replaced += [(paddle.Tensor, f"__{side}{name}__") for name in OPERATORS for side in ("", "r")]
+        replaced = [(home, name) for home, name in replaced if callable(getattr(home, name, None))]
+        plain = [getattr(home, name) for home, name in replaced]
+        for (home, name), function in zip(replaced, plain, strict=True):
+            setattr(home, name, _seen(function, name.strip("_"), see))
+        try:
+            yield
+        finally:
+            for (home, name), function in zip(replaced, plain, strict=True):
+                setattr(home, name, function)
+
+    def tables(self, layer: paddle.nn.Layer) -> list[paddle.Tensor]:
+        return [layer._buffers[name] for name in layer._non_persistable_buffer_names_set if name in layer._buffers]
 
 
 DRIVER = Paddle()

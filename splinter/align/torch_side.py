@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from .driver import Arrays, Driver
 
@@ -82,6 +84,23 @@ def float64_softmax() -> Iterator[None]:
         torch.nn.functional.softmax = plain
 
 
+class _Operations(TorchDispatchMode):
+    """Shows every operation, below autograd, with its tensors."""
+
+    def __init__(self, see: Callable[[str, list, list], None]):
+        super().__init__()
+        self.see = see
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        made = function(*arguments, **(named or {}))
+        given, outputs = (
+            [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+            for tree in ((arguments, named), made)
+        )
+        self.see(function.overloadpacket.__name__, given, outputs)
+        return made
+
+
 class Torch(Driver):
     """torch; models stay where it makes them."""
 
@@ -144,6 +163,12 @@ class Torch(Driver):
 
     def computing(self) -> contextlib.AbstractContextManager:
         return float64_softmax()
+
+    def operations(self, see: Callable[[str, list, list], None]) -> contextlib.AbstractContextManager:
+        return _Operations(see)
+
+    def tables(self, layer: torch.nn.Module) -> list[torch.Tensor]:
+        return [t for name, t in layer.named_buffers(recurse=False) if name in layer._non_persistent_buffers_set]
 
 
 DRIVER = Torch()

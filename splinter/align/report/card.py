@@ -15,7 +15,7 @@ from .verdict import in_part
 from .words import divergence, limit_sentence, times, worst_sentence
 
 SHOWN = 100
-"""Tensors of a case in its table; a page has its size."""
+"""Tensors of a case in its table, and all that failed; a page has its size."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Case:
     in_part: bool
     reason: str
     explanation: str
+    notes: Sequence[str]
     divergence: str
     worst: str
     limit: str
@@ -69,6 +70,7 @@ def case(result: Record, worse: str = "") -> Case:
         in_part=in_part(result),
         reason="; ".join(text for text in (contradiction(result), result["reason"]) if text),
         explanation=(result.get("explanation") or {}).get("sentence", ""),
+        notes=result.get("notes") or [],
         divergence=divergence(result),
         worst=worst_sentence(result) if verdict(result) != "skipped" or result["worst"] else "",
         limit=limit_sentence(result),
@@ -108,13 +110,14 @@ def _curves(result: Record) -> dict[str, Chart]:
 
 
 def widest(tensors: Sequence[Mapping[str, Any]], limit: int = SHOWN) -> list[Mapping[str, Any]]:
-    """The failed tensors and those with the largest relative differences, in execution order."""
+    """All failed tensors, and up to the limit those with the largest relative differences, in execution order."""
 
     def rank(place: int) -> tuple[bool, float, int]:
         seen = clean(tensors[place].get("max_rel"))
         return tensors[place].get("passed") is not False, -(seen or 0.0), place
 
-    return [tensors[place] for place in sorted(sorted(range(len(tensors)), key=rank)[:limit])]
+    shown = max(limit, sum(tensor.get("passed") is False for tensor in tensors))
+    return [tensors[place] for place in sorted(sorted(range(len(tensors)), key=rank)[:shown])]
 
 
 @dataclass
