@@ -15,21 +15,19 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Finding:
-    """Why a pair is not aligned.
+    """Why one check of a pair fails.
 
     Args:
-        first: where the proof sees it first, as it names the place; a part of its words is enough.
+        first: a piece of what the proof says of it: the place where it is seen first.
         cause: what the source of the port does, read there; one sentence.
-        source: file and line of the installed package.
-        script: the name of a script in faults/ that shows it without this project.
-        setting: it is a default that differs, not a fault: the same model under another configuration is aligned.
+        source: file and line, below the folder of the package.
+        script: the name of the file in faults/ that shows it without this project.
     """
 
     first: str
     cause: str
     source: str
     script: str
-    setting: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,19 +36,23 @@ class Foreign:
 
     Args:
         name: of the pair, as in the table.
+        library: that the port is from; without it the pair is skipped.
         theirs: () -> the original, tiny and random.
         ours: () -> the port of it.
         batch: what both are called with: arrays by name, or in order.
         options: more for `prove`.
-        finding: what is known to be wrong; None: aligned.
+        findings: check -> what is known to be wrong with it; every other check passes.
+        cannot: why the port cannot be proven at all, a piece of what is raised; "" where it can.
     """
 
     name: str
+    library: str
     theirs: Callable[[], Any]
     ours: Callable[[], Any]
     batch: Mapping[str, Any] | list[Any]
     options: Mapping[str, Any] = field(default_factory=dict)
-    finding: Finding | None = None
+    findings: Mapping[str, Finding] = field(default_factory=dict)
+    cannot: str = ""
 
 
 def _name_operators() -> None:
@@ -108,4 +110,8 @@ PADDED = {"input_ids": ids() * mask(9, 6), "attention_mask": mask(9, 6)}
 """The second row has three tokens less; id 0 is the padding's."""
 TEXT = {**PADDED, "token_type_ids": (np.arange(9) > 4).astype("int64") * mask(9, 6)}
 WHOLE = {"input_ids": ids()}
-PICTURE = np.random.default_rng(0).standard_normal((2, 3, 64, 64)).astype("float32")
+
+
+def picture(size: int) -> np.ndarray:
+    """(2, 3, size, size) float32."""
+    return np.random.default_rng(0).standard_normal((2, 3, size, size)).astype("float32")

@@ -4,7 +4,7 @@
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from foreign import PADDED, Finding, Foreign, built, ids
@@ -36,14 +36,15 @@ def formers(
     model: str,
     config: dict[str, Any],
     batch: dict[str, Any] = PADDED,
-    finding: Finding | None = None,
+    findings: Mapping[str, Finding] | None = None,
+    cannot: str = "",
     **options: Any,
 ) -> Foreign:
     """One model of both libraries in the same configuration."""
     ORIGINALS.append(model)
     theirs = built("transformers", model, **config, attn_implementation="eager")
     ours = built("paddleformers.transformers", model, **config, **ON_CPU)
-    return Foreign(name, first(theirs), first(ours), batch, options, finding)
+    return Foreign(name, "paddleformers", first(theirs), first(ours), batch, options, findings or {}, cannot)
 
 
 def first(build: Callable[[], Any]) -> Callable[[], Any]:

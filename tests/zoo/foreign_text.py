@@ -1,5 +1,6 @@
 """paddlenlp's ports of models that `transformers` has."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -62,21 +63,24 @@ def text(
     model: str,
     config: dict[str, Any],
     batch: dict[str, Any] = TEXT,
-    finding: Finding | None = None,
     *,
     theirs: dict[str, Any] | None = None,
     ours: dict[str, Any] | None = None,
     our_model: str = "",
+    findings: Mapping[str, Finding] | None = None,
+    cannot: str = "",
     **options: Any,
 ) -> Foreign:
     """One model of both libraries: the same configuration but for what each names its own way."""
     return Foreign(
         name,
+        "paddlenlp",
         built("transformers", model, **{**config, "attn_implementation": "eager", **(theirs or {})}),
         built("paddlenlp.transformers", our_model or model, **{**config, **(ours or {})}),
         batch,
         options,
-        finding,
+        findings or {},
+        cannot,
     )
 
 
@@ -98,12 +102,13 @@ ENCODERS = [
     text("convbert", "ConvBertModel", {**SIZES, "embedding_size": 32, "conv_kernel_size": 3, "head_ratio": 2}),
     text("nystromformer", "NystromformerModel", {**SIZES, "num_landmarks": 4, "segment_means_seq_len": 12}, TWELVE),
     text("squeezebert", "SqueezeBertModel", {**SIZES, "embedding_size": 32}),
-    text("mobilebert", "MobileBertModel", {**SIZES, "embedding_size": 16, "intra_bottleneck_size": 16, "classifier_activation": True},
+    text("mobilebert", "MobileBertModel", {**SIZES, "embedding_size": 16, "intra_bottleneck_size": 16,
+                                           "classifier_activation": True},
          ours={"true_hidden_size": 16}),
     text("megatronbert", "MegatronBertModel", SIZES),
     text("layoutlm", "LayoutLMModel", {**SIZES, "max_2d_position_embeddings": 64}, {**TEXT, "bbox": SQUARES}),
     text("roformer", "RoFormerModel", {**SIZES, "embedding_size": 32}),
-    text("rembert", "RemBertModel", {**SIZES, "input_embedding_size": 16}),
+    text("rembert", "RemBertModel", {**SIZES, "input_embedding_size": 16}, cannot="must be Tensor, but got tuple"),
     text("mpnet", "MPNetModel", {**UNTYPED, "layer_norm_eps": 1e-12}, PADDED),
     text("fnet", "FNetModel", {n: v for n, v in SIZES.items() if n != "num_attention_heads"}, WHOLE),
     text("bigbird", "BigBirdModel", SIZES, theirs={"attention_type": "original_full"}),

@@ -1,26 +1,42 @@
 """Paddle's models of pictures beside torchvision's."""
 
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from foreign import PICTURE, Finding, Foreign, called
+from foreign import Finding, Foreign, called, picture
 
 
-def vision(name: str, theirs: dict[str, Any] | None = None, ours: dict[str, Any] | None = None, *,
-           size: int = 64, finding: Finding | None = None, **options: Any) -> Foreign:  # fmt: skip
+def vision(
+    name: str,
+    theirs: dict[str, Any] | None = None,
+    ours: dict[str, Any] | None = None,
+    *,
+    size: int = 64,
+    findings: Mapping[str, Finding] | None = None,
+    cannot: str = "",
+    **options: Any,
+) -> Foreign:
     """One function of both libraries, ten classes; `name` is the function's."""
-    picture = np.random.default_rng(0).standard_normal((2, 3, size, size)).astype("float32")
     return Foreign(
         name,
+        "torchvision",
         called("torchvision.models", name, num_classes=10, **(theirs or {})),
         called("paddle.vision.models", name, num_classes=10, **(ours or {})),
-        [picture],
+        [picture(size)],
         options,
-        finding,
+        findings or {},
+        cannot,
     )
 
 
-LAYERS = [8, "M", 16, 16, "M", 32]
+def layers(name: str, batch_norm: bool) -> Foreign:
+    """The convolutions of a small VGG; those of the whole one end in a matrix of 100 million."""
+    sizes = [8, "M", 16, 16, "M", 32]
+    both = [called(f"{library}.models.vgg", "make_layers", sizes, batch_norm=batch_norm) for library in LIBRARIES]
+    return Foreign(name, "torchvision", *both, batch=[picture(32)])
+
+
+LIBRARIES = ("torchvision", "paddle.vision")
 
 PAIRS = [
     vision("resnet18"),
@@ -33,10 +49,6 @@ PAIRS = [
     vision("squeezenet1_1"),
     vision("alexnet", size=224),
     vision("inception_v3", {"aux_logits": False, "init_weights": False}, size=75),
-    Foreign(
-        "vgg-bn",
-        called("torchvision.models.vgg", "make_layers", LAYERS, batch_norm=True),
-        called("paddle.vision.models.vgg", "make_layers", LAYERS, batch_norm=True),
-        [PICTURE],
-    ),
+    layers("vgg", batch_norm=False),
+    layers("vgg-bn", batch_norm=True),
 ]
