@@ -58,7 +58,7 @@ class Foreign:
 def _name_operators() -> None:
     """Let torchvision's wheel from the index, made for CUDA, be imported beside a torch without: it asks for two
     operators by name, of which no model here makes use. `transformers` imports it wherever it is."""
-    if importlib.util.find_spec("torchvision") and "torchvision" not in sys.modules:
+    if not _KEPT and importlib.util.find_spec("torchvision") and "torchvision" not in sys.modules:
         import torch
 
         if not torch.cuda.is_available():
