@@ -199,7 +199,7 @@ class Match:
         """The port as the steps want it."""
         theirs = self._side(self.theirs, lambda folder: self.theirs.copied())
         ours = self._side(self.ours, lambda folder: self.filled())
-        every, skip = {**self.batches.required, **self.batches.optional}, self.options.skip
+        skip = self.options.skip
         return Port(
             name=self.name,
             theirs=lambda mode: theirs,
@@ -207,8 +207,8 @@ class Match:
             steps=tuple(dict.fromkeys(STEP.get(check, check) for check in CHECKS)),
             modes=(mode,),
             weights=lambda mode: self.found.weights,
-            batches=lambda folder, mode: every,
-            optional_batches=tuple(self.batches.optional),
+            batches=lambda folder, mode: self.batches.required,
+            optional_batches=lambda folder, mode: self.batches.optional,
             train_batches=lambda folder, mode: self._train_batches(),
             recipe=Recipe,
             features=(max(1, self.options.updates),),
