@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from foreign import PADDED, TEXT, WHOLE, Finding, Foreign, built, ids, mask
+from foreign import PADDED, PADDING, TEXT, WHOLE, Finding, Foreign, built, ids, mask
 
 SIZES = {
     "vocab_size": 99,
@@ -53,7 +53,7 @@ LABELS = {"labels": np.array([1, 0])}
 TAGS = {"labels": ids(words=8) - 6}
 SPAN = {"start_positions": np.array([1, 2]), "end_positions": np.array([4, 5])}
 BOTH = {**PADDED, "decoder_input_ids": ids(tokens=7, seed=1)}
-TWELVE = {"input_ids": ids(tokens=12) * mask(12, 7, tokens=12), "attention_mask": mask(12, 7, tokens=12)}
+TWELVE = {"input_ids": ids(tokens=12), "attention_mask": mask(12, 7, tokens=12)}
 SQUARES = np.sort(np.random.default_rng(2).integers(0, 60, size=(2, 9, 2, 2)), axis=2).reshape(2, 9, 4)
 """(2, 9, 4) int64: left, top, right, bottom of each token's box."""
 
@@ -85,12 +85,12 @@ def text(
 
 
 ENCODERS = [
-    text("bert", "BertModel", SIZES),
+    text("bert", "BertModel", SIZES, PADDING),
     text("bert-qa", "BertForQuestionAnswering", SIZES, {**TEXT, **SPAN}),
     text("bert-classes", "BertForSequenceClassification", SIZES, {**TEXT, **LABELS}),
     text("bert-tags", "BertForTokenClassification", SIZES, {**TEXT, **TAGS}),
     text("bert-words", "BertForMaskedLM", SIZES, {**TEXT, "labels": ids(seed=3)}),
-    text("roberta", "RobertaModel", SIZES),
+    text("roberta", "RobertaModel", SIZES, PADDING),
     text("roberta-classes", "RobertaForSequenceClassification", SIZES, {**TEXT, **LABELS}),
     text("roberta-qa", "RobertaForQuestionAnswering", SIZES, {**TEXT, **SPAN}),
     text("electra", "ElectraModel", {**SIZES, "embedding_size": 16}),
