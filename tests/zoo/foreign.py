@@ -107,8 +107,8 @@ def mask(*lengths: int, tokens: int = 9) -> np.ndarray:
 
 
 PADDED = {"input_ids": ids(), "attention_mask": mask(9, 6)}
-"""The second row is three tokens shorter. What the mask hides are words: the padding's own row, which many ports treat in
-another way, is that of the pairs which name it."""
+"""The second row is three tokens shorter. What the mask hides are words: the padding's own row, which many ports treat
+in another way, is that of the pairs which name it."""
 TYPES = (np.arange(9) > 4).astype("int64") * mask(9, 9)
 TEXT = {**PADDED, "token_type_ids": TYPES}
 PADDING = {**TEXT, "input_ids": ids() * mask(9, 6)}
