@@ -182,8 +182,8 @@ class WeightMap:
         rules: in any order; both sides of a rule hold the same number of `*`.
         drop: template of their names -> reason why they have no place with us (an unused pooler, say).
         keep: template of our names -> reason why nothing of theirs feeds them (a table that the model fills itself).
-        modules: our module path -> their module path, beside those that the rules tell; None: it has no partner (a Linear
-            whose weight one side alone reads without running it). `*` as in rules.
+        modules: our module path -> their module path, beside those that the rules tell; None: it has no partner (a
+            Linear whose weight one side alone reads without running it). `*` as in rules.
     """
 
     def __init__(
