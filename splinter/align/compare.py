@@ -12,7 +12,8 @@ kinds of number that differ (integers of another width do not, floats do). Nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +63,9 @@ class Narrowed:
 
 
 EXACT = Tolerance(atol=0.0, rtol=0.0, why="integers, strings or names: nothing to round")
+SHORT = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
+"""Numbers of 16 bits, which come as float32 (numpy has no bfloat16) -> the gap behind 1."""
+OPTIONAL = "not required, and different: "
 
 
 @dataclass
@@ -86,6 +90,7 @@ class Comparison:
     headroom: float | None = None
     scale: float | None = None  # what rounding is relative to; None = exact
     bound: float | None = None  # an absolute limit of its own
+    floor: float = 0.0  # what is allowed under the strictest row
     ratio_counts: bool = True
     varied: bool = False  # whether theirs holds more than one number
     first: Any = None
@@ -114,9 +119,15 @@ def measure(
     exact: bool = False,
     scale: float | None = None,
     bound: float | None = None,
+    eps: float | None = None,
+    floor: float = 0.0,
 ) -> Comparison:
-    """Compare two arrays and keep the figures; `judge` applies a tolerance to them. See `Alignment.add`."""
-    result = Comparison(name, tuple(theirs.shape), values=int(theirs.size), bound=bound)
+    """Compare two arrays and keep the figures; `judge` applies a tolerance to them. See `Alignment.add`.
+
+    Args:
+        eps: the gap behind 1 of the numbers that the arrays were before they came here; None: of their own dtype.
+    """
+    result = Comparison(name, tuple(theirs.shape), values=int(theirs.size), bound=bound, floor=floor)
     if theirs is ours or (theirs.size and np.shares_memory(theirs, ours)):
         return _failed(result, "compared with itself")
     if theirs.shape != ours.shape:
@@ -163,15 +174,17 @@ def measure(
     if exact or theirs.dtype.kind != "f":
         return result
     result.scale, result.ratio_counts = size, scale is None
+    own_eps = float(np.finfo(theirs.dtype).eps)
+    eps = own_eps if eps is None else eps
     if bound is None:
         # spacing of the larger one, so that a difference from 0 is not measured in denormals; it overflows at max
         larger = min(max(abs(result.theirs_at), abs(result.ours_at)), float(np.finfo(theirs.dtype).max) / 2)
-        result.ulp = result.max_abs / float(np.spacing(theirs.dtype.type(larger)))
+        result.ulp = result.max_abs / float(np.spacing(theirs.dtype.type(larger))) * own_eps / eps
     if referee is not None:
         result.theirs_error = float(np.abs(a - referee).max())
         result.ours_error = float(np.abs(b - referee).max())
         # a reference that happens to be exact must not demand the impossible: one rounding of the scale
-        own = max(result.theirs_error, float(np.finfo(theirs.dtype).eps) * size)
+        own = max(result.theirs_error, eps * size)
         result.referee_ratio = result.ours_error / own if own else None  # all zero: atol alone judges
     return result
 
@@ -188,7 +201,8 @@ def judge(result: Comparison, tolerance: Tolerance, narrowed: Narrowed | None = 
     if result.scale is None and result.bound is None:
         result.passed = result.max_abs == 0  # exact
         return result
-    result.allowed = tolerance.atol + tolerance.rtol * (result.scale or 0.0) if result.bound is None else result.bound
+    row = max(tolerance.atol + tolerance.rtol * (result.scale or 0.0), result.floor)
+    result.allowed = row if result.bound is None else result.bound
     result.passed = result.max_abs <= result.allowed
     margins = [result.allowed / result.max_abs] if result.max_abs else []
     if tolerance.ratio is not None and result.referee_ratio is not None and result.ratio_counts:
@@ -219,6 +233,11 @@ class Alignment:
 
     Arrays are measured as they are added and then let go: at base size the gradients and weights of three
     runs would fill any machine.
+
+    Attributes:
+        problems: what fails the step beside any number.
+        notes: what was not compared, or compared in another way; it fails nothing.
+        optional: comparisons of which a difference is noted, and fails nothing.
     """
 
     system: str
@@ -228,11 +247,30 @@ class Alignment:
     dtype: str
     reference: str = ""
     problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     comparisons: list[Comparison] = field(default_factory=list)
     seconds: float = 0.0
     missing: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    optional: list[Comparison] = field(default_factory=list)
+
+    def note(self, sentence: str) -> None:
+        """Say once what was not compared, or how; it fails nothing."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    @contextmanager
+    def not_required(self) -> Iterator[None]:
+        """What is added meanwhile is compared, and noted where it differs; it fails nothing."""
+        kept, self.comparisons = self.comparisons, self.optional
+        problems, self.problems = self.problems, []
+        try:
+            yield
+        finally:
+            self.comparisons = kept
+            found, self.problems = self.problems, problems
+            for problem in found:
+                self.note(OPTIONAL + problem)
 
     def add(
         self,
@@ -243,6 +281,7 @@ class Alignment:
         exact: bool = False,
         scale: float | None = None,
         bound: float | None = None,
+        floor: float = 0.0,
     ) -> None:
         """Put two arrays beside each other.
 
@@ -251,9 +290,11 @@ class Alignment:
             scale: what rounding is relative to, when that is not the tensor's own largest element (a gradient
                 that is zero by algebra is rounding noise of the global norm); no ratio is judged then.
             bound: an absolute limit of its own, derived by the step (a critical value of a test).
+            floor: an absolute difference that even the strictest row has to allow (rounding of what is exact on paper).
         """
         referee = None if referee is None else np.asarray(referee)
-        self.comparisons.append(measure(name, np.asarray(theirs), np.asarray(ours), referee, exact, scale, bound))
+        arrays = np.asarray(theirs), np.asarray(ours), referee
+        self.comparisons.append(measure(name, *arrays, exact, scale, bound, SHORT.get(self.dtype), floor))
 
     def add_all(
         self,
@@ -283,8 +324,9 @@ class Alignment:
         """Apply the tolerance to everything that was added; what float32 inside has touched gets the row of float32."""
         for comparison in self.comparisons:
             judge(comparison, tolerance, narrowed)
-        found = list(narrowed.notes) if narrowed else []
-        self.notes += [note for note in found if note not in self.notes]
+        for note in narrowed.notes if narrowed else ():
+            self.note(note)
+        self._judge_optional(tolerance, narrowed)
         problem = ""
         if self.values == 0:
             problem = "nothing was compared"
@@ -293,6 +335,15 @@ class Alignment:
         if problem and problem not in self.problems:  # an alignment may be judged again
             self.problems.append(problem)
         return self
+
+    def _judge_optional(self, tolerance: Tolerance, narrowed: Narrowed | None) -> None:
+        """Note of each batch that is not required where it differs first."""
+        told: set[str] = set()
+        for comparison in self.optional:
+            batch = comparison.name.partition("/")[0]
+            if not judge(comparison, tolerance, narrowed).passed and batch not in told:
+                told.add(batch)
+                self.note(OPTIONAL + comparison.sentence())
 
     def _varied(self) -> bool:
         """Whether the reference's numbers are more than one number repeated (test statistics have no such need)."""

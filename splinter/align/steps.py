@@ -7,17 +7,24 @@ optimizer step injects gradients, so that one fault turns one badge red and not 
 
 from __future__ import annotations
 
-import math
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 
 import numpy as np
 
+from . import pairing
 from .compare import Alignment
-from .port import MissingFunction, Pair, Side
+from .driver import numpy_dtype
+from .dropout_calls import add_dropouts
+from .gradients import add_gradients, add_updates
+from .initial import add_laws
+from .pairing import renamed
+from .port import MissingFunction, Pair, Side, require
+from .running import add_statistics
+
+__all__ = ["ROUNDED", "STEPS", "renamed"]  # the steps are asked for by their names
 
 STEPS = (
     "forward",
@@ -35,7 +42,7 @@ STEPS = (
 ROUNDED = ("forward", "loss", "optimizer", "backward", "training")
 """Steps with floating-point work, run in float64 and in float32; the others are exact or statistical."""
 
-UPDATES, OPTIMIZER_UPDATES, INIT_SEEDS = 20, 1000, 20
+OPTIMIZER_UPDATES, INIT_SEEDS = 1000, 20
 
 
 def timed(step: Callable[[Pair], Alignment]) -> Callable[[Pair], Alignment]:
@@ -43,45 +50,29 @@ def timed(step: Callable[[Pair], Alignment]) -> Callable[[Pair], Alignment]:
 
     @wraps(step)
     def run(pair: Pair) -> Alignment:
+        require(pair.port, step.__name__)
         began = time.perf_counter()
-        alignment = step(pair)
+        try:
+            alignment = step(pair)
+        except MissingFunction as error:
+            raise MissingFunction(f"{step.__name__}: {error}") from None
         alignment.seconds = time.perf_counter() - began
         return alignment
 
     return run
 
 
-def _trace(pair: Pair, side: Side, model, batch, paths, names, dtype):
-    """Activations under our names, and the read-out outputs."""
-    seen, outputs = side.driver.trace(model, side.forward, batch, dtype, paths)
-    return renamed(seen, names), pair.port.readout(outputs, batch)
-
-
-def renamed(arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """What a driver traced, each layer's path replaced; what follows "#" (which run, which tensor) stays."""
-    found = {}
-    for key, array in arrays.items():
-        path, mark, rest = key.partition("#")
-        found[names[path] + mark + rest] = array
-    return found
-
-
 @timed
 def forward(pair: Pair) -> Alignment:
     """Every module that owns converted weights gives the same output, then the model's outputs agree."""
     alignment = pair.alignment("forward")
-    theirs, ours = pair.model(pair.theirs), pair.model(pair.ours)
-    referee = pair.model(pair.theirs, "float64") if pair.refereed else None
-    modules = pair.port.weights(pair.mode).modules(pair.our_names)  # our path -> their path
-    to_ours, to_self = {t: o for o, t in modules.items()}, {o: o for o in modules}
-    for name, batch in pair.port.batches(pair.folder, pair.mode).items():
-        run = [(pair.theirs, theirs, list(modules.values()), to_ours, pair.dtype)]
-        run += [(pair.ours, ours, list(modules), to_self, pair.dtype)]
-        run += [(pair.theirs, referee, list(modules.values()), to_ours, "float64")] if referee is not None else []
-        traces = [_trace(pair, side, model, batch, paths, names, dtype) for side, model, paths, names, dtype in run]
-        for part in (0, 1):
-            judged = traces[2][part] if referee is not None else None
-            alignment.add_all(f"{name}/", traces[0][part], traces[1][part], judged)
+    runs = pairing.runs(pair)
+    models = [pair.model(side, dtype) for side, dtype in runs]
+    for name, batch in pairing.every_batch(alignment, pair):
+        traces = [pairing.traced(pair, *run, model, batch) for run, model in zip(runs, models, strict=True)]
+        layers, outputs = ([trace[part] for trace in traces] for part in (0, 1))
+        pairing.add_layers(alignment, f"{name}/", *layers)
+        alignment.add_all(f"{name}/", outputs[0], outputs[1], outputs[2] if pair.refereed else None)
     return alignment
 
 
@@ -186,11 +177,12 @@ def optimizer(pair: Pair) -> Alignment:
             driver.set_gradients(named, arrays, dtype)
             norm = optimizer.step(float(rate))
             if step < 5 or step % 37 == 0 or step == OPTIMIZER_UPDATES - 1:
+                moments = optimizer.moments() if hasattr(optimizer, "moments") else {}
                 for name, parameter in named.items():
-                    first, second = optimizer.moments()[name]
-                    for kind, tensor in (("", parameter), ("moment1/", first), ("moment2/", second)):
+                    tensors = [parameter, *moments.get(name, ())]
+                    for kind, tensor in zip(("", "moment1/", "moment2/"), tensors, strict=False):
                         history.setdefault(kind + name, []).append(driver.to_numpy(tensor))
-                history.setdefault("norm", []).append(np.asarray(norm, dtype))
+                history.setdefault("norm", []).append(np.asarray(norm, numpy_dtype(dtype)))
         return {name: np.stack(values) for name, values in history.items()}
 
     for decay, clip in ((0.0, 0.0), (0.01, 1.0)):
@@ -203,6 +195,9 @@ def optimizer(pair: Pair) -> Alignment:
                 alignment.problems.append(
                     f"{case}: no weight of the {side.kind} side moves; is max_norm 0 no clipping?"
                 )
+            if not any(name.startswith("moment") for name in history):
+                alignment.note(f"the optimizer of the {side.kind} side shows no moments(): weights alone were compared")
+                theirs, ours = ({n: a for n, a in one.items() if not n.startswith("moment")} for one in (theirs, ours))
         alignment.add_all(f"{case}/", theirs, ours, judged)
     return alignment
 
@@ -217,22 +212,19 @@ def regularization(pair: Pair) -> Alignment:
     _add_hyperparameters(alignment, pair, ("weight_decay", "max_norm"))
     theirs = pair.translate(theirs)
     for name in alignment.common("", theirs, ours):
-        # rounding of w - 0.001 w, in units of w
-        alignment.add(f"factor of {name}", theirs[name], ours[name], bound=1e-14)
+        # in units of w; the floor is rounding of w - 0.001 w
+        alignment.add(f"factor of {name}", theirs[name], ours[name], floor=1e-14)
     del theirs, ours  # at base size they are gigabytes
 
-    for rate in sorted(_add_dropouts(alignment, pair)):
-        if 0 < rate < 1:
-            count, kept = 200_000, []
-            for side in (pair.theirs, pair.ours):
-                side.driver.seed(1)
-                drawn = side.driver.dropout_of_ones(rate, count)
-                survivors = drawn[drawn != 0]
-                # Paddle keeps the rate as float32 whatever the tensor's dtype: 3e-8
-                alignment.add(f"dropout {rate} scale/{side.kind}", 1 / (1 - rate), survivors.max(), bound=1e-7)
-                kept.append(len(survivors) / count)
-            five_sigma = 5 * math.sqrt(2 * rate * (1 - rate) / count)  # chance of a false alarm: 6e-7
-            alignment.add(f"dropout {rate} share kept", kept[0], kept[1], bound=five_sigma)
+    add_dropouts(alignment, pair)
+    return alignment
+
+
+@timed
+def dropout(pair: Pair) -> Alignment:
+    """Dropout falls on the same numbers at the same rates: what of `regularization` asks no optimizer."""
+    alignment = pair.alignment("regularization", "exact")
+    add_dropouts(alignment, pair)
     return alignment
 
 
@@ -251,208 +243,22 @@ def _decayed(pair: Pair, side: Side) -> tuple[list[str], dict[str, np.ndarray]]:
     return names, {n: np.divide(after.pop(n), w, out=np.ones_like(w), where=w != 0) for n, w in before.items()}
 
 
-def _add_dropouts(alignment: Alignment, pair: Pair) -> set[float]:
-    """Every dropout of a pass in training mode, in the order they run: its rate, and what it falls on.
-
-    Rates are those of built models, whose weights are random; what dropout falls on is seen with the weights of the
-    checkpoint, loaded without dropout, so that nothing is drawn. Where the passes differ anyway, the forward step
-    tells, and only which rates occur is compared.
-
-    Returns:
-        The reference's rates.
-    """
-    sides, seen = (pair.theirs, pair.ours), set[float]()
-    batches = pair.port.batches(pair.folder, pair.mode)
-
-    def run(side, model, batch):
-        return side.driver.dropouts(model, side.forward, batch, "float64")
-
-    def rates(side):
-        built = side.driver.cast(side.build(pair.folder), "float64")  # let go before the other side's
-        return {name: [rate for rate, _ in run(side, built, batch)] for name, batch in batches.items()}
-
-    of_built = [rates(side) for side in sides]
-    loaded = [pair.model(side, "float64") for side in sides]
-    modules = pair.port.weights(pair.mode).modules(pair.our_names)  # our path -> their path
-    names = {theirs: ours for ours, theirs in modules.items()}, {ours: ours for ours in modules}
-    for name, batch in batches.items():
-        theirs, ours = (found[name] for found in of_built)
-        seen |= set(theirs)
-        # nothing that a pass has left is kept longer than it is looked at: at base size it is gigabytes
-        traced = (
-            _trace(pair, side, model, batch, list(paths), paths, "float64")
-            for side, model, paths in zip(sides, loaded, names, strict=True)
-        )
-        if not _alike(*(layers | outputs for layers, outputs in traced)):
-            alignment.add(f"{name}/dropout rates", sorted(set(theirs)), sorted(set(ours)), exact=True)
-            continue
-        alignment.add(f"{name}/dropout rates", theirs, ours, exact=True)
-        fell_on = (run(side, model, batch) for side, model in zip(sides, loaded, strict=True))
-        for number, ((_, theirs), (_, ours)) in enumerate(zip(*fell_on, strict=False)):
-            # rounding is 1e-11 of it; before the sum or behind it, say, is another number altogether
-            alignment.add(f"{name}/dropout {number}", theirs, ours, bound=1e-6 * float(np.abs(theirs).max(initial=0)))
-    return seen
-
-
-def _alike(theirs: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray]) -> bool:
-    """Whether two passes in float64 differ by no more than rounding."""
-
-    def close(a, b) -> bool:
-        return a.shape == b.shape and float(np.abs(a - b).max(initial=0)) <= 1e-8 * float(np.abs(a).max(initial=0))
-
-    return theirs.keys() == ours.keys() and all(close(array, ours[name]) for name, array in theirs.items())
-
-
 @timed
 def backward(pair: Pair) -> Alignment:
-    """Every parameter gets the same gradient, and 20 updates leave the same weights."""
-    alignment = pair.alignment("backward")
-    zero = re.compile(pair.port.zero_gradient or r"(?!)")  # an empty pattern would fit every name
-    runs = [(pair.theirs, pair.dtype), (pair.ours, pair.dtype)] + [(pair.theirs, "float64")] * pair.refereed
-    _add_losses_and_gradients(alignment, pair, runs, zero)
-    _add_updates(alignment, pair, runs, zero)
+    """Every parameter gets the same gradient, and updates leave the same weights and running statistics."""
+    alignment, runs = pair.alignment("backward"), pairing.runs(pair)
+    add_gradients(alignment, pair, runs)
+    add_statistics(alignment, pair, runs)
+    add_updates(alignment, pair, runs)
     return alignment
-
-
-def _add_losses_and_gradients(alignment: Alignment, pair: Pair, runs: list[tuple[Side, str]], zero: re.Pattern) -> None:
-    """Of every batch, all sides from the checkpoint's weights."""
-    batches = pair.port.batches(pair.folder, pair.mode)
-    models = [pair.model(side, dtype) for side, dtype in runs]
-    for name, batch in batches.items():
-        values: list[np.ndarray] = []
-        gradients: list[dict] = []
-        for (side, dtype), model in zip(runs, models, strict=True):
-            value, found = side.driver.gradients(model, side.forward, side.loss, batch, dtype)
-            values.append(np.asarray(value, dtype))
-            gradients.append(pair.translate(found, gradients=True) if side is pair.theirs else found)
-        alignment.add(f"{name}/loss", values[0], values[1], values[2] if pair.refereed else None)
-        _add_gradients(alignment, f"{name}/grad/", gradients, zero)
-    if not batches:
-        alignment.problems.append("the port has no batches: no gradient was compared")
-
-
-NOISE = {"float64": 1e-13, "float32": 1e-4}
-"""What may be left of a gradient that is zero by algebra, over the norm of all: seen 2.6e-17 and 1.6e-8."""
-
-
-def _global_norm(arrays) -> float:
-    return math.sqrt(sum(float(np.square(a.astype("float64")).sum()) for a in arrays.values()))
-
-
-def _add_gradients(alignment: Alignment, prefix: str, gradients: list[dict], zero: re.Pattern) -> None:
-    theirs, ours = gradients[:2]
-    names = sorted(theirs), sorted(ours)
-    alignment.add(f"{prefix}names", np.array(names[0]), np.array(names[1]), exact=True)
-    norm = _global_norm(theirs)
-    for name in (name for name in theirs if name in ours):
-        referee = gradients[2][name] if len(gradients) > 2 else None
-        # zero by algebra: what is left is rounding of the whole, and a ratio of noise to noise says nothing
-        scale = norm if zero.search(name) else None
-        alignment.add(prefix + name, theirs[name], ours[name], None if scale else referee, scale=scale)
-        if scale and (left := float(np.abs(theirs[name]).max()) / scale) > NOISE[alignment.dtype]:
-            alignment.problems.append(
-                f"{prefix}{name}: {left:.1e} of the global norm in the reference is no zero; correct zero_gradient"
-            )
-
-
-def _add_updates(alignment: Alignment, pair: Pair, runs: list[tuple[Side, str]], zero: re.Pattern) -> None:
-    """Twenty updates with the recipe's optimizer; parameters after 1, 2 and 20 (the first has rate 0)."""
-    batches = pair.port.train_batches(pair.folder, pair.mode)
-    if not batches:
-        alignment.problems.append("the port has no train_batches: no update was compared")
-        return
-    recipe = pair.port.recipe()
-    results: list[tuple] = []
-    for side, dtype in runs:
-        model = pair.model(side, dtype)
-        named = side.driver.parameters(model)
-        optimizer = side.optimizer(named, recipe, side.decayed(list(named)))
-        rates = list(side.rates(pair.port.features[0], recipe))[: len(batches)]
-        if len(rates) < len(batches):
-            raise ValueError(
-                f"rates({pair.port.features[0]}) of the {side.kind} side gives {len(rates)} rates for {len(batches)} "
-                "train_batches; take more features, or fewer batches"
-            )
-        keep = (1, 2, len(batches)) if len(results) < 2 else ()  # weights are compared directly, not refereed
-        results.append(side.driver.updates(model, side.forward, side.loss, optimizer, rates, batches, dtype, keep))
-        del model, named, optimizer
-    dtype, refereed = pair.dtype, len(results) > 2
-    for i, name in enumerate(("losses", "norms")):
-        columns = [np.asarray(result[i], dtype if n < 2 else "float64") for n, result in enumerate(results)]
-        alignment.add(f"updates/{name}", columns[0], columns[1], columns[2] if refereed else None)
-        alignment.curves[name] = {"theirs": columns[0].tolist(), "ours": columns[1].tolist()}
-    drift = recipe.learning_rate * len(batches)
-    for count in results[0][2]:
-        theirs, ours = pair.translate(results[0][2][count]), results[1][2][count]
-        for name in alignment.common(f"after {count} updates/", theirs, ours):
-            # Adam turns the noise of a zero gradient into steps of the size of the learning rate
-            bound = 2 * drift if zero.search(name) else None
-            alignment.add(f"after {count} updates/{name}", theirs[name], ours[name], bound=bound)
-    _add_ways(alignment, pair, results, zero)
-
-
-WAY = 1e-2
-"""How much longer or shorter, as a share, the way of a tensor through the updates may be: seen 5.5e-5 in float32.
-
-Where the gradient is noise Adam's steps are of any sign, but never those of a whole tensor; one that stands still, or
-moves at another rate, is 1 or a factor off. At base size some updates move weights by less than float32's tolerance."""
-
-
-def _add_ways(alignment: Alignment, pair: Pair, results: list[tuple], zero: re.Pattern) -> None:
-    """How far the updates have moved each tensor, from after the first to after the last."""
-    ways = []
-    for side, (_, _, kept) in zip((pair.theirs, pair.ours), results[:2], strict=True):
-        first, last = (pair.translate(kept[n]) if side is pair.theirs else kept[n] for n in (min(kept), max(kept)))
-        ways.append({name: float(np.linalg.norm((last[name] - first[name]).astype("float64"))) for name in last})
-    for name in (name for name in ways[0] if name in ways[1] and not zero.search(name)):
-        alignment.add(f"way of {name}", ways[0][name], ways[1][name], bound=WAY * ways[0][name])
 
 
 @timed
 def init(pair: Pair) -> Alignment:
     """Freshly built models follow the same laws: equal constants, indistinguishable distributions."""
     alignment = pair.alignment("init", "statistics")
-    # a large model has numbers enough after three draws, and twenty of it would not fit in memory; with two, a
-    # few of 1e8 entries would be equal in both by chance and look fixed
-    small = sum(a.size for a in pair.ours.driver.state(pair.ours.load(pair.folder)).values()) < 10_000_000
-    seeds = INIT_SEEDS if small else 3
-    drawn: dict[str, dict[str, list[np.ndarray]]] = {}
-    for side in (pair.theirs, pair.ours):
-        values: dict[str, list[np.ndarray]] = {}
-        for number in range(seeds):
-            side.driver.seed(1000 + number)
-            arrays = side.driver.state(side.build(pair.folder))
-            for name, array in (pair.translate(arrays) if side is pair.theirs else arrays).items():
-                values.setdefault(name, []).append(array)
-        drawn[side.kind] = values
-    theirs, ours = drawn[pair.theirs.kind], drawn[pair.ours.kind]
-    alignment.add("names", np.array(sorted(theirs)), np.array(sorted(ours)), exact=True)
-    random = [name for name in theirs if np.ptp(theirs[name]) > 0]
-    alpha = 1e-3 / max(1, len(random))  # Bonferroni: one false alarm in a thousand runs of the whole step
-    for name in (name for name in theirs if name in ours):
-        a, b = np.stack(theirs[name]), np.stack(ours[name])
-        if name not in random:
-            alignment.add(f"{name} constant", a, b, exact=True)
-            continue
-        constant_rows = (np.all(a == a[:1], axis=0), np.all(b == b[:1], axis=0))
-        alignment.add(f"{name} fixed entries", constant_rows[0], constant_rows[1], exact=True)
-        alignment.add(f"{name} fixed values", a[0][constant_rows[0]], b[0][constant_rows[1]], exact=True)
-        free = a[:, ~constant_rows[0]], b[:, ~constant_rows[1]]
-        if free[0].size and free[1].size:  # else the fixed entries have said that one side draws and the other does not
-            distance, critical = kolmogorov_smirnov(*free, alpha)
-            alignment.add(f"{name} law", 0.0, distance, bound=critical)
-        if len(b) > 1:
-            renewed = [not np.array_equal(one[0], one[1]) for one in (a, b)]
-            alignment.add(f"{name} new numbers for a new seed", renewed[0], renewed[1], exact=True)
+    add_laws(alignment, pair, INIT_SEEDS)
     return alignment
-
-
-def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray, alpha: float) -> tuple[float, float]:
-    """Two-sample statistic and its critical value at level alpha (asymptotic: samples of 1000 and more)."""
-    a, b = np.sort(a, axis=None), np.sort(b, axis=None)
-    grid = np.concatenate([a, b])
-    distance = np.abs(np.searchsorted(a, grid, "right") / a.size - np.searchsorted(b, grid, "right") / b.size).max()
-    return float(distance), math.sqrt(-math.log(alpha / 2) / 2 * (a.size + b.size) / (a.size * b.size))
 
 
 @timed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,13 +135,12 @@ class Match:
             names = [link.ours for link in self.options.rules.links(list(self.ours.tensors()))]
             return mapping.Found(self.options.rules, dict.fromkeys(names, "by the map given"), [])
         self.say("weights: the map is looked for")
-        inventories = []
-        for subject in (self.theirs, self.ours):
-            model = subject.driver.cast(subject.copied(), "float32")
-            inventories.append(
-                mapping.take_inventory(subject.driver, model, lambda s=subject, m=model: self._try(s, m, self.first))
-            )
-        return mapping.find(*inventories, rules=self.options.rules, drop=self.options.drop or {})
+        theirs, ours = (self._inventory(subject) for subject in (self.theirs, self.ours))
+        return mapping.find(theirs, ours, rules=self.options.rules, drop=self.options.drop or {})
+
+    def _inventory(self, subject: Subject) -> mapping.Inventory:
+        model = subject.driver.cast(subject.copied(), "float32")
+        return mapping.take_inventory(subject.driver, model, lambda: self._try(subject, model, self.first)[0])
 
     # The port
 
@@ -197,24 +195,24 @@ class Match:
             rates=lambda features, recipe: [recipe.learning_rate] * features,
         )
 
-    def port(self, batches: Mapping[str, Batch] | None = None, mode: str = "") -> Port:
+    def port(self, mode: str = "") -> Port:
         """The port as the steps want it."""
         theirs = self._side(self.theirs, lambda folder: self.theirs.copied())
         ours = self._side(self.ours, lambda folder: self.filled())
-        required = self.batches.required if batches is None else batches
+        skip = self.options.skip
         return Port(
             name=self.name,
-            modes=(mode,),
             theirs=lambda mode: theirs,
             ours=lambda mode: ours,
+            steps=tuple(dict.fromkeys(STEP.get(check, check) for check in CHECKS)),
+            modes=(mode,),
             weights=lambda mode: self.found.weights,
-            batches=lambda folder, mode: required,
+            batches=lambda folder, mode: self.batches.required,
             optional_batches=lambda folder, mode: self.batches.optional,
             train_batches=lambda folder, mode: self._train_batches(),
             recipe=Recipe,
             features=(max(1, self.options.updates),),
-            skip=(self.options.skip,) if isinstance(self.options.skip, str) else tuple(self.options.skip),
-            steps=tuple(dict.fromkeys(STEP.get(check, check) for check in CHECKS)),
+            skip=(skip,) if isinstance(skip, str) else tuple(skip),
         )
 
     def _train_batches(self) -> list[Batch]:
@@ -227,4 +225,4 @@ class Match:
 
     def pair(self, dtype: str, mode: str = "") -> Pair:
         """Both sides, in one precision."""
-        return OnTheFly(self.port(mode=mode), mode, "given", Path(), dtype)
+        return OnTheFly(self.port(mode), mode, "given", None, dtype)
