@@ -12,7 +12,6 @@ from typing import Any
 from .compare import Narrowed, Tolerance
 from .driver import run_of
 from .port import Pair, Side
-from .steps import renamed
 
 NARROWING = ("forward", "backward")
 """Steps that run whole models in float64."""
@@ -42,8 +41,8 @@ def narrowed(pair: Pair, step: str, float32: Tolerance) -> Narrowed | None:
         model, layers, runs = pair.model(side), dict[str, str](), set[str]()
         for batch, arrays in batches.items():
             found, before = side.driver.narrow(model, side.forward, arrays)
-            mine = dict.fromkeys(run for run in before if run.partition("#")[0] in known)
-            runs |= {f"{batch}/{run}" for run in renamed(mine, known)}
+            parts = (run.partition("#") for run in before)
+            runs |= {f"{batch}/{known[path]}#{number}" for path, _, number in parts if path in known}
             layers |= found
             clean -= {batch} if found else set()
         through.append(runs)
@@ -52,9 +51,7 @@ def narrowed(pair: Pair, step: str, float32: Tolerance) -> Narrowed | None:
         return None
     notes.append(f"float64 is worth no more than float32 from there on, and is judged by its row, {float32}")
     before_any = through[0] & through[1]
-    return Narrowed(
-        float32, lambda name: name.partition("/")[0] in clean or run_of(name) in before_any, tuple(notes)
-    )
+    return Narrowed(float32, lambda name: name.partition("/")[0] in clean or run_of(name) in before_any, tuple(notes))
 
 
 def _note(side: Side, model: Any, layers: Mapping[str, str], whose: str) -> str:

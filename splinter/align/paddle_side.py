@@ -12,7 +12,6 @@ import paddle
 
 from .driver import Arrays, Driver
 
-
 OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
 """Of a tensor that Paddle computes without its `_C_ops`."""
 
@@ -104,7 +103,7 @@ class Paddle(Driver):
 
     @contextlib.contextmanager
     def operations(self, see: Callable[[str, list, list], None]) -> Iterator[None]:
-        """Paddle has no such mode: what its functions call is in `_C_ops`, what operators call in the Tensor's class."""
+        """Paddle has no mode for it: its functions call what is in `_C_ops`, its operators what is in Tensor."""
         replaced = [(paddle._C_ops, name) for name in dir(paddle._C_ops) if not name.startswith("__")]
         replaced += [(paddle.Tensor, f"__{side}{name}__") for name in OPERATORS for side in ("", "r")]
         replaced = [(home, name) for home, name in replaced if callable(getattr(home, name, None))]
