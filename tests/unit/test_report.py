@@ -341,7 +341,8 @@ def test_every_failed_tensor_and_every_note_is_shown():
     """
     tensors = [tensor(f"layer.{place}", passed=place >= 150) for place in range(300)]
     page = report.render(alignment(result("failed", tensors=tensors, notes=["float32 inside, in theirs: <norm>"])))
-    assert page.count('<tr class="bad">') == 150 and page.count("<tr><td>") == 0
+    assert page.count('<tr class="bad">') == 150
+    assert "150 more have a smaller relative difference" in page
     assert "float32 inside, in theirs: &lt;norm&gt;" in page
 
 
@@ -439,7 +440,7 @@ LATER = alignment(PASS, {**PASS, "step": "foward"}, date="x")
         ),
         (alignment({"system": "splinter"}), 5, "lacks 'mode'"),
         (alignment({**PASS, "tensors": [1]}), 19, "tensors must be a list of objects"),
-        (alignment({**PASS, "notes": [1]}), 22, "notes must be a list of strings"),
+        (alignment({**PASS, "notes": [1]}), 19, "notes must be a list of strings"),
         (
             alignment({**PASS, "explanation": {"sentence": "x", "layers": [{"name": "a"}]}}),
             22,
