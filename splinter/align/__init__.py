@@ -6,12 +6,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .compare import EXACT, Alignment, Comparison, Tolerance
     from .port import Pair, Port, Side
+    from .proving import Proof, prove
     from .weights import Rule, WeightMap
 
-__all__ = ["EXACT", "Alignment", "Comparison", "Pair", "Port", "Rule", "Side", "Tolerance", "WeightMap"]
+__all__ = [
+    "EXACT",
+    "Alignment",
+    "Comparison",
+    "Pair",
+    "Port",
+    "Proof",
+    "Rule",
+    "Side",
+    "Tolerance",
+    "WeightMap",
+    "prove",
+]
 
 _HOMES = {"compare": ("EXACT", "Alignment", "Comparison", "Tolerance"), "port": ("Pair", "Port", "Side"),
-          "weights": ("Rule", "WeightMap")}  # fmt: skip
+          "proving": ("Proof", "prove"), "weights": ("Rule", "WeightMap")}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The pytest plugin: `cases`, the fixtures `pair`, `align`, `kill` and `floor`, and three options.
+"""The pytest plugin: `cases`, the fixtures `pair`, `align`, `prove`, `kill` and `floor`, and three options.
 
 A test of a step is three lines: `@cases(PORTS, TOLERANCES, "forward")`, a sentence, and
 `align(steps.forward(pair), tolerance)`. `--align-json FILE` writes what every alignment found, `--checkpoint NAME`
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .compare import Alignment, Tolerance
     from .kill import Kill
     from .port import Pair
+    from .proving import Proof
 
 __all__ = ["MissingTolerance", "cases", "checklist"]
 
@@ -145,6 +146,23 @@ def align(request: pytest.FixtureRequest) -> Callable[[Alignment, Tolerance], No
             pytest.fail(message, pytrace=False)
 
     return judge
+
+
+@pytest.fixture
+def prove(request: pytest.FixtureRequest) -> Callable[..., Proof]:
+    """`splinter.align.prove` in a test: what it found is recorded as a step's is, and a port that differs fails."""
+
+    def run(theirs: Any, ours: Any, batches: Any, **options: Any) -> Proof:
+        from .proving import prove
+
+        proof = prove(theirs, ours, batches, **options)
+        for check in proof.checks:
+            request.node.user_properties.append(("alignment", json.dumps(check.record)))
+        if not proof.passed:
+            pytest.fail(str(proof), pytrace=False)
+        return proof
+
+    return run
 
 
 @pytest.hookimpl(hookwrapper=True)

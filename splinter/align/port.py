@@ -213,17 +213,13 @@ class Pair:
         Args:
             gradients: that is what they are: one of a tensor that the map drops stays, for it has an effect after all.
         """
-        weights = self.port.weights(self.mode)
-        links = weights.links_from(theirs)
-        translated = {}
-        for name, array in theirs.items():
-            if name in links:
-                link = links[name]
-                translated[link.ours] = np.ascontiguousarray(array.T) if link.transpose else array
-            elif gradients or weights.reason_dropped(name) is None:
-                translated[f"theirs:{name}"] = array  # shows up as a name on one side only
+        translated = self.port.weights(self.mode).translate(theirs, gradients)
         order = {name: i for i, name in enumerate(self.our_names)}
         return dict(sorted(translated.items(), key=lambda kv: order.get(kv[0], -1)))
+
+    def names(self, theirs: Iterable[str]) -> list[str]:
+        """Our names of what their parameters of these names feed."""
+        return self.port.weights(self.mode).names_from(list(theirs))
 
     @cached_property
     def our_names(self) -> tuple[str, ...]:

@@ -212,7 +212,7 @@ def regularization(pair: Pair) -> Alignment:
     """The same parameters decay, by the same factor; dropout falls on the same numbers at the same rates."""
     alignment = pair.alignment("regularization", "exact")
     (their_names, theirs), (our_names, ours) = (_decayed(pair, side) for side in (pair.theirs, pair.ours))
-    translated = sorted(pair.translate({name: np.zeros((1, 1)) for name in their_names}))
+    translated = sorted(pair.names(their_names))
     alignment.add("decayed names", np.array(translated), np.array(sorted(our_names)), exact=True)
     _add_hyperparameters(alignment, pair, ("weight_decay", "max_norm"))
     theirs = pair.translate(theirs)

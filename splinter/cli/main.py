@@ -1,4 +1,4 @@
-"""The commands: convert, finetune, evaluate, predict, mine, pretrain, align, explain, judge.
+"""The commands: convert, finetune, evaluate, predict, mine, pretrain, align, explain, judge, prove.
 
 Thin on purpose: call one function, print. Wrong input ends in one line on standard error and exit code 2.
 """
@@ -136,8 +136,15 @@ def run_judge(chosen: argparse.Namespace) -> int:
     return 0 if all(one.passed for one in found) else 1
 
 
+def run_prove(chosen: argparse.Namespace) -> int:
+    from splinter.align.proving.command import run
+
+    return run(chosen)
+
+
 COMMANDS = {
     "judge": run_judge,
+    "prove": run_prove,
     "explain": run_explain,
     "convert": run_convert,
     "finetune": run_finetune,
@@ -151,7 +158,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0, 2 for wrong input, 130 when interrupted, 143 when terminated; 1 where
-    judge finds a difference, and pytest's own of align."""
+    judge or prove finds a difference, and pytest's own of align."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     _open_streams()
     chosen = argparse.Namespace(command=None)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from splinter import __version__, ports, stopping
+from splinter.align.proving import options as proving
 from splinter.align.terminal import printable, shortened
 from splinter.ports.common import UsageError, options, reading
 
@@ -191,6 +192,14 @@ def parser(system: str = DEFAULT) -> Parser:
     )
     explain.add_argument("file", type=options.path, metavar="FILE", help="alignment.json")
 
+    prove = _command(
+        commands,
+        "prove",
+        "Prove that a port does what its original does: name the layer and the kind of fault.",
+        proving.TEXT,
+        "splinter prove my_port.py",
+    )
+    proving.add_options(prove)
     judge = _command(
         commands,
         "judge",
@@ -218,7 +227,7 @@ def parser(system: str = DEFAULT) -> Parser:
 COMPUTING = ("finetune", "evaluate", "predict", "pretrain")
 """Commands that run a model, at the speed of numbers that are not subnormal; `judge` may be shown some."""
 
-WITHOUT_MODEL = ("align", "explain", "judge")
+WITHOUT_MODEL = ("align", "explain", "judge", "prove")
 """Commands that need nothing of the extra `product`; `align` says itself what it needs."""
 
 

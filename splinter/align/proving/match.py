@@ -1,0 +1,230 @@
+"""Two models made a pair that the steps can run on: batches, outputs, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import mapping
+from ..port import Pair, Port, Side
+from ..weights import WeightMap
+from .batches import Batch, Batches, hostile
+from .error import ProveError
+from .learning import Descent, Recipe, Stepped, projection
+from .options import CHECKS, STEP, Options
+from .outputs import Pairing, flattened, paired
+from .subject import Subject, Values
+
+
+class OnTheFly(Pair):
+    """A pair made of two models; that both may lie in one file is no fault of a user's script."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+class Match:
+    """Two models that belong together: what both are given, which outputs and tensors are each other's counterparts.
+
+    Args:
+        batches: the user's.
+        say: told what goes on.
+
+    Attributes:
+        batches: those that both run on, hostile ones included.
+        refused: name of a batch that theirs runs on -> why ours does not.
+        pairing: which outputs are compared.
+        found: the map of the weights.
+        notes: what a reviewer should know of it.
+
+    Raises:
+        ProveError: one of the models does not run on the user's batch; nothing belongs together.
+        WeightError: the map is not to be found without a rule.
+    """
+
+    def __init__(self, theirs: Subject, ours: Subject, batches: Batches, options: Options, say: Callable[[str], None]):
+        if theirs.model is ours.model:
+            raise ProveError("theirs and ours are one model; a comparison with itself proves nothing")
+        self.theirs, self.ours, self.options, self.say = theirs, ours, options, say
+        self.notes: list[str] = []
+        if type(theirs.model) is type(ours.model):
+            self.notes.append(f"both sides are of one class, {theirs.name}: what they share is not proven")
+        self.positional = batches.positional
+        self.say("both models run once")
+        self.batches, self.refused = self._accepted(batches)
+        self.found = self._map()
+
+    # What is compared
+
+    def _call(self, subject: Subject, model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+        output = model(*batch.values()) if self.positional else model(**batch)
+        return dict(flattened(output, subject.driver.Tensor))
+
+    def _try(self, subject: Subject, model: Any, batch: Batch) -> tuple[dict[str, np.ndarray], str]:
+        """What a model makes of a batch, or why it does not."""
+        try:
+            _, outputs = subject.driver.trace(
+                model, lambda one, tensors: self._call(subject, one, tensors), batch, "float32", ()
+            )
+        except Exception as error:  # whatever a foreign model raises
+            return {}, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        return outputs, ""
+
+    def _accepted(self, batches: Batches) -> tuple[Batches, dict[str, str]]:
+        """The batches that the reference takes, and of these what ours says to those that it refuses.
+
+        Raises:
+            ProveError: one of the user's own batches does not run.
+        """
+        models = [subject.driver.cast(subject.copied(), "float32") for subject in (self.theirs, self.ours)]
+        every = hostile(batches) if self.options.hostile else batches
+        kept: dict[str, Batch] = {}
+        refused: dict[str, str] = {}
+        for name, batch in {**every.required, **every.optional}.items():
+            their_outputs, why = self._try(self.theirs, models[0], batch)
+            our_outputs, ours_why = self._try(self.ours, models[1], batch)
+            if name in batches.required and (why or ours_why):
+                side, said = ("theirs", why) if why else ("ours", ours_why)
+                raise ProveError(f"{side} does not run on the batch {name!r}: {said}; {self._way_out(batch)}")
+            if not why and not all(np.isfinite(one).all() for one in their_outputs.values() if one.dtype.kind == "f"):
+                why = "its outputs hold NaN or infinity"
+            if why and name not in batches.required:
+                self.notes.append(f"batch {name!r} left out, for theirs refuses it ({why})")
+            elif ours_why:
+                refused[name] = ours_why
+            else:
+                kept[name] = batch
+            if name == next(iter(batches.required)):
+                self.pairing = self._pairing(their_outputs, our_outputs)
+        self.notes += self.pairing.notes
+        required = {name: batch for name, batch in kept.items() if name in every.required}
+        optional = {name: batch for name, batch in kept.items() if name in every.optional}
+        return Batches(required, optional, batches.positional), refused
+
+    def _way_out(self, batch: Batch) -> str:
+        if self.positional:
+            return "it was handed over by place"
+        return f"it was handed over by name ({', '.join(batch)}); a list hands its values over by place"
+
+    def _pairing(self, theirs: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray]) -> Pairing:
+        chosen = self.options.outputs
+        if isinstance(chosen, Mapping):
+            pairs = {their: (their, our) for their, our in chosen.items()}
+        elif chosen is not None:
+            pairs = {name: (name, name) for name in chosen}
+        else:
+            found = paired({n: a.shape for n, a in theirs.items()}, {n: a.shape for n, a in ours.items()})
+            if not found.pairs:
+                raise ProveError(
+                    f"no output of theirs ({', '.join(theirs) or 'none'}) belongs to one of ours "
+                    f"({', '.join(ours) or 'none'}); outputs={{their name: our name}} pairs them"
+                )
+            return found
+        for their, our in pairs.values():
+            if their not in theirs or our not in ours:
+                raise ProveError(
+                    f"outputs= names {their!r} and {our!r}; theirs returns {', '.join(theirs)}, ours {', '.join(ours)}"
+                )
+        return Pairing(pairs)
+
+    def _map(self) -> mapping.Found:
+        """The map of the weights, found; `rules` and `drop` go first."""
+        if isinstance(self.options.rules, WeightMap):
+            names = [link.ours for link in self.options.rules.links(list(self.ours.tensors()))]
+            return mapping.Found(self.options.rules, dict.fromkeys(names, "by the map given"), [])
+        self.say("weights: the map is looked for")
+        inventories = []
+        for subject in (self.theirs, self.ours):
+            model = subject.driver.cast(subject.copied(), "float32")
+            inventories.append(
+                mapping.take_inventory(subject.driver, model, lambda s=subject, m=model: self._try(s, m, self.first))
+            )
+        return mapping.find(*inventories, rules=self.options.rules, drop=self.options.drop or {})
+
+    # The port
+
+    def filled(self) -> Any:
+        """A model of ours with the weights of theirs."""
+        model = self.ours.copied()
+        if self.options.weights == "check":
+            return model
+        tensors = self.ours.tensors(model)
+        for name, array in self.converted(tensors):
+            self.ours.driver.fill(tensors[name], array)
+        return model
+
+    def converted(self, tensors: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+        """(our name, array) of every tensor of ours that the map fills; what the model makes itself is left alone."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name in self.found.pairs}
+        return self.found.weights.convert(Values(self.theirs), shapes, "theirs")
+
+    @property
+    def first(self) -> Batch:
+        """The user's first batch."""
+        return next(iter(self.batches.required.values()))
+
+    def _side(self, subject: Subject, load: Callable[[Any], Any]) -> Side:
+        place = 0 if subject is self.theirs else 1
+
+        def forward(model, batch):
+            outputs = self._call(subject, model, batch)
+            return {label: outputs[pair[place]] for label, pair in self.pairing.pairs.items() if pair[place] in outputs}
+
+        loss = projection(subject.driver, self.options.seed)
+        if self.options.loss is not None:
+            own = self.options.loss[place]
+            loss = lambda model, outputs, batch: own(outputs, batch)  # noqa: E731
+        factory = self.options.optimizer[place] if self.options.optimizer is not None else None
+
+        def optimizer(named, recipe, decayed):
+            return Stepped(subject.driver, factory(list(named.values())), named) if factory else Descent(
+                subject.driver, named
+            )  # fmt: skip
+
+        return Side(
+            framework=subject.framework,
+            sources=(subject.source,),
+            kind=subject.role,
+            load=load,
+            build=lambda folder: subject.builder() if subject.builder else subject.copied(),
+            forward=forward,
+            loss=loss,
+            optimizer=optimizer,
+            decayed=lambda names: [],
+            rates=lambda features, recipe: [recipe.learning_rate] * features,
+        )
+
+    def port(self, batches: Mapping[str, Batch] | None = None, mode: str = "") -> Port:
+        """The port as the steps want it."""
+        theirs = self._side(self.theirs, lambda folder: self.theirs.copied())
+        ours = self._side(self.ours, lambda folder: self.filled())
+        required = self.batches.required if batches is None else batches
+        return Port(
+            name=self.name,
+            modes=(mode,),
+            theirs=lambda mode: theirs,
+            ours=lambda mode: ours,
+            weights=lambda mode: self.found.weights,
+            batches=lambda folder, mode: required,
+            optional_batches=lambda folder, mode: self.batches.optional,
+            train_batches=lambda folder, mode: self._train_batches(),
+            recipe=Recipe,
+            features=(max(1, self.options.updates),),
+            skip=(self.options.skip,) if isinstance(self.options.skip, str) else tuple(self.options.skip),
+            steps=tuple(dict.fromkeys(STEP.get(check, check) for check in CHECKS)),
+        )
+
+    def _train_batches(self) -> list[Batch]:
+        batches = list(self.batches.required.values())
+        return [batches[k % len(batches)] for k in range(self.options.updates)]
+
+    @property
+    def name(self) -> str:
+        return self.options.name or self.ours.name
+
+    def pair(self, dtype: str, mode: str = "") -> Pair:
+        """Both sides, in one precision."""
+        return OnTheFly(self.port(mode=mode), mode, "given", Path(), dtype)

@@ -1,0 +1,192 @@
+"""What `prove` found: as text, as a folder with the report, as a table for a pull request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..compare import Alignment, Tolerance
+from ..files import write_whole
+from ..record import CELLS, Document
+from ..steps import STEPS
+
+WIDTH = 12
+"""Columns of a cell."""
+BEYOND = {
+    "optimizer": "the optimizer of your users' training: hand in optimizer=",
+    "lr": "the learning rate's schedule",
+    "dev_data, train_data": "what becomes of a raw file: tokenizer, features, order",
+    "metric": "scores of the same predictions",
+    "training": "a whole training",
+}
+"""What two models and a batch cannot tell."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was compared, in one precision.
+
+    Args:
+        name: one of `CHECKS`.
+        record: as alignment.json has it.
+        message: why it failed; "" where it passed.
+    """
+
+    name: str
+    dtype: str
+    alignment: Alignment
+    tolerance: Tolerance
+    record: dict[str, Any]
+    message: str
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.record["verdict"] == "passed")
+
+
+@dataclass
+class Proof:
+    """The verdict on a port.
+
+    Args:
+        name: what was proven.
+        theirs, ours: class, package and framework of either side, for a reader.
+        weights: how the tensors were paired, in one line.
+        checks: in the order in which they ran.
+        left: check -> why it was not run.
+        notes: what a reviewer should know: outputs of one side alone, batches that the reference refused, and so on.
+        environment: versions and machine.
+        command: what makes this proof again, where that is known.
+        rules: the map of the weights, as the source of a WeightMap.
+        outputs: their name -> our name, of the outputs that were compared.
+        seconds: of the whole.
+    """
+
+    name: str
+    theirs: str
+    ours: str
+    weights: str
+    checks: list[Check] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+    rules: str = ""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was compared and all of it agrees."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    @property
+    def failure(self) -> Check | None:
+        """The first check that failed."""
+        return next((check for check in self.checks if not check.passed), None)
+
+    @property
+    def document(self) -> Document:
+        """As alignment.json has it, schema 1."""
+        return {"schema": 1, "environment": self.environment, "results": [check.record for check in self.checks]}
+
+    @property
+    def kept_steps(self) -> tuple[str, ...]:
+        """Of the eleven, those that a suite of tests can run again."""
+        return tuple(dict.fromkeys(check.name for check in self.checks if check.name in STEPS))
+
+    # As text
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}", f"  theirs   {self.theirs}", f"  ours     {self.ours}", f"  weights  {self.weights}"]
+        lines += ["", *self._matrix(), "", self.headline]
+        if self.failure:
+            lines += [f"  {line.strip()}" for line in self.failure.message.splitlines()]
+        lines += [f"  note: {note}" for note in self.all_notes]
+        lines += ["", *self.scope]
+        return "\n".join(lines)
+
+    @property
+    def headline(self) -> str:
+        """The verdict in one line."""
+        failed = [f"{check.name} {check.dtype}".strip() for check in self.checks if not check.passed]
+        if failed:
+            return f"NOT ALIGNED: {', '.join(failed)}"
+        numbers = sum(check.alignment.values for check in self.checks)
+        return f"ALIGNED: {numbers:,} numbers compared in {self.seconds:.0f} s"
+
+    def _matrix(self) -> list[str]:
+        """A row per check, a column per precision, in a cell the largest relative difference."""
+        columns = list(dict.fromkeys(check.dtype for check in self.checks))
+        lines = [" " * WIDTH + "".join(column.ljust(WIDTH + 2) for column in columns)]
+        for name in dict.fromkeys(check.name for check in self.checks):
+            cells = {check.dtype: _cell(check) for check in self.checks if check.name == name}
+            lines.append(f"{name:<{WIDTH}}" + "".join(cells.get(c, "").ljust(WIDTH + 2) for c in columns))
+        return [line.rstrip() for line in lines]
+
+    @property
+    def all_notes(self) -> list[str]:
+        """What a reviewer should know, each thing once."""
+        of_checks = [f"{check.name}: {note}" for check in self.checks for note in check.alignment.notes]
+        return list(dict.fromkeys([*self.notes, *of_checks]))
+
+    @property
+    def scope(self) -> list[str]:
+        """What was proven, what was not, and why not."""
+        proven = list(
+            dict.fromkeys(c.name for c in self.checks if all(o.passed for o in self.checks if o.name == c.name))
+        )
+        lines = [f"Proven: {', '.join(proven) or 'nothing'}."]
+        lines += [f"Not run: {name}: {why}" for name, why in self.left.items()]
+        ran = {check.record["step"] for check in self.checks}
+        beyond = [why for step, why in BEYOND.items() if step not in ran]
+        return [*lines, f"Not proven by two models and a batch: {'; '.join(beyond)}."]
+
+    # As files
+
+    def save(self, folder: str | Path) -> Path:
+        """Write index.html, alignment.json, report.md and badges/ into a folder, which is made if missing.
+
+        Each file appears whole or not at all.
+
+        Returns:
+            Path of the page.
+        """
+        from ..report import write
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.document, indent=1, allow_nan=False)
+        write_whole(folder / "alignment.json", lambda file: file.write(text), "w")
+        page = write(folder / "alignment.json", folder, folder / "badges")
+        markdown = self.markdown()
+        write_whole(folder / "report.md", lambda file: file.write(markdown), "w")
+        return page
+
+    def markdown(self) -> str:
+        """A table for a pull request."""
+        from .markdown import table
+
+        return table(self)
+
+
+def _cell(check: Check) -> str:
+    word = CELLS[check.record["verdict"]]
+    worst = max((one.max_rel for one in check.alignment.comparisons), default=None)
+    exact = all(one.max_abs == 0 for one in check.alignment.comparisons)
+    return word if exact or worst is None else f"{word} {worst:.1e}"
+
+
+def described(tensors: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
+    """'199 tensors: 197 by name, 2 by shape and order'."""
+    counts: dict[str, int] = {}
+    for name in tensors:
+        why = reasons.get(name, "by name")
+        counts[why] = counts.get(why, 0) + 1
+    return f"{len(tensors)} tensors: " + ", ".join(f"{count} {why}" for why, count in counts.items())
