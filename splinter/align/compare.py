@@ -46,6 +46,10 @@ class Tolerance:
         return "exact" if self.atol == self.rtol == 0 else f"atol={self.atol:g},rtol={self.rtol:g}"
 
 
+SHORT = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
+"""Numbers of 16 bits, which come as float32 (numpy has no bfloat16) -> the gap behind 1."""
+
+
 @dataclass(frozen=True)
 class Narrowed:
     """A run in float64 that holds numbers which float32 has rounded: it is worth float64 only before they come in.
@@ -114,8 +118,13 @@ def measure(
     exact: bool = False,
     scale: float | None = None,
     bound: float | None = None,
+    eps: float | None = None,
 ) -> Comparison:
-    """Compare two arrays and keep the figures; `judge` applies a tolerance to them. See `Alignment.add`."""
+    """Compare two arrays and keep the figures; `judge` applies a tolerance to them. See `Alignment.add`.
+
+    Args:
+        eps: the gap behind 1 of the numbers that the arrays were before they came here; None: of their own dtype.
+    """
     result = Comparison(name, tuple(theirs.shape), values=int(theirs.size), bound=bound)
     if theirs is ours or (theirs.size and np.shares_memory(theirs, ours)):
         return _failed(result, "compared with itself")
@@ -163,15 +172,17 @@ def measure(
     if exact or theirs.dtype.kind != "f":
         return result
     result.scale, result.ratio_counts = size, scale is None
+    own_eps = float(np.finfo(theirs.dtype).eps)
+    eps = own_eps if eps is None else eps
     if bound is None:
         # spacing of the larger one, so that a difference from 0 is not measured in denormals; it overflows at max
         larger = min(max(abs(result.theirs_at), abs(result.ours_at)), float(np.finfo(theirs.dtype).max) / 2)
-        result.ulp = result.max_abs / float(np.spacing(theirs.dtype.type(larger)))
+        result.ulp = result.max_abs / float(np.spacing(theirs.dtype.type(larger))) * own_eps / eps
     if referee is not None:
         result.theirs_error = float(np.abs(a - referee).max())
         result.ours_error = float(np.abs(b - referee).max())
         # a reference that happens to be exact must not demand the impossible: one rounding of the scale
-        own = max(result.theirs_error, float(np.finfo(theirs.dtype).eps) * size)
+        own = max(result.theirs_error, eps * size)
         result.referee_ratio = result.ours_error / own if own else None  # all zero: atol alone judges
     return result
 
@@ -219,6 +230,10 @@ class Alignment:
 
     Arrays are measured as they are added and then let go: at base size the gradients and weights of three
     runs would fill any machine.
+
+    Attributes:
+        problems: what fails the step beside any number.
+        notes: what was not compared, or compared in another way; it fails nothing.
     """
 
     system: str
@@ -233,6 +248,12 @@ class Alignment:
     comparisons: list[Comparison] = field(default_factory=list)
     seconds: float = 0.0
     missing: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, sentence: str) -> None:
+        """Say once what was not compared, or how; it fails nothing."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def add(
         self,
@@ -253,7 +274,8 @@ class Alignment:
             bound: an absolute limit of its own, derived by the step (a critical value of a test).
         """
         referee = None if referee is None else np.asarray(referee)
-        self.comparisons.append(measure(name, np.asarray(theirs), np.asarray(ours), referee, exact, scale, bound))
+        arrays = np.asarray(theirs), np.asarray(ours), referee
+        self.comparisons.append(measure(name, *arrays, exact, scale, bound, SHORT.get(self.dtype)))
 
     def add_all(
         self,

@@ -6,14 +6,62 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass, is_dataclass
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
+SHORT = ("bfloat16", "float16")
+"""Numbers of 16 bits; on this side of a driver they are float32."""
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def numpy_dtype(dtype: str) -> str:
+    """What a framework's numbers are here."""
+    return "float32" if dtype in SHORT else dtype
+
+
+def written_by_each(function: F) -> F:
+    """A function without which a driver is none: where one lacks it, the error names it."""
+
+    @functools.wraps(function)
+    def missing(self: Any, *arguments: Any, **named: Any) -> Any:
+        what = (function.__doc__ or "").partition("\n")[0]
+        raise NotImplementedError(f"the driver {type(self).__qualname__} does not write {function.__name__}(): {what}")
+
+    return missing  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A function of a framework that drops out.
+
+    Args:
+        name: where it lies in the framework's `functional`.
+        rate: the argument that is the rate.
+        arguments: their names in order, where the function itself does not tell.
+        fused: it drops inside of something else, attention say: its rate is seen, but not what it falls on.
+    """
+
+    name: str
+    rate: str = "p"
+    arguments: tuple[str, ...] = ()
+    fused: bool = False
+
+
+class Dropped(NamedTuple):
+    """One dropout of a pass."""
+
+    rate: float
+    given: np.ndarray | None
+    """What it falls on; None where it lies inside of attention or of a recurrent layer."""
+    path: str
+    """The innermost layer that was running."""
 
 
 def run_of(key: str) -> str:
@@ -43,62 +91,84 @@ class Driver:
 
     Attributes:
         Tensor: the framework's class of tensors.
-        functional: the module whose `dropout` all layers call when they run.
+        functional: the module whose functions all layers call when they run.
+        drops: which of them drop out; those that a version lacks are passed over.
+        recurrent: classes of layers with a `dropout` of their own, whose gradient may want training mode.
+        hook_tables: names of a layer's dicts of hooks.
     """
 
     Tensor: ClassVar[Any]
     functional: ClassVar[Any]
+    drops: ClassVar[tuple[Drop, ...]] = (Drop("dropout"),)
+    recurrent: ClassVar[tuple[type, ...]] = ()
+    hook_tables: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
-        # read here: what stands in place of `dropout` later need not name its arguments
-        self.signature = inspect.signature(self.functional.dropout)
+        # read here: what stands in place of a function later need not name its arguments
+        self.signatures = {
+            drop.name: drop.arguments or tuple(inspect.signature(getattr(self.functional, drop.name)).parameters)
+            for drop in self.drops
+            if hasattr(self.functional, drop.name)
+        }
 
     # What a framework writes
 
+    @written_by_each
     def environment(self) -> dict[str, Any]:
         """Versions and switches that decide what the numbers mean."""
         raise NotImplementedError
 
+    @written_by_each
     def settle(self) -> None:
         """Set the switches for comparing."""
         raise NotImplementedError
 
+    @written_by_each
     def seed(self, number: int) -> None:
         """Seed the generators."""
         raise NotImplementedError
 
+    @written_by_each
     def tensor(self, array: np.ndarray, dtype: str | None = None) -> Any:
         """A tensor of a copy of the array, in `dtype`; None: the array's own."""
         raise NotImplementedError
 
+    @written_by_each
     def like(self, array: np.ndarray, tensor: Any) -> Any:
         """The array as a tensor of another one's dtype, where that one lies."""
         raise NotImplementedError
 
+    @written_by_each
     def require_gradient(self, tensor: Any, required: bool) -> None:
         """Whether a backward pass leaves a gradient on this leaf."""
         raise NotImplementedError
 
+    @written_by_each
     def to_numpy(self, tensor: Any) -> np.ndarray:
-        """A copy on the CPU; live tensors change under the comparison otherwise."""
+        """A copy on the CPU, of numbers of 16 bits as float32; live tensors change under the comparison otherwise."""
         raise NotImplementedError
 
+    @written_by_each
     def cast(self, model: Any, dtype: str) -> Any:
-        """The model with its floating-point tensors in `dtype`."""
+        """The model with its floating-point tensors in `dtype`; integers, booleans and complex numbers as they are."""
         raise NotImplementedError
 
+    @written_by_each
     def layers(self, model: Any) -> dict[str, Any]:
         """Every layer by its path, the model itself as ""."""
         raise NotImplementedError
 
+    @written_by_each
     def buffers(self, model: Any) -> dict[str, Any]:
-        """Named tensors that a model keeps and no optimizer moves: running statistics, tables; each once."""
+        """Named floating-point tensors that no optimizer moves: running statistics, tables; each once."""
         raise NotImplementedError
 
+    @written_by_each
     def fill(self, tensor: Any, array: np.ndarray) -> None:
         """Give a parameter or buffer these numbers, in place and in its own dtype."""
         raise NotImplementedError
 
+    @written_by_each
     def hook(self, layer: Any, function: Callable) -> Any:
         """Call function(layer, inputs, output) whenever the layer has run; what it returns, if anything, is handed on.
 
@@ -107,14 +177,17 @@ class Driver:
         """
         raise NotImplementedError
 
+    @written_by_each
     def clear_gradients(self, model: Any) -> None:
         """Leave no parameter with a gradient, not even of zeros."""
         raise NotImplementedError
 
+    @written_by_each
     def free_parameters(self, arrays: Arrays, dtype: str) -> dict[str, Any]:
         """Parameters outside any model, for feeding an optimizer."""
         raise NotImplementedError
 
+    @written_by_each
     def no_gradients(self) -> contextlib.AbstractContextManager:
         """The context of a forward pass alone."""
         raise NotImplementedError
@@ -133,17 +206,27 @@ class Driver:
 
     # What follows from it
 
-    def from_numpy(self, batch: Arrays, dtype: str, gradient: bool = False) -> dict[str, Any]:
-        """Arrays as tensors; floats take `dtype`, all others keep theirs."""
-        tensors = {}
-        for name, array in batch.items():
-            floating = array.dtype.kind == "f"
-            tensors[name] = self.tensor(array, dtype if floating else None)
-            self.require_gradient(tensors[name], gradient and floating)
-        return tensors
+    def from_numpy(self, batch: Mapping[str, Any], dtype: str, gradient: bool = False) -> dict[str, Any]:
+        """Arrays as tensors, those in lists and dicts too; floats take `dtype`, all others keep theirs.
+
+        What is no array (None, a number, a word) is handed on as it is.
+        """
+        return {name: self._given(value, dtype, gradient) for name, value in batch.items()}
+
+    def _given(self, value: Any, dtype: str, gradient: bool) -> Any:
+        if isinstance(value, dict):
+            return {name: self._given(one, dtype, gradient) for name, one in value.items()}
+        if type(value) in (list, tuple):
+            return type(value)(self._given(one, dtype, gradient) for one in value)
+        if not isinstance(value, np.ndarray | np.generic):
+            return value
+        floating = value.dtype.kind == "f"
+        tensor = self.tensor(np.asarray(value), dtype if floating else None)
+        self.require_gradient(tensor, gradient and floating)
+        return tensor
 
     def parameters(self, model: Any) -> dict[str, Any]:
-        """Named parameters, each once."""
+        """What an optimizer moves, by name, each once; frozen ones included."""
         return dict(model.named_parameters())
 
     def state(self, model: Any) -> dict[str, np.ndarray]:
@@ -168,7 +251,8 @@ class Driver:
         """Outputs of the layers at `paths` in the order they ran, then the outputs of `forward`.
 
         A layer that runs more than once gives `path`, `path#1`, `path#2`, ...; one that returns several tensors (a
-        recurrent layer, say) `path#0.0`, `path#0.1`, ...
+        recurrent layer, say), in a tuple, a dict or the like, `path#0.0`, `path#0.1`, ... What is no tensor counts as
+        if it were not there, an output of the model that is None too.
 
         Args:
             inputs: filled with the first input of each of them, under the same names.
@@ -204,15 +288,142 @@ class Driver:
         finally:
             for hook in hooks:
                 hook.remove()
-        return own, {name: self.to_numpy(tensor) for name, tensor in outputs.items()}
+        return own, {name: self.to_numpy(tensor) for name, tensor in outputs.items() if tensor is not None}
 
     def _tensors(self, output: Any) -> Iterator[Any]:
-        """The tensors in what a layer returned, a tuple of tuples, say."""
+        """The tensors in what a layer returned: a tuple of tuples, a dict, the output object of a library."""
         if isinstance(output, self.Tensor):
             yield output
-        elif isinstance(output, tuple | list):
+            return
+        if isinstance(output, Mapping):
+            output = list(output.values())
+        elif is_dataclass(output):
+            output = list(vars(output).values())
+        if isinstance(output, tuple | list):
             for one in output:
                 yield from self._tensors(one)
+
+    # A model, held still
+
+    def before(self, layer: Any, function: Callable) -> Any:
+        """Call function(layer, inputs) whenever the layer is about to run; returns what has `remove()`."""
+        return layer.register_forward_pre_hook(function)
+
+    @contextlib.contextmanager
+    def preserved(self, model: Any) -> Iterator[None]:
+        """Leave a model as it was found: the mode of each layer, gradients, hooks."""
+        layers = list(self.layers(model).values())
+        modes = [layer.training for layer in layers]
+        tables = [getattr(layer, name) for layer in layers for name in self.hook_tables]
+        hooks = [dict(table) for table in tables]
+        # copies: what Paddle hands out as a gradient is emptied together with its parameter's
+        gradients = [(p, None if p.grad is None else p.grad.clone()) for p in self.parameters(model).values()]
+        self.clear_gradients(model)
+        try:
+            yield
+        finally:
+            for layer, mode in zip(layers, modes, strict=True):
+                layer.training = mode
+            for table, found in zip(tables, hooks, strict=True):
+                table.clear()
+                table.update(found)
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+
+    @contextlib.contextmanager
+    def unmoved(self, model: Any) -> Iterator[None]:
+        """Leave the buffers of a model as they were: passes in training mode move its running statistics."""
+        before = {name: self.to_numpy(tensor) for name, tensor in self.buffers(model).items()}
+        try:
+            yield
+        finally:
+            for name, tensor in self.buffers(model).items():
+                self.fill(tensor, before[name])
+
+    def _recurrent(self, model: Any) -> dict[str, Any]:
+        return {path: layer for path, layer in self.layers(model).items() if isinstance(layer, self.recurrent)}
+
+    @contextlib.contextmanager
+    def _undropped(self, model: Any) -> Iterator[None]:
+        """Recurrent layers with their own dropout at nothing."""
+        rates = [(layer, layer.dropout) for layer in self._recurrent(model).values()]
+        for layer, _ in rates:
+            layer.dropout = 0.0
+        try:
+            yield
+        finally:
+            for layer, rate in rates:
+                layer.dropout = rate
+
+    @contextlib.contextmanager
+    def differentiable(self, model: Any) -> Iterator[None]:
+        """Evaluation mode, in which recurrent layers have a gradient all the same.
+
+        Paddle's rnn operator and cudnn's keep what their gradient needs in training mode alone; so they are in that
+        mode, and their own dropout is held at nothing.
+        """
+        model.eval()
+        with self._undropped(model):
+            for layer in self._recurrent(model).values():
+                layer.train()
+            try:
+                yield
+            finally:
+                model.eval()
+
+    @contextlib.contextmanager
+    def without_dropout(self, model: Any) -> Iterator[list[Dropped]]:
+        """Nothing is dropped in training mode; the list fills with each dropout that would have fallen.
+
+        Seen are the functions in `drops`, whoever calls them, and the dropout of recurrent layers. A model that has its
+        own (a kernel that drops inside, numbers drawn by hand) still draws.
+        """
+        found: list[Dropped] = []
+        running: list[str] = []
+        plain = {name: getattr(self.functional, name) for name in self.signatures}
+        hooks = [hook for path, layer in self.layers(model).items() for hook in self._follow(path, layer, running)]
+        for path, layer in self._recurrent(model).items():
+            if layer.dropout and layer.num_layers > 1:
+                hooks.append(self._note_inside(layer, Dropped(layer.dropout, None, path), found))
+        for drop in self.drops:
+            if drop.name in plain:
+                setattr(self.functional, drop.name, self._held(drop, plain[drop.name], found, running))
+        try:
+            with self._undropped(model):
+                yield found
+        finally:
+            for name, function in plain.items():
+                setattr(self.functional, name, function)
+            for hook in hooks:
+                hook.remove()
+
+    def _follow(self, path: str, layer: Any, running: list[str]) -> tuple[Any, Any]:
+        """Hooks that keep `running` the layers that are at work, the innermost last."""
+
+        def left(layer: Any, given: Any, output: Any) -> None:
+            running.pop()
+
+        return self.before(layer, lambda layer, given: running.append(path)), self.hook(layer, left)
+
+    def _note_inside(self, layer: Any, dropped: Dropped, found: list[Dropped]) -> Any:
+        """A hook that notes the dropout between the layers of a recurrent layer."""
+        return self.before(layer, lambda layer, given: found.append(dropped) if layer.training else None)
+
+    def _held(self, drop: Drop, plain: Callable, found: list[Dropped], running: list[str]) -> Callable:
+        """A function that notes its dropout and does all else that it does."""
+
+        def held(*arguments: Any, **named: Any) -> Any:
+            bound = {**dict(zip(self.signatures[drop.name], arguments, strict=False)), **named}
+            if not bound.get("training", True):
+                return plain(*arguments, **named)
+            first = next(iter(bound.values()))
+            rate = float(bound.get(drop.rate, 0.0 if drop.fused else 0.5))
+            if rate:
+                given = None if drop.fused else self.to_numpy(first)
+                found.append(Dropped(rate, given, running[-1] if running else ""))
+            return plain(**{**bound, drop.rate: 0.0}) if drop.fused else first
+
+        return held
 
     def narrow(self, model: Any, forward: Callable, batch: Arrays) -> tuple[dict[str, str], set[str]]:
         """Where numbers that float32 has rounded come into a pass in float64.
@@ -274,9 +485,9 @@ class Driver:
         self, model: Any, forward: Callable, loss: Callable, batch: Arrays, dtype: str
     ) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and the gradient of every parameter that got one, dropout off."""
-        model.eval()
         self.clear_gradients(model)
-        value = self._backward(model, forward, loss, batch, dtype)
+        with self.differentiable(model):
+            value = self._backward(model, forward, loss, batch, dtype)
         named = self.parameters(model).items()
         return value, {name: self.to_numpy(p.grad) for name, p in named if p.grad is not None}
 
@@ -291,6 +502,7 @@ class Driver:
         self, model: Any, loss: Callable, outputs: Arrays, batch: Arrays, dtype: str
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Loss of injected outputs and its gradient with respect to each of them."""
+        model.eval()
         leaves = self.from_numpy(outputs, dtype, gradient=True)
         value = loss(model, leaves, self.from_numpy(batch, dtype))
         value.backward()
@@ -314,34 +526,37 @@ class Driver:
             rates: learning rate of each update.
             keep: update numbers, counted from 1, after which all parameters are copied.
         """
-        model.eval()
         losses, norms, snapshots = [], [], {}
-        for count, (rate, batch) in enumerate(zip(rates, batches, strict=True), 1):
-            losses.append(self._backward(model, forward, loss, batch, dtype))
-            norms.append(float(optimizer.step(rate)))
-            if count in keep:
-                snapshots[count] = self.state(model)
+        with self.differentiable(model):
+            for count, (rate, batch) in enumerate(zip(rates, batches, strict=True), 1):
+                losses.append(self._backward(model, forward, loss, batch, dtype))
+                norms.append(float(optimizer.step(rate)))
+                if count in keep:
+                    snapshots[count] = self.state(model)
         return losses, norms, snapshots
 
-    def dropouts(self, model: Any, forward: Callable, batch: Arrays, dtype: str) -> list[tuple[float, np.ndarray]]:
-        """(rate, input) of each dropout of a pass in training mode, in the order they run; nothing is dropped."""
-        plain, found = self.functional.dropout, []
-
-        def keep(*arguments, **named):
-            bound = self.signature.bind(*arguments, **named)
-            bound.apply_defaults()
-            given = next(iter(bound.arguments.values()))
-            if bound.arguments["training"]:
-                found.append((float(bound.arguments["p"]), self.to_numpy(given)))
-            return given
-
-        self.functional.dropout = keep
+    def passes(
+        self, model: Any, forward: Callable, batches: Iterable[Arrays], dtype: str
+    ) -> list[dict[str, np.ndarray]]:
+        """Outputs of forward passes in training mode in which nothing is dropped; running statistics move."""
+        found = []
         try:
             model.train()
-            with self.no_gradients(), self.computing():
+            with self.without_dropout(model), self.no_gradients(), self.computing():
+                for batch in batches:
+                    outputs = forward(model, self.from_numpy(batch, dtype))
+                    found.append({name: self.to_numpy(one) for name, one in outputs.items() if one is not None})
+        finally:
+            model.eval()
+        return found
+
+    def dropouts(self, model: Any, forward: Callable, batch: Arrays, dtype: str) -> list[Dropped]:
+        """Each dropout of a pass in training mode, in the order they run; nothing is dropped. A rate of 0 is none."""
+        try:
+            model.train()
+            with self.unmoved(model), self.without_dropout(model) as found, self.no_gradients(), self.computing():
                 forward(model, self.from_numpy(batch, dtype))
         finally:
-            self.functional.dropout = plain
             model.eval()
         return found
 

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import paddle
 
-from .driver import Arrays, Driver
+from .driver import SHORT, Arrays, Driver, Drop, numpy_dtype
+
+STATISTICS = ("_mean", "_variance")
+"""What Paddle's norms call their running statistics: parameters without gradient, where torch has buffers."""
 
 OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
 """Of a tensor that Paddle computes without its `_C_ops`."""
@@ -40,6 +43,12 @@ class Paddle(Driver):
 
     Tensor = paddle.Tensor
     functional = paddle.nn.functional
+    drops = (
+        *(Drop(name) for name in ("dropout", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")),
+        Drop("scaled_dot_product_attention", "dropout_p", fused=True),
+    )
+    recurrent = (paddle.nn.LSTM, paddle.nn.GRU, paddle.nn.SimpleRNN)
+    hook_tables = ("_forward_post_hooks", "_forward_pre_hooks")
 
     def environment(self) -> dict[str, Any]:
         device = paddle.device.get_device()
@@ -70,16 +79,22 @@ class Paddle(Driver):
         tensor.stop_gradient = not required
 
     def to_numpy(self, tensor: paddle.Tensor) -> np.ndarray:
-        return np.array(tensor.numpy())
+        short = tensor.dtype in [getattr(paddle, name) for name in SHORT]  # numpy() of bfloat16 is its bits, as uint16
+        return np.array((tensor.astype("float32") if short else tensor).numpy())
 
     def cast(self, model: paddle.nn.Layer, dtype: str) -> paddle.nn.Layer:
-        return model.to(dtype=dtype)
+        # not `to`, which makes floats of position ids, masks and the dropout state of recurrent layers (paddle 3.3.1)
+        return model._to_impl(dtype=dtype, floating_only=True)
 
     def layers(self, model: paddle.nn.Layer) -> dict[str, paddle.nn.Layer]:
         return dict(model.named_sublayers(include_self=True))
 
     def buffers(self, model: paddle.nn.Layer) -> dict[str, paddle.Tensor]:
-        return dict(model.named_buffers())
+        floating = {name: tensor for name, tensor in model.named_buffers() if paddle.is_floating_point(tensor)}
+        return floating | {name: tensor for name, tensor in model.named_parameters() if _running(name, tensor)}
+
+    def parameters(self, model: paddle.nn.Layer) -> dict[str, paddle.Tensor]:
+        return {name: tensor for name, tensor in model.named_parameters() if not _running(name, tensor)}
 
     def fill(self, tensor: paddle.Tensor, array: np.ndarray) -> None:
         tensor.set_value(paddle.to_tensor(array, dtype=tensor.dtype))
@@ -94,7 +109,7 @@ class Paddle(Driver):
     def free_parameters(self, arrays: Arrays, dtype: str) -> dict[str, paddle.Tensor]:
         made = {}
         for name, array in arrays.items():
-            initial = paddle.nn.initializer.Assign(np.asarray(array, dtype))
+            initial = paddle.nn.initializer.Assign(np.asarray(array, numpy_dtype(dtype)))
             made[name] = paddle.create_parameter(list(array.shape), dtype, default_initializer=initial)
         return made
 
@@ -118,6 +133,11 @@ class Paddle(Driver):
 
     def tables(self, layer: paddle.nn.Layer) -> list[paddle.Tensor]:
         return [layer._buffers[name] for name in layer._non_persistable_buffer_names_set if name in layer._buffers]
+
+
+def _running(name: str, parameter: paddle.Tensor) -> bool:
+    """Whether a parameter is a running statistic; others that are frozen stay parameters."""
+    return name.rpartition(".")[2] in STATISTICS and parameter.stop_gradient
 
 
 DRIVER = Paddle()

@@ -7,15 +7,16 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .compare import Alignment
+from .compare import SHORT, Alignment
 from .weights import WeightMap
 
 Arrays = Mapping[str, np.ndarray]
@@ -26,11 +27,36 @@ class MissingFunction(LookupError):
     """A step needs a function that a side does not describe."""
 
 
-def _absent(name: str) -> Callable[..., Any]:
-    def missing(*arguments: Any) -> Any:
-        raise MissingFunction(f"this side describes no {name!r}, which the step needs; add it to its Side")
+class MissingField(TypeError):
+    """A step that a port chose needs a field that the port lacks."""
 
-    return missing
+
+class _Absent:
+    """In place of a function that a side leaves out."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise MissingFunction(f"this side describes no {self.name!r}, which the step needs; add it to its Side")
+
+
+_absent = _Absent
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the steps train where a port does not say: as small as it can be, the same on both sides.
+
+    Args:
+        learning_rate: of every update, where a side has no schedule of its own.
+        weight_decay: share of a weight that goes per unit of the learning rate.
+        max_norm: global norm that gradients are clipped to; 0: no clipping.
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    max_norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -46,14 +72,15 @@ class Side:
         sources: the modules that are this implementation; two sides with a source in common are not a pair.
         kind: a word for the report, another one on each side: "transformers", "twin" (written here from the paper),
             "port".
-        load: (folder) -> model in evaluation mode, dropout 0, with the weights of the checkpoint.
-        build: (folder) -> model as its initialiser leaves it, with the configuration of the checkpoint.
+        load: (folder) -> model with the weights of the checkpoint, in either mode.
+        build: (folder) -> model as its initialiser leaves it, in either mode, with the configuration of the checkpoint,
+            rates of dropout included.
         forward: (model, batch of tensors) -> named outputs, differentiable.
         loss: (model, outputs, batch of tensors) -> scalar.
         optimizer: (named parameters, recipe, decayed names) -> object with step(rate) and moments().
         decayed: (parameter names) -> those that weight decay applies to.
         hyperparameters: () -> the recipe's defaults by name.
-        rates: (features, recipe) -> learning rate of every update, and some beyond the last.
+        rates: (features, recipe) -> learning rate of every update, and some beyond the last; left out: the recipe's.
         data: (name of a data source) -> columns and texts, from raw file to model input.
         metric: (name of a metric case, columns of its data source or None) -> scores and predictions.
         train: (folder, dtype) -> {"loss": (N,), "norm": (N,), scores...} of one whole run, dropout 0.
@@ -62,10 +89,10 @@ class Side:
     framework: str
     sources: tuple[str, ...]
     kind: str
-    load: Callable[[Path], Any]
-    build: Callable[[Path], Any]
-    forward: Callable[[Any, Any], Mapping[str, Any]]
-    loss: Callable[[Any, Any, Any], Any]
+    load: Callable[[Any], Any]
+    build: Callable[[Any], Any] = _absent("build")
+    forward: Callable[[Any, Any], Mapping[str, Any]] = _absent("forward")
+    loss: Callable[[Any, Any, Any], Any] = _absent("loss")
     optimizer: Callable[[Mapping[str, Any], Any, Iterable[str]], Any] = _absent("optimizer")
     decayed: Callable[[Iterable[str]], Sequence[str]] = _absent("decayed")
     hyperparameters: Callable[[], Mapping[str, float]] = _absent("hyperparameters")
@@ -80,6 +107,10 @@ class Side:
         own = "." in self.framework
         module = importlib.import_module(self.framework if own else f"splinter.align.{self.framework}_side")
         return getattr(module, "DRIVER", module)
+
+    def describes(self, name: str) -> bool:
+        """Whether a function that may be left out is there."""
+        return not isinstance(getattr(self, name), _Absent)
 
     def source_hash(self) -> str:
         """sha256 of the source files, so that a report shows that the reference was not edited."""
@@ -117,50 +148,95 @@ def _digest(algorithm: str, content: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.new(algorithm, content).digest()).rstrip(b"=").decode()
 
 
-@dataclass(frozen=True)
+NEEDS = {
+    "forward": ("weights", "batches"),
+    "dev_data": ("data_sources",),
+    "metric": ("metric_cases",),
+    "loss": ("loss_cases",),
+    "lr": ("features",),
+    "optimizer": (),
+    "regularization": ("weights", "batches"),
+    "backward": ("weights", "batches", "train_batches"),
+    "train_data": ("data_sources",),
+    "init": ("weights",),
+    "training": (),
+}
+"""Step -> the fields of a `Port` without which there is nothing to compare."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Port:
     """A system: its modes, its weight names, its two sides, and the inputs that each step feeds to both.
 
+    What none of the chosen steps needs may be left out; `NEEDS` says which step needs what.
+
     Args:
         name: of the system, for the report.
-        modes: each is aligned on its own.
         theirs, ours: (mode) -> Side.
+        steps: which of the eleven apply.
+        modes: each is aligned on its own; left out: there is one.
         weights: (mode) -> WeightMap from their names to ours.
         batches: (folder, mode) -> named input batches for forward and backward, hostile ones included.
+        optional_batches: names of batches that are compared, but of which a difference is only noted: a row that is all
+            padding, say, of which nothing sensible can be required.
         train_batches: (folder, mode) -> the batches of the backward step's updates, in order.
         loss_cases: (folder, mode) -> named (outputs, batch) pairs for the loss step.
-        readout: (outputs, batch) -> what of the outputs is compared (masked positions apart, say).
+        readout: (outputs, batch) -> what of the outputs is compared (masked positions apart, say); left out: all.
         recipe: () -> a dataclass with at least weight_decay, max_norm (0: no clipping) and learning_rate, for optimizer
             and rates; the steps replace the first two.
-        features: numbers of features for which schedules are compared.
+        features: numbers of features for which schedules are compared; the first one's is that of the updates.
         data_sources: (step, mode), step "dev_data" or "train_data" -> names of data sources that can be read now.
         metric_cases: (mode) -> name of a case -> data source whose reference columns both sides get, or None.
-        zero_gradient: regular expression of our parameters whose gradient is zero by algebra.
-        steps: which of the eleven apply.
-        checkpoints: name -> function that returns the folder; the first is the one that is always aligned.
+        zero_gradient: regular expression of our parameters whose gradient is zero by algebra; None: it is measured.
+        skip: regular expressions of our layers whose outputs are not compared.
+        checkpoints: name -> function that returns the folder; the first is the one that is always aligned. Left out:
+            there is one, and sides are given None for a folder.
         fetch: (name or folder) -> folder, for a checkpoint that the caller names.
         missing: (step, mode) -> names of data sources that the step would read and that are not to be had now; they
             are in its record.
+
+    Raises:
+        MissingField: one of the steps needs a field that is not there.
     """
 
     name: str
-    modes: tuple[str, ...]
     theirs: Callable[[str], Side]
     ours: Callable[[str], Side]
-    weights: Callable[[str], WeightMap]
-    batches: Callable[[Path, str], Mapping[str, Arrays]]
-    train_batches: Callable[[Path, str], Sequence[Arrays]]
-    loss_cases: Callable[[Path, str], Mapping[str, tuple[Arrays, Arrays]]]
-    readout: Callable[[Arrays, Arrays], Arrays]
-    recipe: Callable[..., Any]
-    features: tuple[int, ...]
-    data_sources: Callable[[str, str], Sequence[str]]
-    metric_cases: Callable[[str], Mapping[str, str | None]]
-    zero_gradient: str
     steps: tuple[str, ...]
-    checkpoints: Mapping[str, Callable[[], Path]]
-    fetch: Callable[[str], Path]
+    modes: tuple[str, ...] = ("",)
+    weights: Callable[[str], WeightMap] = None  # type: ignore[assignment]
+    batches: Callable[[Any, str], Mapping[str, Arrays]] = None  # type: ignore[assignment]
+    optional_batches: tuple[str, ...] = ()
+    train_batches: Callable[[Any, str], Sequence[Arrays]] = None  # type: ignore[assignment]
+    loss_cases: Callable[[Any, str], Mapping[str, tuple[Arrays, Arrays]]] = None  # type: ignore[assignment]
+    readout: Callable[[Arrays, Arrays], Arrays] = lambda outputs, batch: outputs
+    recipe: Callable[..., Any] = Recipe
+    features: tuple[int, ...] = None  # type: ignore[assignment]
+    data_sources: Callable[[str, str], Sequence[str]] = None  # type: ignore[assignment]
+    metric_cases: Callable[[str], Mapping[str, str | None]] = None  # type: ignore[assignment]
+    zero_gradient: str | None = None
+    skip: tuple[str, ...] = ()
+    checkpoints: Mapping[str, Callable[[], Any]] = field(default_factory=lambda: {"loaded": lambda: None})
+    fetch: Callable[[str], Path] = Path
     missing: Callable[[str, str], Sequence[str]] = lambda step, mode: ()
+
+    def __post_init__(self) -> None:
+        for step in self.steps:
+            if step not in NEEDS:
+                raise MissingField(f"{self.name}: there is no step {step!r}; there are {', '.join(NEEDS)}")
+            require(self, step)
+
+
+def require(port: Any, step: str) -> None:
+    """See that a port has the fields of a step.
+
+    Raises:
+        MissingField: one line with each that is not there.
+    """
+    if lacking := [name for name in NEEDS.get(step, ()) if getattr(port, name) is None]:
+        raise MissingField(
+            f"{port.name}: step {step!r} needs {' and '.join(lacking)}; add to its Port, or leave it out"
+        )
 
 
 class SelfComparison(ValueError):
@@ -174,7 +250,7 @@ class Pair:
     port: Port
     mode: str
     checkpoint: str
-    folder: Path
+    folder: Any
     dtype: str
 
     def __post_init__(self) -> None:
@@ -197,13 +273,20 @@ class Pair:
     def ours(self) -> Side:
         return self.port.ours(self.mode)
 
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """Our module path -> theirs, of the layers whose outputs are compared."""
+        skipped = re.compile("|".join(self.port.skip) or r"(?!)")
+        pairs = self.port.weights(self.mode).modules(self.our_names)
+        return {ours: theirs for ours, theirs in pairs.items() if not skipped.search(ours)}
+
     @property
     def refereed(self) -> bool:
-        """Whether a float64 run of the reference stands beside a float32 comparison."""
-        return self.dtype == "float32"
+        """Whether a float64 run of the reference stands beside a comparison of shorter numbers."""
+        return self.dtype in ("float32", *SHORT)
 
     def model(self, side: Side, dtype: str | None = None) -> Any:
-        """A freshly loaded model; the settings for comparing are applied first."""
+        """A freshly loaded model, in whatever mode; the settings for comparing are applied first."""
         side.driver.settle()
         return side.driver.cast(side.load(self.folder), dtype or self.dtype)
 

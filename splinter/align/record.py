@@ -109,6 +109,9 @@ def check(alignment: Any) -> None:
             items = given.values() if isinstance(given, dict) else given or ()
             plain = isinstance(given, (kind, type(None))) and all(isinstance(item, dict) for item in items)
             expect(plain, wrong, (*where, name))
+        notes = result.get("notes") or []
+        plain = isinstance(notes, list) and all(isinstance(note, str) for note in notes)
+        expect(plain, f"results[{place}].notes must be a list of sentences", (*where, "notes"))
         for name, pair in (result.get("curves") or {}).items():
             wrong = f"results[{place}].curves.{name} must hold lists"
             expect(all(isinstance(values, list) for values in pair.values()), wrong, (*where, "curves", name))

@@ -7,17 +7,21 @@ optimizer step injects gradients, so that one fault turns one badge red and not 
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import wraps
+from typing import Any
 
 import numpy as np
 
+from . import pairing
 from .compare import Alignment
-from .port import MissingFunction, Pair, Side
+from .driver import Dropped
+from .port import MissingField, MissingFunction, Pair, Side, require
 
 STEPS = (
     "forward",
@@ -43,18 +47,16 @@ def timed(step: Callable[[Pair], Alignment]) -> Callable[[Pair], Alignment]:
 
     @wraps(step)
     def run(pair: Pair) -> Alignment:
+        require(pair.port, step.__name__)
         began = time.perf_counter()
-        alignment = step(pair)
+        try:
+            alignment = step(pair)
+        except MissingFunction as error:
+            raise MissingFunction(f"{step.__name__}: {error}") from None
         alignment.seconds = time.perf_counter() - began
         return alignment
 
     return run
-
-
-def _trace(pair: Pair, side: Side, model, batch, paths, names, dtype):
-    """Activations under our names, and the read-out outputs."""
-    seen, outputs = side.driver.trace(model, side.forward, batch, dtype, paths)
-    return renamed(seen, names), pair.port.readout(outputs, batch)
 
 
 def renamed(arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -66,23 +68,48 @@ def renamed(arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[
     return found
 
 
+Runs = list[tuple[Side, str]]
+"""Sides and the dtype that each runs in: theirs, ours, and below float64 theirs once more, in float64, as referee."""
+
+
+def _runs(pair: Pair) -> Runs:
+    return [(pair.theirs, pair.dtype), (pair.ours, pair.dtype)] + [(pair.theirs, "float64")] * pair.refereed
+
+
+def _traced(pair: Pair, side: Side, dtype: str, model, batch) -> tuple[dict, dict]:
+    """Activations under our names, and the read-out outputs."""
+    names = {theirs if side is pair.theirs else ours: ours for ours, theirs in pair.modules.items()}
+    seen, outputs = side.driver.trace(model, side.forward, batch, dtype, list(names))
+    return renamed(seen, names), pair.port.readout(outputs, batch)
+
+
 @timed
 def forward(pair: Pair) -> Alignment:
     """Every module that owns converted weights gives the same output, then the model's outputs agree."""
     alignment = pair.alignment("forward")
-    theirs, ours = pair.model(pair.theirs), pair.model(pair.ours)
-    referee = pair.model(pair.theirs, "float64") if pair.refereed else None
-    modules = pair.port.weights(pair.mode).modules(pair.our_names)  # our path -> their path
-    to_ours, to_self = {t: o for o, t in modules.items()}, {o: o for o in modules}
+    runs = _runs(pair)
+    models = [pair.model(side, dtype) for side, dtype in runs]
     for name, batch in pair.port.batches(pair.folder, pair.mode).items():
-        run = [(pair.theirs, theirs, list(modules.values()), to_ours, pair.dtype)]
-        run += [(pair.ours, ours, list(modules), to_self, pair.dtype)]
-        run += [(pair.theirs, referee, list(modules.values()), to_ours, "float64")] if referee is not None else []
-        traces = [_trace(pair, side, model, batch, paths, names, dtype) for side, model, paths, names, dtype in run]
-        for part in (0, 1):
-            judged = traces[2][part] if referee is not None else None
-            alignment.add_all(f"{name}/", traces[0][part], traces[1][part], judged)
+        traces = [_traced(pair, *run, model, batch) for run, model in zip(runs, models, strict=True)]
+        _add_layers(alignment, f"{name}/", *(layers for layers, _ in traces))
+        alignment.add_all(f"{name}/", *(outputs for _, outputs in traces))
     return alignment
+
+
+def _add_layers(alignment: Alignment, prefix: str, theirs, ours, referee=None) -> None:
+    """Intermediates, in whichever shape both have; what cannot be compared by itself is noted."""
+    pairs, more = pairing.paired(theirs, ours)
+    for sentence in more.values():
+        alignment.note(sentence)
+    for name, our_name in pairs:
+        shape = pairing.common_shape(theirs[name], ours[our_name])
+        if shape is None:
+            alone = f"{name} is not comparable by itself: "
+            if not any(note.startswith(alone) for note in alignment.notes):  # once, not for the shapes of each batch
+                alignment.note(f"{alone}{theirs[name].shape} in theirs, {ours[our_name].shape} in ours")
+            continue
+        arrays = [theirs[name], ours[our_name], *([] if referee is None else [referee[name]])]
+        alignment.add(prefix + name, *(pairing.fitted(array, shape) for array in arrays))
 
 
 def _add_hyperparameters(alignment: Alignment, pair: Pair, names: tuple[str, ...]) -> None:
@@ -254,44 +281,106 @@ def _decayed(pair: Pair, side: Side) -> tuple[list[str], dict[str, np.ndarray]]:
 def _add_dropouts(alignment: Alignment, pair: Pair) -> set[float]:
     """Every dropout of a pass in training mode, in the order they run: its rate, and what it falls on.
 
-    Rates are those of built models, whose weights are random; what dropout falls on is seen with the weights of the
-    checkpoint, loaded without dropout, so that nothing is drawn. Where the passes differ anyway, the forward step
-    tells, and only which rates occur is compared.
+    Both come of one pass: weights of the checkpoint, rates of a built model, nothing drawn. Where the passes differ
+    anyway, the forward step tells, and only which rates occur is compared.
 
     Returns:
         The reference's rates.
     """
-    sides, seen = (pair.theirs, pair.ours), set[float]()
-    batches = pair.port.batches(pair.folder, pair.mode)
-
-    def run(side, model, batch):
-        return side.driver.dropouts(model, side.forward, batch, "float64")
-
-    def rates(side):
-        built = side.driver.cast(side.build(pair.folder), "float64")  # let go before the other side's
-        return {name: [rate for rate, _ in run(side, built, batch)] for name, batch in batches.items()}
-
-    of_built = [rates(side) for side in sides]
-    loaded = [pair.model(side, "float64") for side in sides]
-    modules = pair.port.weights(pair.mode).modules(pair.our_names)  # our path -> their path
-    names = {theirs: ours for ours, theirs in modules.items()}, {ours: ours for ours in modules}
-    for name, batch in batches.items():
-        theirs, ours = (found[name] for found in of_built)
-        seen |= set(theirs)
-        # nothing that a pass has left is kept longer than it is looked at: at base size it is gigabytes
-        traced = (
-            _trace(pair, side, model, batch, list(paths), paths, "float64")
-            for side, model, paths in zip(sides, loaded, names, strict=True)
-        )
-        if not _alike(*(layers | outputs for layers, outputs in traced)):
-            alignment.add(f"{name}/dropout rates", sorted(set(theirs)), sorted(set(ours)), exact=True)
+    sides, seen, taken = (pair.theirs, pair.ours), set[float](), []
+    models = [_with_rates(pair, side) for side in sides]
+    for name, batch in pair.port.batches(pair.folder, pair.mode).items():
+        try:
+            theirs = pair.theirs.driver.dropouts(models[0], pair.theirs.forward, batch, "float64")
+        except Exception as error:  # one row alone has no variance for a BatchNorm, say
+            alignment.note(f"{name}: {REFUSED} ({type(error).__name__}: {error})")
             continue
-        alignment.add(f"{name}/dropout rates", theirs, ours, exact=True)
-        fell_on = (run(side, model, batch) for side, model in zip(sides, loaded, strict=True))
-        for number, ((_, theirs), (_, ours)) in enumerate(zip(*fell_on, strict=False)):
-            # rounding is 1e-11 of it; before the sum or behind it, say, is another number altogether
-            alignment.add(f"{name}/dropout {number}", theirs, ours, bound=1e-6 * float(np.abs(theirs).max(initial=0)))
+        ours = pair.ours.driver.dropouts(models[1], pair.ours.forward, batch, "float64")
+        seen |= {one.rate for one in theirs}
+        taken.append(batch)
+        # nothing that a pass has left is kept longer than it is looked at: at base size it is gigabytes
+        traced = (_traced(pair, side, "float64", model, batch) for side, model in zip(sides, models, strict=True))
+        if _alike(*(layers | outputs for layers, outputs in traced)):
+            _add_calls(alignment, name, theirs, ours)
+        else:
+            rates = [sorted({one.rate for one in found}) for found in (theirs, ours)]
+            alignment.add(f"{name}/dropout rates", *rates, exact=True)
+    for side, model in zip(sides, models, strict=True):
+        if taken and _draws(side, model, taken[0]):
+            alignment.note(f"the {side.kind} side draws numbers in training mode beside the dropouts that were seen")
     return seen
+
+
+REFUSED = "left out, as the reference does not take it in training mode"
+
+
+def _with_rates(pair: Pair, side: Side) -> Any:
+    """A model with the weights of the checkpoint that drops as a built one does, in float64.
+
+    What is loaded may have its rates at 0, and then some calls are not made at all. A side that builds no model has its
+    rates in the loaded one.
+    """
+    loaded, driver = pair.model(side, "float64"), side.driver
+    if not side.describes("build"):
+        return loaded
+    built = driver.cast(side.build(pair.folder), "float64")
+    weights = {**driver.parameters(loaded), **driver.buffers(loaded)}
+    for name, tensor in {**driver.parameters(built), **driver.buffers(built)}.items():
+        if name in weights:
+            driver.fill(tensor, driver.to_numpy(weights.pop(name)))
+    return built
+
+
+def _add_calls(alignment: Alignment, name: str, theirs: list[Dropped], ours: list[Dropped]) -> None:
+    """The dropouts of one pass beside each other; a difference names module and rate."""
+    rates = [[one.rate for one in found] for found in (theirs, ours)]
+    alignment.add(f"{name}/dropout rates", *rates, exact=True)
+    if rates[0] != rates[1]:
+        alignment.problems += [f"{name}: {one}" for one in _other_rates(theirs, ours)]
+        return
+    for number, (their, our) in enumerate(zip(theirs, ours, strict=True)):
+        label = f"dropout {number}, {our.path}" if our.path else f"dropout {number}"
+        if their.given is None or our.given is None:
+            alignment.note(
+                f"{label}, rate {our.rate:g}: inside of another function, so that what it falls on is not seen"
+            )
+            continue
+        # rounding is 1e-11 of it; before the sum or behind it, say, is another number altogether
+        bound = 1e-6 * float(np.abs(their.given).max(initial=0))
+        shape = pairing.common_shape(their.given, our.given)
+        if shape is not None:
+            alignment.add(f"{name}/{label}", *(pairing.fitted(one.given, shape) for one in (their, our)), bound=bound)
+        elif pairing.permuted(their.given, our.given):
+            alignment.note(f"{label}: the same numbers in another order, {their.given.shape} and {our.given.shape}")
+        else:
+            alignment.add(f"{name}/{label}", their.given, our.given, bound=bound)
+
+
+def _other_rates(theirs: list[Dropped], ours: list[Dropped]) -> Iterator[str]:
+    """Each dropout of another rate, by its layer; one that a side lacks has the rate 0 there."""
+    # those that fall on the same numbers are the same one
+    keys = [
+        [None if one.given is None else f"{np.linalg.norm(one.given):.5g}" for one in found] for found in (theirs, ours)
+    ]
+    for word, a, b, c, d in difflib.SequenceMatcher(None, *keys, autojunk=False).get_opcodes():
+        if b - a == d - c:
+            both = list(zip(theirs[a:b], ours[c:d], strict=True))
+        else:
+            both = [(one, one._replace(rate=0.0)) for one in theirs[a:b]]
+            both += [(one._replace(rate=0.0), one) for one in ours[c:d]]
+        for their, our in both:
+            if their.rate != our.rate:
+                yield f"{our.path or 'the model itself'}, rate {their.rate:g} against {our.rate:g}"
+
+
+def _draws(side: Side, model: Any, batch: Any) -> bool:
+    """Whether two passes in training mode with nothing dropped differ: some kernels drop inside, some layers at whole."""
+    outputs = []
+    for seed in (1, 2):
+        side.driver.seed(seed)
+        with side.driver.unmoved(model):
+            outputs += side.driver.passes(model, side.forward, [batch], "float64")
+    return any(not np.array_equal(array, outputs[1][name], equal_nan=True) for name, array in outputs[0].items())
 
 
 def _alike(theirs: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray]) -> bool:
@@ -367,12 +456,7 @@ def _add_updates(alignment: Alignment, pair: Pair, runs: list[tuple[Side, str]],
         model = pair.model(side, dtype)
         named = side.driver.parameters(model)
         optimizer = side.optimizer(named, recipe, side.decayed(list(named)))
-        rates = list(side.rates(pair.port.features[0], recipe))[: len(batches)]
-        if len(rates) < len(batches):
-            raise ValueError(
-                f"rates({pair.port.features[0]}) of the {side.kind} side gives {len(rates)} rates for {len(batches)} "
-                "train_batches; take more features, or fewer batches"
-            )
+        rates = _rates(pair, side, recipe, len(batches))
         keep = (1, 2, len(batches)) if len(results) < 2 else ()  # weights are compared directly, not refereed
         results.append(side.driver.updates(model, side.forward, side.loss, optimizer, rates, batches, dtype, keep))
         del model, named, optimizer
@@ -389,6 +473,22 @@ def _add_updates(alignment: Alignment, pair: Pair, runs: list[tuple[Side, str]],
             bound = 2 * drift if zero.search(name) else None
             alignment.add(f"after {count} updates/{name}", theirs[name], ours[name], bound=bound)
     _add_ways(alignment, pair, results, zero)
+
+
+def _rates(pair: Pair, side: Side, recipe: Any, count: int) -> list[float]:
+    """Of the updates: by the side's schedule for the first number of features, or the recipe's one rate."""
+    if not side.describes("rates"):
+        return [recipe.learning_rate] * count
+    if not pair.port.features:
+        raise MissingField(f"{pair.port.name}: the updates of step 'backward' need features, for rates() is by them")
+    features = pair.port.features[0]
+    rates = list(side.rates(features, recipe))[:count]
+    if len(rates) < count:
+        raise ValueError(
+            f"rates({features}) of the {side.kind} side gives {len(rates)} rates for {count} train_batches; take more "
+            "features, or fewer batches"
+        )
+    return rates
 
 
 WAY = 1e-2

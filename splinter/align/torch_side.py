@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .driver import Arrays, Driver
+from .driver import SHORT, Arrays, Driver, Drop
 
 
 class UnsafeFile(ValueError):
@@ -106,6 +106,16 @@ class Torch(Driver):
 
     Tensor = torch.Tensor
     functional = torch.nn.functional
+    drops = (
+        *(Drop(name) for name in ("dropout", "dropout1d", "dropout2d", "dropout3d")),
+        *(Drop(name) for name in ("alpha_dropout", "feature_alpha_dropout")),
+        # a builtin, which does not tell its arguments
+        Drop(
+            "scaled_dot_product_attention", "dropout_p", ("query", "key", "value", "attn_mask", "dropout_p"), fused=True
+        ),
+    )
+    recurrent = (torch.nn.RNNBase,)
+    hook_tables = ("_forward_hooks", "_forward_pre_hooks")
 
     def environment(self) -> dict[str, Any]:
         device = torch.get_default_device().type
@@ -134,16 +144,18 @@ class Torch(Driver):
         tensor.requires_grad_(required)
 
     def to_numpy(self, tensor: torch.Tensor) -> np.ndarray:
-        return tensor.detach().cpu().numpy().copy()
+        short = tensor.dtype in [getattr(torch, name) for name in SHORT]
+        return (tensor.detach().float() if short else tensor.detach()).cpu().numpy().copy()
 
     def cast(self, model: torch.nn.Module, dtype: str) -> torch.nn.Module:
-        return model.to(getattr(torch, dtype))
+        # not `to`, which makes complex numbers real and drops half of a rotary table
+        return model._apply(lambda tensor: tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor)
 
     def layers(self, model: torch.nn.Module) -> dict[str, torch.nn.Module]:
         return dict(model.named_modules(remove_duplicate=False))
 
     def buffers(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
-        return dict(model.named_buffers())
+        return {name: tensor for name, tensor in model.named_buffers() if tensor.is_floating_point()}
 
     @torch.no_grad()
     def fill(self, tensor: torch.Tensor, array: np.ndarray) -> None:
