@@ -221,7 +221,7 @@ def _keep_worst(result: Comparison, theirs: np.ndarray, ours: np.ndarray, index)
 
 
 TOLD = 8
-"""Failed tensors that a message names; the record has all of them."""
+"""Failed tensors, and notes, that a message has; the record has all of them."""
 
 
 @dataclass
@@ -243,7 +243,6 @@ class Alignment:
     dtype: str
     reference: str = ""
     problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     comparisons: list[Comparison] = field(default_factory=list)
     seconds: float = 0.0
@@ -305,8 +304,8 @@ class Alignment:
         """Apply the tolerance to everything that was added; what float32 inside has touched gets the row of float32."""
         for comparison in self.comparisons:
             judge(comparison, tolerance, narrowed)
-        found = list(narrowed.notes) if narrowed else []
-        self.notes += [note for note in found if note not in self.notes]
+        found = narrowed.notes if narrowed else ()
+        self.notes[:0] = [note for note in found if note not in self.notes]  # before what was not compared at all
         problem = ""
         if self.values == 0:
             problem = "nothing was compared"
@@ -362,7 +361,9 @@ class Alignment:
             lines.append(f"  and {len(failed) - TOLD} more")
         if failed:
             lines.append(f"  {len(failed)} of {len(self.comparisons)} tensors differ")
-        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+        lines += [f"  note: {note}" for note in self.notes[:TOLD]]
+        more = len(self.notes) - TOLD
+        return "\n".join([*lines, *([f"  and {more} more notes"] if more > 0 else [])])
 
     def record(self, tolerance: Tolerance, verdict: str, reason: str = "") -> dict[str, Any]:
         """One entry of alignment.json."""

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import formulas, kinds
+from . import formulas, kinds, pairing
 from .compare import Narrowed, Tolerance, finite
 from .kinds import Found
 from .narrow import narrowed
@@ -96,10 +96,9 @@ class Fault(NamedTuple):
 
 
 def together(theirs: np.ndarray, ours: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Two intermediates in one shape; None where none fits."""
-    if theirs.shape == ours.shape:
-        return theirs, ours
-    return (theirs, ours.reshape(theirs.shape)) if theirs.size == ours.size else None
+    """Two intermediates in one shape; None where there is none."""
+    shape = pairing.common_shape(theirs, ours)
+    return None if shape is None else (pairing.fitted(theirs, shape), pairing.fitted(ours, shape))
 
 
 def relative(theirs: np.ndarray, ours: np.ndarray) -> float:
@@ -178,18 +177,23 @@ class Passes:
         batches = pair.port.batches(pair.folder, pair.mode)
         self.pair, self.name = pair, batch if batch in batches else next(iter(batches))
         self.batch = batches[self.name]
-        self.modules = pair.port.weights(pair.mode).modules(pair.our_names)  # our path -> their path
+        self.modules = pair.modules  # our path -> their path
         self.theirs, self.ours = pair.model(pair.theirs), pair.model(pair.ours)
         to_ours = {their: our for our, their in self.modules.items()}
         inputs, outputs, their_end = self._run(pair.theirs, self.theirs, self.modules.values())
         self.their_inputs, self.their_outputs = (renamed(arrays, to_ours) for arrays in (inputs, outputs))
-        self.own_inputs, self.propagated, end = self._run(pair.ours, self.ours, self.modules)
+        self.own_inputs, own_outputs, end = self._run(pair.ours, self.ours, self.modules)
+        beside = {our: their for their, our in pairing.paired(self.their_outputs, own_outputs)[0]}
         put = {
-            name: both[0].reshape(self.propagated[name].shape)
-            for name, array in self.their_outputs.items()
-            if name in self.propagated and (both := together(array, self.propagated[name])) is not None
+            our: pairing.fitted(self.their_outputs[their], own_outputs[our].shape)
+            for our, their in beside.items()
+            if together(self.their_outputs[their], own_outputs[our]) is not None
+            and _fits(self.their_outputs[their], own_outputs[our])
         }
-        self.inputs, self.alone, forced_end = self._run(pair.ours, self.ours, self.modules, put)
+        self.inputs, forced, forced_end = self._run(pair.ours, self.ours, self.modules, put)
+        self.propagated, self.alone = (
+            {beside.get(key, key): array for key, array in outputs.items()} for outputs in (own_outputs, forced)
+        )
         self.raw = their_end, end
         self.their_end, self.end, self.forced_end = (
             pair.port.readout(outputs, self.batch) for outputs in (their_end, end, forced_end)
@@ -224,6 +228,11 @@ class Passes:
     def padded(self) -> tuple[str, np.ndarray] | None:
         """The batch's mask: its name, and where it marks padding."""
         return kinds.padding(self.batch)
+
+
+def _fits(theirs: np.ndarray, ours: np.ndarray) -> bool:
+    """Whether a reference's output can be put in place of one of ours: of its size, or fewer equal rows."""
+    return theirs.size == ours.size or np.broadcast_shapes(theirs.shape, ours.shape) == ours.shape
 
 
 @dataclass
@@ -301,7 +310,7 @@ def _layers(passes: Passes) -> list[Layer]:
 
 def _not_finite(passes: Passes) -> Fault | None:
     """The first NaN or infinity that only one side has; else the first that both have."""
-    theirs, ours = passes.their_outputs | passes.their_end, passes.propagated | passes.end
+    theirs, ours = {**passes.their_outputs, **passes.their_end}, {**passes.propagated, **passes.end}
     both = None
     for name in (name for name in ours if name in theirs):
         where = kinds.not_finite(theirs[name]), kinds.not_finite(ours[name])
@@ -326,7 +335,7 @@ def _appears(passes: Passes, name: str, array: np.ndarray, where: np.ndarray, wh
     rows = kinds.rows_of(where)
     said = f"{value} first appears {place}, in {whose}, row{'s' * (len(rows) > 1)} {', '.join(map(str, rows[:8]))}"
     if passes.padded is not None and len(passes.padded[1]) == len(where):
-        empty = passes.padded[1].all(axis=1)
+        empty = [bool(row.all()) for row in passes.padded[1]]
         if rows and all(empty[row] for row in rows):
             return f"{said} of the batch, which {passes.padded[0]} marks as padding throughout"
         return f"{said} of the batch, not {'only ' * any(empty[row] for row in rows)}padding throughout"
@@ -620,13 +629,28 @@ def stored(record: Mapping[str, Any], others: list[Mapping[str, Any]]) -> str:
         return f"semantic: {where}in float64, where rounding is 1e-16"
     case = ("system", "mode", "step", "checkpoint")
     double = [r for r in others if r["dtype"] == "float64" and all(r[key] == record[key] for key in case)]
-    if any(r["verdict"] == "failed" for r in double):
-        return f"semantic: {where}it fails in float64 as well"
+    if bad and (failed := [r for r in double if r["verdict"] == "failed"]):
+        same = [one for r in failed for one in r.get("tensors") or [] if one.get("name") == bad.get("name")]
+        if any(one.get("passed") is False for one in same):
+            return f"semantic: {where}it fails in float64 as well"
+        if not same:
+            return f"unknown: {where}which float64 does not have; it fails at another place"
     size = clean(bad.get("max_rel")) if bad else None
     if not double or size is None:
         return f"unknown: {where}and no run in float64 to tell rounding from meaning"
-    kind = "rounding" if size < 2**8 * float(np.finfo(np.float32).eps) else "reduced precision"
+    kind = "rounding" if size < REDUCED * float(np.finfo(np.float32).eps) else "reduced precision"
     return f"{kind}: {where}{size:.1e} relative, and it passes in float64"
+
+
+SAID = 8
+"""Failed tensors that `told` names beside the first."""
+
+
+def _others(record: Mapping[str, Any]) -> str:
+    """'also differ: b, c and 21 more', of the tensors that failed after the first; ''."""
+    names = [str(one.get("name")) for one in record.get("tensors") or [] if one.get("passed") is False][1:]
+    more = f" and {len(names) - SAID} more" if len(names) > SAID else ""
+    return f"also differ: {', '.join(names[:SAID])}{more}" if names else ""
 
 
 def told(document: Mapping[str, Any]) -> str:
@@ -640,6 +664,7 @@ def told(document: Mapping[str, Any]) -> str:
             continue
         case = f"{record['step']}/{record['system']} ({record['mode']}, {record['checkpoint']}, {record['dtype']})"
         lines += [f"{case}: {verdict(record)}", f"  {stored(record, document['results'])}"]
+        lines += [f"  {line}" for line in (_others(record), *(f"note: {n}" for n in record.get("notes") or [])) if line]
         layers = (record.get("explanation") or {}).get("layers") or []
         if layers:
             lines.append(f"  {'layer':<48} {'propagated':>10} {'given':>10} {'alone':>10}")

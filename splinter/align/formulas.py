@@ -101,7 +101,7 @@ def _solved(slope: np.ndarray, variance: np.ndarray, rest: float) -> Epsilon | N
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:
-    return x * (1 + np.frompyfunc(math.erf, 1, 1)(x / math.sqrt(2)).astype("float64")) / 2
+    return x * (1 + np.array([math.erf(one) for one in x / math.sqrt(2)])) / 2  # numpy has no erf
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -173,7 +173,7 @@ class Attention:
     scale: str
     mask: str
     causal: bool
-    order: tuple[str, str, str]
+    order: tuple[str, ...]
     blocks: str = "whole"
 
     def of(self, arrays: Arrays, kept: np.ndarray | None) -> np.ndarray:
@@ -186,7 +186,7 @@ class Attention:
         if self.mask == "out" and kept is not None:
             scores = np.where(kept[:, None, None, :], scores, -1e30)
         if self.causal:
-            scores = np.where(np.tri(*scores.shape[-2:], scores.shape[-1] - scores.shape[-2], bool), scores, -1e30)
+            scores = np.where(np.tri(scores.shape[-1], dtype=bool), scores, -1e30)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         return self._joined(weights / weights.sum(axis=-1, keepdims=True) @ v)
 

@@ -183,7 +183,7 @@ def padding_row(theirs: np.ndarray, ours: np.ndarray) -> Found | None:
 def part_of(theirs: np.ndarray, ours: np.ndarray, parts: Mapping[str, np.ndarray]) -> tuple[str, float] | None:
     """Of which array the difference is a multiple: its name and the factor; the last one that fits."""
     apart = ours - theirs
-    for name, part in reversed(parts.items()):
+    for name, part in reversed(list(parts.items())):
         if part.shape != apart.shape or part.dtype.kind != "f" or not part.any() or not np.isfinite(part).all():
             continue
         by = _over(part, apart)

@@ -31,8 +31,7 @@ def narrowed(pair: Pair, step: str, float32: Tolerance) -> Narrowed | None:
     able = all(hasattr(side.driver, "narrow") for side in (pair.theirs, pair.ours))  # a driver of its own may not be
     if pair.dtype != "float64" or step not in NARROWING or not able:
         return None
-    modules = pair.port.weights(pair.mode).modules(pair.our_names)  # our path -> their path
-    names = {their: our for our, their in modules.items()}, {our: our for our in modules}
+    names = {their: our for our, their in pair.modules.items()}, {our: our for our in pair.modules}
     batches = pair.port.batches(pair.folder, pair.mode)
     notes: list[str] = []
     through: list[set[str]] = []

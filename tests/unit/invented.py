@@ -1,12 +1,11 @@
 """Pairs of small models whose differences are put there by hand."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from splinter.align import Pair, Rule, Side, WeightMap
+from splinter.align import Pair, Port, Rule, Side, WeightMap
 
 BATCH = {"x": np.random.default_rng(0).normal(size=(2, 5, 8)).astype("float32")}
 
@@ -37,13 +36,12 @@ def pair_of(theirs, ours, batch=BATCH, dtype="float64", framework="torch", loss=
 
         return Side(framework, sources, kind, lambda folder: load(), lambda folder: (built or load)(), own, loss)
 
-    port = SimpleNamespace(
+    port = Port(
         name="invented",
+        steps=("forward", "backward", "init"),
         weights=rules,
-        zero_gradient="",
         batches=lambda folder, mode: {"batch": batch},
         train_batches=lambda folder, mode: [],
-        readout=lambda outputs, batch: outputs,
         theirs=lambda mode: side("toy", "torch", theirs, build[0], ("json",)),
         ours=lambda mode: side("port", framework, ours, build[1], ("csv",)),
     )

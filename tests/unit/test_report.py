@@ -440,7 +440,7 @@ LATER = alignment(PASS, {**PASS, "step": "foward"}, date="x")
         ),
         (alignment({"system": "splinter"}), 5, "lacks 'mode'"),
         (alignment({**PASS, "tensors": [1]}), 19, "tensors must be a list of objects"),
-        (alignment({**PASS, "notes": [1]}), 19, "notes must be a list of strings"),
+        (alignment({**PASS, "notes": [1]}), 19, "notes must be a list of sentences"),
         (
             alignment({**PASS, "explanation": {"sentence": "x", "layers": [{"name": "a"}]}}),
             22,
