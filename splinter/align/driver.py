@@ -95,6 +95,9 @@ class Driver:
         drops: which of them drop out; those that a version lacks are passed over.
         recurrent: classes of layers with a `dropout` of their own, whose gradient may want training mode.
         hook_tables: names of a layer's dicts of hooks.
+        framework: its name.
+        home: the package that holds its own layers.
+        unbiased: whether the framework's BatchNorm keeps a running variance over n - 1 of n numbers.
     """
 
     Tensor: ClassVar[Any]
@@ -102,6 +105,9 @@ class Driver:
     drops: ClassVar[tuple[Drop, ...]] = (Drop("dropout"),)
     recurrent: ClassVar[tuple[type, ...]] = ()
     hook_tables: ClassVar[tuple[str, ...]] = ()
+    framework: ClassVar[str]
+    home: ClassVar[str]
+    unbiased: bool = True
 
     def __init__(self) -> None:
         # read here: what stands in place of a function later need not name its arguments
@@ -202,6 +208,14 @@ class Driver:
 
     def tables(self, layer: Any) -> list[Any]:
         """Tensors that a layer computes for itself when it is built, and no checkpoint holds."""
+        raise NotImplementedError
+
+    def compiled(self, model: Any) -> Any:
+        """The model through the framework's compiler."""
+        raise NotImplementedError
+
+    def learns(self, tensor: Any) -> bool:
+        """Whether a backward pass leaves a gradient on a parameter."""
         raise NotImplementedError
 
     # What follows from it

@@ -502,6 +502,9 @@ def _within(passes: Passes, name: str) -> Found:
     if (found := _weights(passes, name)) or both is None:
         return found or _kind(passes.pair, theirs, ours)
     theirs, ours = both
+    if inner := [one for one in passes.before(name) if one.startswith(f"{name.partition('#')[0]}.")]:
+        kind, what = _between(passes, name, theirs, ours)
+        return kind, f"{'all' if len(inner) > 1 else 'what'} that runs inside of it agrees; {what}"
     given, why = passes.inputs.get(name), "its weights equal the reference's"
     if given is not None and given.dtype.kind == "f" and ours.dtype.kind == "f":
         for look in (_norm, _activation, _bias, _product):

@@ -106,6 +106,7 @@ class Torch(Driver):
 
     Tensor = torch.Tensor
     functional = torch.nn.functional
+    framework, home = "torch", "torch.nn"
     drops = (
         *(Drop(name) for name in ("dropout", "dropout1d", "dropout2d", "dropout3d")),
         *(Drop(name) for name in ("alpha_dropout", "feature_alpha_dropout")),
@@ -181,6 +182,12 @@ class Torch(Driver):
 
     def tables(self, layer: torch.nn.Module) -> list[torch.Tensor]:
         return [t for name, t in layer.named_buffers(recurse=False) if name in layer._non_persistent_buffers_set]
+
+    def compiled(self, model: torch.nn.Module) -> Any:
+        return torch.compile(model)
+
+    def learns(self, tensor: torch.Tensor) -> bool:
+        return tensor.requires_grad
 
 
 DRIVER = Torch()

@@ -151,8 +151,10 @@ Link = Rule
 """A rule applied to the tensors of one layer: concrete names in place of `*`."""
 
 
-def _source(value: str | tuple[str, ...]) -> str:
-    return json.dumps(value) if isinstance(value, str) else f"({', '.join(map(json.dumps, value))})"
+def _source(value: str | tuple[str, ...] | None) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(json.dumps, value))}{',' * (len(value) == 1)})"
+    return "None" if value is None else json.dumps(value)
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -180,7 +182,8 @@ class WeightMap:
         rules: in any order; both sides of a rule hold the same number of `*`.
         drop: template of their names -> reason why they have no place with us (an unused pooler, say).
         keep: template of our names -> reason why nothing of theirs feeds them (a table that the model fills itself).
-        modules: our module path -> their module path, pairs beyond those that the rules tell; `*` as in rules.
+        modules: our module path -> their module path, beside those that the rules tell; None: it has no partner (a Linear
+            whose weight one side alone reads without running it). `*` as in rules.
     """
 
     def __init__(
@@ -188,7 +191,7 @@ class WeightMap:
         rules: Iterable[Rule],
         drop: Mapping[str, str] | None = None,
         keep: Mapping[str, str] | None = None,
-        modules: Mapping[str, str] | None = None,
+        modules: Mapping[str, str | None] | None = None,
     ):
         self.rules = tuple(rules)
         self.drop = dict(drop or {})
@@ -204,7 +207,7 @@ class WeightMap:
         text = block("", [repr(rule) for rule in self.rules], "[]")
         for name, told in (("drop", self.drop), ("keep", self.keep), ("modules", self.module_pairs)):
             if told:
-                text += block(f"{name}=", [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in told.items()], "{}")
+                text += block(f"{name}=", [f"{_source(k)}: {_source(v)}" for k, v in told.items()], "{}")
         return f"WeightMap(\n{text})"
 
     def __eq__(self, other: object) -> bool:
@@ -273,6 +276,10 @@ class WeightMap:
             if name not in used and (gradients or self.reason_dropped(name) is None):
                 translated[f"theirs:{name}"] = array
         return translated
+
+    def rule_of(self, ours: str) -> Rule | None:
+        """The rule that feeds our tensor, if there is one."""
+        return next((rule for pattern, rule in self._by_ours if pattern.match(ours)), None)
 
     def reason_dropped(self, theirs: str) -> str | None:
         """Why their tensor is left behind, or None when it is not dropped."""
@@ -379,18 +386,15 @@ class WeightMap:
             (mine, _, leaf), (other, _, their_leaf) = link.ours.rpartition("."), link.sources[0].rpartition(".")
             if leaf == their_leaf and link.whole and other not in told:
                 pairs.setdefault(mine, other)
-        return pairs
+        return {mine: other for mine, other in pairs.items() if other is not None}
 
-    def _told_modules(self, names: Iterable[str]) -> dict[str, str]:
+    def _told_modules(self, names: Iterable[str]) -> dict[str, str | None]:
         """The pairs of `modules`, a `*` filled with the numbers of the modules that hold our tensors."""
         paths = list(dict.fromkeys(path for name in names for path in _above(name)))
-        pairs = {}
+        pairs: dict[str, str | None] = {}
         for mine, other in self.module_pairs.items():
-            for path in paths if "*" in mine else [mine]:
-                if "*" not in mine:
-                    pairs[mine] = other
-                elif match := _pattern(mine).match(path):
-                    pairs[path] = _fill(other, match.groups())
+            matches = ((path, _pattern(mine).match(path)) for path in (paths if "*" in mine else [mine]))
+            pairs |= {path: other and _fill(other, match.groups()) for path, match in matches if match}
         return pairs
 
 
@@ -417,3 +421,31 @@ def _covered(takers: Sequence[Link]) -> bool:
     """Whether the parts that rules take are all there are, cut along one axis."""
     ways = {(link.part[1], link.axis, link.stack, link.shares) for link in takers if link.part}
     return not ways or (len(ways) == 1 and len({link.part for link in takers}) == next(iter(ways))[0])
+
+
+def folded(rules: Iterable[Rule]) -> list[Rule]:
+    """The same map with `*` for the numbers of layers, where both sides have the same ones and nothing else fits."""
+    rules = list(rules)
+    grouped: dict[Rule, list[Rule]] = {}
+    for rule in rules:
+        grouped.setdefault(_starred(rule), []).append(rule)
+    found = []
+    for starred, group in grouped.items():
+        reach = _pattern(starred.ours)
+        others = [rule for rule in rules if reach.match(rule.ours) and rule not in group]
+        found += group if others else [starred]
+    return found
+
+
+def _starred(rule: Rule) -> Rule:
+    ours, numbers = _numbers(rule.ours)
+    theirs = [_numbers(name) for name in rule.sources]
+    if not numbers or any(other != numbers for _, other in theirs):
+        return rule
+    names = tuple(name for name, _ in theirs)
+    return replace(rule, ours=ours, theirs=names[0] if isinstance(rule.theirs, str) else names)
+
+
+def _numbers(name: str) -> tuple[str, list[str]]:
+    parts = name.split(".")
+    return ".".join("*" if part.isdigit() else part for part in parts), [part for part in parts if part.isdigit()]

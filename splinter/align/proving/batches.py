@@ -117,7 +117,7 @@ def _of_tokens(batch: Batch) -> Iterable[tuple[str, Batch]]:
     yield "repeated ids", {**batch, ids: np.full_like(batch[ids], batch[ids].flat[batch[ids].size // 2])}
     if tokens > 2:
         yield "longer", _tokens(batch, ids, lambda array: np.concatenate([array, array[:, ::-1]], axis=1))
-    mask = batch.get("attention_mask")
+    mask: Any = batch.get("attention_mask")
     if not _is_array(mask) or mask.shape != (rows, tokens) or tokens < 4:
         return
     third = max(1, tokens // 3)

@@ -70,7 +70,7 @@ def init(match: Match, pair: Pair) -> Alignment:
 def without_init(match: Match) -> str:
     """A model cannot show by which law it was drawn."""
     given = [subject.role for subject in (match.theirs, match.ours) if subject.builder is None]
-    return f"{' and '.join(given)} came as a model; a function that builds it shows its law" if given else ""
+    return f"{' and '.join(given)} came as a model, and a function that builds it shows its law" if given else ""
 
 
 # -- decoding ---------------------------------------------------------------------------------------------
@@ -99,9 +99,9 @@ def decoding(match: Match, pair: Pair) -> Alignment:
     """The same greedy tokens, and ours with a cache as without."""
     alignment, label = pair.alignment("forward"), logits(match)
     assert label is not None
-    models = [pair.model(side) for side in (pair.theirs, pair.ours)]
-    runs = [runner(side, model, pair.dtype) for side, model in zip((pair.theirs, pair.ours), models, strict=True)]
-    ids = decode.greedy(alignment, *runs, match.first, label)
+    models = pair.model(pair.theirs), pair.model(pair.ours)
+    runs = runner(pair.theirs, models[0], pair.dtype), runner(pair.ours, models[1], pair.dtype)
+    ids = decode.greedy(alignment, runs[0], runs[1], match.first, label)
     if decode.DECODED in match.first:
         alignment.notes.append("a cache is tried with decoders alone")
         return alignment
@@ -138,7 +138,8 @@ def export(match: Match, pair: Pair) -> Alignment:
         alignment.add(f"weights/{name}", own[name], read[name], exact=True)
     models = [match.theirs.driver.cast(model, pair.dtype) for model in (match.theirs.copied(), back.model)]
     for name, batch in match.batches.required.items():
-        alignment.add_all(f"{name}/", *(runner(pair.theirs, model, pair.dtype)(batch) for model in models))
+        before, after = (runner(pair.theirs, model, pair.dtype)(batch) for model in models)
+        alignment.add_all(f"{name}/", before, after)
     return alignment
 
 
@@ -161,7 +162,8 @@ def compiled(match: Match, pair: Pair) -> Alignment:
     make = match.options.compiled if callable(match.options.compiled) else match.ours.driver.compiled
     models = pair.model(pair.ours), make(pair.model(pair.ours))
     for name, batch in match.batches.required.items():
-        alignment.add_all(f"{name}/", *(runner(pair.ours, model, pair.dtype)(batch) for model in models))
+        eager, other = (runner(pair.ours, model, pair.dtype)(batch) for model in models)
+        alignment.add_all(f"{name}/", eager, other)
     return alignment
 
 
@@ -175,7 +177,9 @@ CHECKERS = {
     "decode": Checker(
         decoding, (SINGLE,), lambda m: "" if logits(m) else "no output of theirs is a next token's logits"
     ),
-    "export": Checker(export, (SINGLE,), lambda m: "" if m.options.export else "export= says how ours is read back"),
-    "compiled": Checker(compiled, (SINGLE,), lambda m: "" if m.options.compiled else "compiled= asks for it"),
+    "export": Checker(
+        export, (SINGLE,), lambda m: "" if m.options.export else "export= has to say how ours is read back"
+    ),
+    "compiled": Checker(compiled, (SINGLE,), lambda m: "" if m.options.compiled else "compiled= has to ask for it"),
 }
 """By the names of options.py, in order."""

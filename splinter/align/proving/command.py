@@ -20,7 +20,7 @@ def run(chosen: argparse.Namespace) -> int:
     named = _named(chosen)
     options = {**named.options, **_options(chosen)}
     if chosen.kill:
-        from .faults import kill
+        from .killing import kill
 
         return kill(named.theirs, named.ours, named.batch(), options)
     proof = prove(named.theirs, named.ours, named.batch(), **options)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,15 +63,26 @@ class Match:
         output = model(*batch.values()) if self.positional else model(**batch)
         return dict(flattened(output, subject.driver.Tensor))
 
-    def _try(self, subject: Subject, model: Any, batch: Batch) -> tuple[dict[str, np.ndarray], str]:
+    def _try(
+        self, subject: Subject, model: Any, batch: Batch, dtype: str = "float32"
+    ) -> tuple[dict[str, np.ndarray], str]:
         """What a model makes of a batch, or why it does not."""
         try:
             _, outputs = subject.driver.trace(
-                model, lambda one, tensors: self._call(subject, one, tensors), batch, "float32", ()
+                model, lambda one, tensors: self._call(subject, one, tensors), batch, dtype, ()
             )
         except Exception as error:  # whatever a foreign model raises
             return {}, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         return outputs, ""
+
+    @functools.cache  # noqa: B019 - one match per proof
+    def refuses(self, dtype: str) -> str:
+        """Why one of the two does not run in a precision, or ""; a framework may lack a kernel."""
+        for subject in (self.theirs, self.ours) if dtype != "float32" else ():
+            _, why = self._try(subject, subject.driver.cast(subject.copied(), dtype), self.first, dtype)
+            if why:
+                return f"{subject.role} does not run in {dtype} ({why})"
+        return ""
 
     def _accepted(self, batches: Batches) -> tuple[Batches, dict[str, str]]:
         """The batches that the reference takes, and of these what ours says to those that it refuses.
@@ -136,13 +147,12 @@ class Match:
             names = [link.ours for link in self.options.rules.links(list(self.ours.tensors()))]
             return mapping.Found(self.options.rules, dict.fromkeys(names, "by the map given"), [])
         self.say("weights: the map is looked for")
-        inventories = []
-        for subject in (self.theirs, self.ours):
-            model = subject.driver.cast(subject.copied(), "float32")
-            inventories.append(
-                mapping.take_inventory(subject.driver, model, lambda s=subject, m=model: self._try(s, m, self.first))
-            )
-        return mapping.find(*inventories, rules=self.options.rules, drop=self.options.drop or {})
+        theirs, ours = (self._inventory(subject) for subject in (self.theirs, self.ours))
+        return mapping.find(theirs, ours, rules=self.options.rules, drop=self.options.drop or {})
+
+    def _inventory(self, subject: Subject) -> mapping.Inventory:
+        model = subject.driver.cast(subject.copied(), "float32")
+        return mapping.take_inventory(subject.driver, model, lambda: self._try(subject, model, self.first)[0])
 
     # The port
 
@@ -197,24 +207,24 @@ class Match:
             rates=lambda features, recipe: [recipe.learning_rate] * features,
         )
 
-    def port(self, batches: Mapping[str, Batch] | None = None, mode: str = "") -> Port:
+    def port(self, mode: str = "") -> Port:
         """The port as the steps want it."""
         theirs = self._side(self.theirs, lambda folder: self.theirs.copied())
         ours = self._side(self.ours, lambda folder: self.filled())
-        required = self.batches.required if batches is None else batches
+        skip = self.options.skip
         return Port(
             name=self.name,
-            modes=(mode,),
             theirs=lambda mode: theirs,
             ours=lambda mode: ours,
+            steps=tuple(dict.fromkeys(STEP.get(check, check) for check in CHECKS)),
+            modes=(mode,),
             weights=lambda mode: self.found.weights,
-            batches=lambda folder, mode: required,
+            batches=lambda folder, mode: self.batches.required,
             optional_batches=lambda folder, mode: self.batches.optional,
             train_batches=lambda folder, mode: self._train_batches(),
             recipe=Recipe,
             features=(max(1, self.options.updates),),
-            skip=(self.options.skip,) if isinstance(self.options.skip, str) else tuple(self.options.skip),
-            steps=tuple(dict.fromkeys(STEP.get(check, check) for check in CHECKS)),
+            skip=(skip,) if isinstance(skip, str) else tuple(skip),
         )
 
     def _train_batches(self) -> list[Batch]:
@@ -227,4 +237,4 @@ class Match:
 
     def pair(self, dtype: str, mode: str = "") -> Pair:
         """Both sides, in one precision."""
-        return OnTheFly(self.port(mode=mode), mode, "given", Path(), dtype)
+        return OnTheFly(self.port(mode), mode, "given", None, dtype)

@@ -59,9 +59,9 @@ def from_file(path: Path) -> Named:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ProveError(f"{path} does not run: {type(error).__name__}: {error}") from error
-    batch = getattr(module, "batch", None) or getattr(module, "batches", None)
-    found = {"theirs": getattr(module, "theirs", None), "ours": getattr(module, "ours", None), "batch": batch}
-    if lacking := [name for name, value in found.items() if value is None]:
+    batch = getattr(module, "batch", getattr(module, "batches", None))
+    found: dict[str, Any] = {"theirs": None, "ours": None, **vars(module), "batch": batch}
+    if lacking := [name for name in ("theirs", "ours", "batch") if found[name] is None]:
         raise ProveError(
             f"{path} defines no {' and no '.join(lacking)}; it needs theirs() and ours(), which build the models, and "
             "batch(), which returns what both are given"

@@ -15,11 +15,14 @@ from ..steps import STEPS
 
 WIDTH = 12
 """Columns of a cell."""
+SHOWN = 3
+"""How many tensors that differ are written out."""
+UNASKED = "it was not asked for"
 BEYOND = {
-    "optimizer": "the optimizer of your users' training: hand in optimizer=",
-    "lr": "the learning rate's schedule",
-    "dev_data, train_data": "what becomes of a raw file: tokenizer, features, order",
-    "metric": "scores of the same predictions",
+    "optimizer": "your users' optimizer (optimizer=)",
+    "lr": "the learning rate",
+    "data": "what becomes of a raw file",
+    "metric": "scores",
     "training": "a whole training",
 }
 """What two models and a batch cannot tell."""
@@ -104,13 +107,25 @@ class Proof:
     # As text
 
     def __str__(self) -> str:
-        lines = [f"{self.name}", f"  theirs   {self.theirs}", f"  ours     {self.ours}", f"  weights  {self.weights}"]
+        lines = [self.name, f"  theirs   {self.theirs}", f"  ours     {self.ours}", f"  weights  {self.weights}"]
         lines += ["", *self._matrix(), "", self.headline]
-        if self.failure:
-            lines += [f"  {line.strip()}" for line in self.failure.message.splitlines()]
+        lines += [f"  {line}" for line in self.finding]
         lines += [f"  note: {note}" for note in self.all_notes]
-        lines += ["", *self.scope]
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *self.scope])
+
+    @property
+    def finding(self) -> list[str]:
+        """Of the first failure: its kind and place, the first tensors that differ, and how many do."""
+        if self.failure is None:
+            return []
+        alignment, told = self.failure.alignment, self.failure.record.get("explanation")
+        failed = [one for one in alignment.comparisons if not one.passed]
+        lines = [told["sentence"]] if told else []
+        lines += alignment.problems[:SHOWN]
+        lines += [f"{'then' if place else 'first'}: {one.sentence()}" for place, one in enumerate(failed[:SHOWN])]
+        if len(failed) > SHOWN:
+            lines.append(f"{len(failed)} of {len(alignment.comparisons)} tensors differ; the report has all of them")
+        return lines
 
     @property
     def headline(self) -> str:
@@ -139,14 +154,15 @@ class Proof:
     @property
     def scope(self) -> list[str]:
         """What was proven, what was not, and why not."""
-        proven = list(
-            dict.fromkeys(c.name for c in self.checks if all(o.passed for o in self.checks if o.name == c.name))
-        )
+        passed = {check.name for check in self.checks} - {check.name for check in self.checks if not check.passed}
+        proven = [name for name in dict.fromkeys(check.name for check in self.checks) if name in passed]
         lines = [f"Proven: {', '.join(proven) or 'nothing'}."]
-        lines += [f"Not run: {name}: {why}" for name, why in self.left.items()]
+        unasked = [name for name, why in self.left.items() if why == UNASKED]
+        lines += [f"Not run: {name}, for {why}." for name, why in self.left.items() if why != UNASKED]
+        lines += [f"Not asked for: {', '.join(unasked)}."] if unasked else []
         ran = {check.record["step"] for check in self.checks}
-        beyond = [why for step, why in BEYOND.items() if step not in ran]
-        return [*lines, f"Not proven by two models and a batch: {'; '.join(beyond)}."]
+        beyond = [what for step, what in BEYOND.items() if step not in ran]
+        return [*lines, f"Two models and a batch do not tell: {'; '.join(beyond)}."]
 
     # As files
 

@@ -10,16 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 from .. import defaults
-from ..compare import Tolerance
+from ..compare import Alignment, Tolerance
 from ..judging import judged
-from ..port import Port
+from ..port import Pair, Port
 from ..steps import STEPS
 from ..weights import Rule, WeightMap
 from .batches import given
 from .checks import CHECKERS
 from .match import Match
 from .options import CHECKS, STEP, Options
-from .proof import Check, Proof, described
+from .proof import UNASKED, Check, Proof, described
 from .subject import Subject
 
 Say = Callable[[str], None]
@@ -37,24 +37,38 @@ def proof_of(match: Match, say: Say) -> Proof:
         rules=str(match.found.weights),
         outputs=dict(match.pairing.pairs.values()),
     )
-    asked = match.options.steps or CHECKS
-    for name in CHECKS:
-        checker = CHECKERS[name]
-        if why := "not asked for" if name not in asked else checker.without(match):
-            proof.left[name] = why
-            continue
-        of_user = [dtype for dtype in match.options.dtypes if dtype in checker.dtypes]
-        for dtype in of_user or checker.dtypes[:1] or ("exact",):
-            say(f"{name} {dtype}")
-            proof.checks.append(_check(match, name, dtype))
+    for name, dtype in planned(match, proof.left):
+        say(f"{name} {dtype}")
+        proof.checks.append(_check(match, name, dtype))
     return proof
 
 
-def _check(match: Match, name: str, dtype: str) -> Check:
+def planned(match: Match, left: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """(check, precision) of all that can be run, in order; why the others cannot goes into `left`."""
+    asked = match.options.steps or CHECKS
+    for name in CHECKS:
+        checker = CHECKERS[name]
+        if why := UNASKED if name not in asked else checker.without(match):
+            left[name] = why
+            continue
+        of_user = [dtype for dtype in match.options.dtypes if dtype in checker.dtypes]
+        for dtype in of_user or checker.dtypes[:1] or ("exact",):
+            if why := match.refuses(dtype) if dtype in checker.dtypes else "":
+                left[f"{name} {dtype}"] = why
+            else:
+                yield name, dtype
+
+
+def compared(match: Match, name: str, dtype: str) -> tuple[Pair, Alignment, Tolerance]:
+    """One check, run and not yet judged."""
     pair = match.pair(dtype, "" if name in STEPS else name)
-    alignment = CHECKERS[name].run(match, pair)
-    tolerance = _tolerance(match.options, STEP.get(name, name), dtype)
-    record, message = judged(alignment, tolerance, pair if name == "forward" else None)
+    return pair, CHECKERS[name].run(match, pair), _tolerance(match.options, STEP.get(name, name), dtype)
+
+
+def _check(match: Match, name: str, dtype: str) -> Check:
+    pair, alignment, tolerance = compared(match, name, dtype)
+    float32 = _tolerance(match.options, STEP.get(name, name), "float32") if dtype == "float64" else None
+    record, message = judged(alignment, tolerance, pair, float32)
     return Check(name, dtype, alignment, tolerance, record, message)
 
 

@@ -22,11 +22,20 @@ def linear(inputs, outputs):
     return nn.Linear(inputs, outputs, weight_attr=law, bias_attr=law)
 
 
+def attention(width, heads):
+    """torch's laws: Glorot's for q, k and v as one matrix of (D, 3 D), a Linear's for the last one, biases of zeros."""
+    glorot, plain = (6 / (4 * width)) ** 0.5, width**-0.5
+    packed, last = (paddle.ParamAttr(initializer=nn.initializer.Uniform(-x, x)) for x in (glorot, plain))
+    layer = nn.MultiHeadAttention(width, heads, weight_attr=packed)
+    layer.out_proj = nn.Linear(width, width, weight_attr=last)
+    return layer
+
+
 class Bag(nn.Layer):
     def __init__(self, words, width, rate):
         super().__init__()
         self.embedding = nn.Embedding(words, width, weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal()))
-        self.attention = nn.MultiHeadAttention(width, 2)
+        self.attention = attention(width, 2)
         self.hidden = linear(width, width)
         self.dropout = nn.Dropout(rate)
         self.out = linear(width, 2)

@@ -1,0 +1,279 @@
+"""Whether the proof of a port can fail: faults planted one at a time, and the steps that turned red on each.
+
+A fault that no step sees is a blind spot, unless it changes nothing: that is measured on the planted side itself, in
+float64, against the same side without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..compare import Alignment, finite
+from ..driver import Arrays
+from ..kill import Strike
+from ..port import MissingFunction, Side
+from .batches import given
+from .faults import plantable
+from .match import Match
+from .options import Options
+from .planting import Fault, planted
+from .prover import compared, planned, progress
+from .subject import Subject
+
+ROUNDING = 1e-10
+"""What changes by no more than this share of its size does not change in exact arithmetic.
+
+A pass in float64 through a deep model leaves 1e-12; the smallest fault planted, an epsilon of 1e-5 for 1e-12, 1e-6."""
+
+VERDICTS = ("caught", "survived", "not looked at", "without effect", "not planted")
+"""What may become of a fault; see `Outcome.verdict`."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A fault and what became of it.
+
+    Args:
+        effects: what it changes on its own side, and by which share of its size: "outputs", "in training",
+            "gradients", "buffers", "initial law".
+        strikes: what the steps said, in the order they ran.
+        error: the exception, where the model does not run with it.
+    """
+
+    fault: Fault
+    effects: Mapping[str, float] = field(default_factory=dict)
+    strikes: tuple[Strike, ...] = ()
+    error: str = ""
+
+    @property
+    def red(self) -> tuple[str, ...]:
+        """The steps that turned red, in the order they ran."""
+        return tuple(dict.fromkeys(strike.step for strike in self.strikes if strike.red))
+
+    @property
+    def verdict(self) -> str:
+        """caught; not planted: the model does not run with it; without effect; not looked at: none of the steps that
+        are about it ran; survived, which is a blind spot."""
+        if self.error:
+            return "not planted"
+        if self.red:
+            return "caught"
+        if max(self.effects.values(), default=0.0) <= ROUNDING:
+            return "without effect"
+        looked = {strike.step.partition(" ")[0] for strike in self.strikes}
+        return "survived" if looked & set(self.fault.expected_steps) else "not looked at"
+
+    @property
+    def because(self) -> str:
+        """Where it was first seen, or what it changes and nobody saw."""
+        first = next((strike for strike in self.strikes if strike.red), None)
+        if self.error:
+            return self.error
+        if first:
+            return first.crash or first.tensor
+        if self.verdict == "not looked at":
+            return f"{' and '.join(self.fault.expected_steps)} did not run"
+        seen = {name: size for name, size in self.effects.items() if size > ROUNDING}
+        return ", ".join(f"{name} change by {size:.1g}" for name, size in seen.items())
+
+    def record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        strikes = [{**vars(one), "margin": finite(one.margin)} for one in self.strikes]
+        fault = {name: getattr(self.fault, name) for name in ("name", "place", "kind", "expected_steps", "stage")}
+        effects = {name: finite(size) for name, size in self.effects.items()}
+        return {**fault, "verdict": self.verdict, "red": list(self.red), "because": self.because, "effects": effects,
+                "strikes": strikes, "error": self.error}  # fmt: skip
+
+
+def kill_all(
+    prove_again: Callable[[Fault], Iterable[tuple[str, Alignment]]],
+    faults: Iterable[Fault],
+    effects: Callable[[Fault], Mapping[str, float]],
+    unplanted: Iterable[tuple[str, Alignment]] = (),
+    progress: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Plant each fault and prove again.
+
+    Args:
+        prove_again: the proof of the port with the fault in it: (step, judged alignment), in the order they ran. Where
+            they come one by one, the rest is not run once one is red.
+        effects: what a fault changes; `Effects`.
+        unplanted: the same of the port without any fault; what is red in it already tells nothing.
+        progress: called with each outcome.
+    """
+    known = {step: failures(alignment) for step, alignment in unplanted}
+    outcomes = []
+    for fault in faults:
+        outcomes.append(_kill(prove_again, fault, effects, known))
+        progress(outcomes[-1])
+    return outcomes
+
+
+def _kill(prove_again, fault: Fault, effects, known: Mapping[str, Mapping[str, float | None]]) -> Outcome:
+    try:
+        changed = effects(fault)
+    except Exception as error:  # a layer may ask for more than the plan knew: another fault's turn
+        return Outcome(fault, error=_line(error))
+    strikes = []
+    try:
+        for step, alignment in prove_again(fault):
+            strikes.append(_strike(step, alignment, known.get(step, {})))
+            if strikes[-1].red:
+                break
+    except Exception as error:  # it ran by itself, so the proof has seen something
+        strikes.append(Strike("crash", True, crash=_line(error)))
+    return Outcome(fault, changed, tuple(strikes))
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".split("\n")[0][:200]
+
+
+def failures(alignment: Alignment) -> dict[str, float | None]:
+    """What failed in a judged alignment, in the order of execution: name or problem -> times its limit."""
+    found: dict[str, float | None] = {
+        one.name: 1 / one.headroom if one.headroom else None for one in alignment.comparisons if not one.passed
+    }
+    return found | dict.fromkeys(alignment.problems)
+
+
+def _strike(step: str, alignment: Alignment, known: Mapping[str, float | None]) -> Strike:
+    """What one step says of a fault, less what it says without."""
+    new = {name: margin for name, margin in failures(alignment).items() if name not in known}
+    margins = [margin for margin in new.values() if margin is not None]
+    return Strike(step, bool(new), next(iter(new), ""), max(margins, default=None))
+
+
+class Effects:
+    """What a fault changes on the side that it is planted in, measured in float64 without the other side.
+
+    Args:
+        side: ours.
+        folder: handed to its `load` and `build`.
+        batches: what the proof feeds it, two or three of them.
+    """
+
+    def __init__(self, side: Side, folder: Path, batches: Sequence[Arrays]) -> None:
+        self.side, self.folder, self.batches = side, folder, batches
+        self.plain = self._observe(side)
+
+    def __call__(self, fault: Fault) -> dict[str, float]:
+        """What changes, by which share of its size; infinity where a tensor is there on one side only.
+
+        Raises:
+            Exception: whatever the model raises when it runs with the fault.
+        """
+        seen = self._observe(planted(self.side, fault))
+        return {name: _change(self.plain[name], seen[name]) for name in self.plain}
+
+    def _observe(self, side: Side) -> dict[str, dict[str, np.ndarray]]:
+        driver = side.driver
+        model = driver.cast(side.load(self.folder), "float64")
+        seen: dict[str, dict[str, np.ndarray]] = {"outputs": {}, "gradients": {}, "in training": {}}
+        for number, batch in enumerate(self.batches):
+            _, outputs = driver.trace(model, side.forward, batch, "float64", ())
+            _, gradients = driver.gradients(model, side.forward, side.loss, batch, "float64")
+            seen["outputs"] |= {f"{number}/{name}": array for name, array in outputs.items()}
+            seen["gradients"] |= {f"{number}/{name}": array for name, array in gradients.items()}
+        model.train()
+        for number, batch in enumerate(self.batches):
+            driver.seed(number)
+            with driver.no_gradients(), driver.computing():
+                outputs = side.forward(model, driver.from_numpy(batch, "float64"))
+            seen["in training"] |= {f"{number}/{name}": driver.to_numpy(one) for name, one in outputs.items()}
+        seen["buffers"] = {name: driver.to_numpy(one) for name, one in driver.buffers(model).items()}
+        return seen | {"initial law": self._built(side)}
+
+    def _built(self, side: Side) -> dict[str, np.ndarray]:
+        side.driver.seed(0)
+        try:
+            return side.driver.state(side.build(self.folder))
+        except MissingFunction:
+            return {}
+
+
+def _change(plain: Arrays, seen: Arrays) -> float:
+    """The largest change, relative to the size of its tensor, or to 1e-6 of the largest: a gradient that is zero by
+    algebra is noise."""
+    if set(plain) != set(seen) or any(plain[name].shape != seen[name].shape for name in plain):
+        return float("inf")
+    numbers = {name: array.astype(np.float64) for name, array in plain.items() if array.size}
+    largest = max((float(np.abs(array).max()) for array in numbers.values()), default=0.0)
+    found = [0.0]
+    for name, array in numbers.items():
+        difference = float(np.abs(seen[name].astype(np.float64) - array).max())
+        found.append(difference / (max(float(np.abs(array).max()), 1e-6 * largest) or 1.0))
+    return float("inf") if np.isnan(found).any() else max(found)
+
+
+class Infected(Match):
+    """A match with a fault in every model of ours; what belongs together was found without it."""
+
+    def __init__(self, match: Match, fault: Fault) -> None:
+        vars(self).update(vars(match))
+        self.fault = fault
+
+    def filled(self) -> Any:
+        return self.fault.into(super().filled(), "loaded")
+
+    def _side(self, subject: Subject, load: Callable[[Any], Any]) -> Side:
+        side = super()._side(subject, load)
+        build = planted(side, self.fault).build  # what is loaded is filled, and has it
+        return replace(side, build=build) if subject is self.ours else side
+
+
+def kills(theirs: Any, ours: Any, batches: Any, **options: Any) -> list[Outcome]:
+    """Plant every fault that applies to ours, and prove again.
+
+    Args: as those of `prove`.
+
+    Raises:
+        ProveError, WeightError: as `prove` without any fault does.
+    """
+    with progress() as say:
+        match = Match(Subject(theirs, "theirs"), Subject(ours, "ours"), given(batches), Options(**options), say)
+        say("the proof without a fault")
+        unplanted = list(_checks(match))
+        faults = plantable(match.ours.driver, match.filled())
+        effects = Effects(match.pair("float64").ours, Path(), list(match.batches.required.values()))
+
+        def prove_again(fault: Fault) -> Iterator[tuple[str, Alignment]]:
+            say(f"fault {faults.index(fault) + 1} of {len(faults)}: {fault}")
+            return _checks(Infected(match, fault))
+
+        return kill_all(prove_again, faults, effects, unplanted)
+
+
+def _checks(match: Match) -> Iterator[tuple[str, Alignment]]:
+    for name, dtype in planned(match, {}):
+        _, alignment, tolerance = compared(match, name, dtype)
+        alignment.judge(tolerance)
+        yield f"{name} {dtype}".removesuffix(" exact"), alignment
+
+
+def kill(theirs: Any, ours: Any, batches: Any, options: Mapping[str, Any]) -> int:
+    """Print what became of every fault; returns 1 where one that changes something was seen by no check, else 0."""
+    outcomes = kills(theirs, ours, batches, **options)
+    print(table(outcomes))
+    return int(any(one.verdict == "survived" for one in outcomes))
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """One line per fault, in markdown, and a sentence."""
+    rows = ["| planted | at | caught by | first seen, or why not |", "|---|---|---|---|"]
+    for one in outcomes:
+        by = one.red[0] if one.red else f"**{one.verdict}**" if one.verdict == "survived" else one.verdict
+        rows.append(f"| {one.fault.name} | {one.fault.place or 'the model'} | {by} | {one.because} |")
+    return "\n".join([*rows, "", sentence(outcomes)])
+
+
+def sentence(outcomes: Sequence[Outcome]) -> str:
+    """How many were caught, and what became of the others."""
+    verdicts = [one.verdict for one in outcomes]
+    counts = [f"{verdicts.count(word)} {word}" for word in VERDICTS if word in verdicts]
+    return f"{len(outcomes)} faults planted: {', '.join(counts)}." if outcomes else "No fault applies to this model."
