@@ -8,7 +8,8 @@ tell whether it matters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,21 @@ def traced(pair: Pair, side: Side, dtype: str, model: Any, batch: Any) -> tuple[
     """Activations under our names, and the read-out outputs."""
     names = {theirs if side is pair.theirs else ours: ours for ours, theirs in pair.modules.items()}
     seen, outputs = side.driver.trace(model, side.forward, batch, dtype, list(names))
-    return renamed(seen, names), dict(pair.port.readout(outputs, batch))
+    masks = tuple(pair.port.padding(batch))
+    return blanked(renamed(seen, names), masks), blanked(dict(pair.port.readout(outputs, batch)), masks)
+
+
+def blanked(arrays: Mapping[str, np.ndarray], masks: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays that lie along a mask, (B, T, ...) or (B * T, ...), with 0 where it is 0: nothing there has a meaning."""
+    return {name: functools.reduce(_blank, masks, array) for name, array in arrays.items()}
+
+
+def _blank(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    for shape in (mask.shape, (mask.size,)):
+        if array.shape[: len(shape)] == shape and array.ndim > len(shape):
+            counts = mask.reshape(shape + (1,) * (array.ndim - len(shape))) != 0
+            return np.where(counts, array, np.zeros((), array.dtype))
+    return array
 
 
 def renamed(arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, np.ndarray]:
