@@ -9,6 +9,7 @@ tell whether it matters.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -81,8 +82,8 @@ def add_layers(
     for name, our_name in pairs:
         shape = common_shape(theirs[name], ours[our_name])
         if shape is None:
-            alone = f"{name} is not comparable by itself: "
-            if not any(note.startswith(alone) for note in alignment.notes):  # once, not for the shapes of each batch
+            alone = re.sub(r"\d+", "*", name) + " is not comparable by itself: "
+            if not any(note.startswith(alone) for note in alignment.notes):  # once, not for each layer and batch
                 alignment.note(f"{alone}{theirs[name].shape} in theirs, {ours[our_name].shape} in ours")
             continue
         judged = None if referee is None else fitted(referee[name], shape)
@@ -114,7 +115,7 @@ def paired(
 def _what_is_more(path: str, theirs: Mapping[Slot, str], ours: Mapping[Slot, str]) -> str:
     """What one side's layer does that the other's does not; "" where they do the same."""
     found = [[place for place in side if place[0] == path] for side in (theirs, ours)]
-    name = path or "the model itself"
+    name = re.sub(r"\d+", "*", path) or "the model itself"  # one sentence for all layers of a kind
     runs = [len({run for _, run, _ in places}) for places in found]
     if 0 in runs:
         return f"{name} hands on a tensor in {'ours' if runs[1] else 'theirs'} alone: not compared"

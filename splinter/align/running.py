@@ -111,7 +111,7 @@ def _of_one_law(
     if np.abs(theirs - factor * ours).max() >= np.abs(theirs - ours).max():
         return ours  # a port that keeps the reference's law
     alignment.note(
-        f"{name} is {1 / factor:.4g} times the reference's: of {count} numbers one framework's norm divides by "
-        f"{count}, the other's by {count - 1}; compared after that factor"
+        f"running variances are {1 / factor:.4g} times the reference's, for of {count} numbers one framework's norm "
+        f"divides by {count}, the other's by {count - 1}; compared after that factor"
     )
     return (factor * ours).astype(ours.dtype)
