@@ -176,7 +176,7 @@ class Match:
     def converted(self, tensors: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
         """(our name, array) of every tensor of ours that the map fills; what the model makes itself is left alone."""
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name in self.found.pairs}
-        return self.found.weights.convert(Values(self.theirs), shapes, "theirs")
+        return self.found.weights.convert(Values(self.theirs, self.found.tied), shapes, "theirs")
 
     @property
     def first(self) -> Batch:
