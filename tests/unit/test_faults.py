@@ -262,4 +262,4 @@ def test_what_was_red_before_tells_nothing():
     (outcome,) = killing.kill_all(
         Held(unseen=[("forward", 0.2)]), [fault_called("unseen")], lambda fault: {"outputs": 1.0}, before
     )
-    assert outcome.verdict == "survived"
+    assert outcome.verdict == "hidden" and outcome.because == "forward red without it too"
