@@ -12,7 +12,8 @@ kinds of number that differ (integers of another width do not, floats do). Nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,10 +47,6 @@ class Tolerance:
         return "exact" if self.atol == self.rtol == 0 else f"atol={self.atol:g},rtol={self.rtol:g}"
 
 
-SHORT = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
-"""Numbers of 16 bits, which come as float32 (numpy has no bfloat16) -> the gap behind 1."""
-
-
 @dataclass(frozen=True)
 class Narrowed:
     """A run in float64 that holds numbers which float32 has rounded: it is worth float64 only before they come in.
@@ -66,6 +63,9 @@ class Narrowed:
 
 
 EXACT = Tolerance(atol=0.0, rtol=0.0, why="integers, strings or names: nothing to round")
+SHORT = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
+"""Numbers of 16 bits, which come as float32 (numpy has no bfloat16) -> the gap behind 1."""
+OPTIONAL = "not required, and different: "
 
 
 @dataclass
@@ -90,6 +90,7 @@ class Comparison:
     headroom: float | None = None
     scale: float | None = None  # what rounding is relative to; None = exact
     bound: float | None = None  # an absolute limit of its own
+    floor: float = 0.0  # what is allowed under the strictest row
     ratio_counts: bool = True
     varied: bool = False  # whether theirs holds more than one number
     first: Any = None
@@ -119,13 +120,14 @@ def measure(
     scale: float | None = None,
     bound: float | None = None,
     eps: float | None = None,
+    floor: float = 0.0,
 ) -> Comparison:
     """Compare two arrays and keep the figures; `judge` applies a tolerance to them. See `Alignment.add`.
 
     Args:
         eps: the gap behind 1 of the numbers that the arrays were before they came here; None: of their own dtype.
     """
-    result = Comparison(name, tuple(theirs.shape), values=int(theirs.size), bound=bound)
+    result = Comparison(name, tuple(theirs.shape), values=int(theirs.size), bound=bound, floor=floor)
     if theirs is ours or (theirs.size and np.shares_memory(theirs, ours)):
         return _failed(result, "compared with itself")
     if theirs.shape != ours.shape:
@@ -199,7 +201,8 @@ def judge(result: Comparison, tolerance: Tolerance, narrowed: Narrowed | None = 
     if result.scale is None and result.bound is None:
         result.passed = result.max_abs == 0  # exact
         return result
-    result.allowed = tolerance.atol + tolerance.rtol * (result.scale or 0.0) if result.bound is None else result.bound
+    row = max(tolerance.atol + tolerance.rtol * (result.scale or 0.0), result.floor)
+    result.allowed = row if result.bound is None else result.bound
     result.passed = result.max_abs <= result.allowed
     margins = [result.allowed / result.max_abs] if result.max_abs else []
     if tolerance.ratio is not None and result.referee_ratio is not None and result.ratio_counts:
@@ -234,6 +237,7 @@ class Alignment:
     Attributes:
         problems: what fails the step beside any number.
         notes: what was not compared, or compared in another way; it fails nothing.
+        optional: comparisons of which a difference is noted, and fails nothing.
     """
 
     system: str
@@ -243,17 +247,30 @@ class Alignment:
     dtype: str
     reference: str = ""
     problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     comparisons: list[Comparison] = field(default_factory=list)
     seconds: float = 0.0
     missing: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    optional: list[Comparison] = field(default_factory=list)
 
     def note(self, sentence: str) -> None:
         """Say once what was not compared, or how; it fails nothing."""
         if sentence not in self.notes:
             self.notes.append(sentence)
+
+    @contextmanager
+    def not_required(self) -> Iterator[None]:
+        """What is added meanwhile is compared, and noted where it differs; it fails nothing."""
+        kept, self.comparisons = self.comparisons, self.optional
+        problems, self.problems = self.problems, []
+        try:
+            yield
+        finally:
+            self.comparisons = kept
+            found, self.problems = self.problems, problems
+            for problem in found:
+                self.note(OPTIONAL + problem)
 
     def add(
         self,
@@ -264,6 +281,7 @@ class Alignment:
         exact: bool = False,
         scale: float | None = None,
         bound: float | None = None,
+        floor: float = 0.0,
     ) -> None:
         """Put two arrays beside each other.
 
@@ -272,10 +290,11 @@ class Alignment:
             scale: what rounding is relative to, when that is not the tensor's own largest element (a gradient
                 that is zero by algebra is rounding noise of the global norm); no ratio is judged then.
             bound: an absolute limit of its own, derived by the step (a critical value of a test).
+            floor: an absolute difference that even the strictest row has to allow (rounding of what is exact on paper).
         """
         referee = None if referee is None else np.asarray(referee)
         arrays = np.asarray(theirs), np.asarray(ours), referee
-        self.comparisons.append(measure(name, *arrays, exact, scale, bound, SHORT.get(self.dtype)))
+        self.comparisons.append(measure(name, *arrays, exact, scale, bound, SHORT.get(self.dtype), floor))
 
     def add_all(
         self,
@@ -305,8 +324,9 @@ class Alignment:
         """Apply the tolerance to everything that was added; what float32 inside has touched gets the row of float32."""
         for comparison in self.comparisons:
             judge(comparison, tolerance, narrowed)
-        found = list(narrowed.notes) if narrowed else []
-        self.notes += [note for note in found if note not in self.notes]
+        for note in narrowed.notes if narrowed else ():
+            self.note(note)
+        self._judge_optional(tolerance, narrowed)
         problem = ""
         if self.values == 0:
             problem = "nothing was compared"
@@ -315,6 +335,15 @@ class Alignment:
         if problem and problem not in self.problems:  # an alignment may be judged again
             self.problems.append(problem)
         return self
+
+    def _judge_optional(self, tolerance: Tolerance, narrowed: Narrowed | None) -> None:
+        """Note of each batch that is not required where it differs first."""
+        told: set[str] = set()
+        for comparison in self.optional:
+            batch = comparison.name.partition("/")[0]
+            if not judge(comparison, tolerance, narrowed).passed and batch not in told:
+                told.add(batch)
+                self.note(OPTIONAL + comparison.sentence())
 
     def _varied(self) -> bool:
         """Whether the reference's numbers are more than one number repeated (test statistics have no such need)."""

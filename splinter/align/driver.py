@@ -97,6 +97,7 @@ class Driver:
         hook_tables: names of a layer's dicts of hooks.
         framework: its name.
         home: the package that holds its own layers.
+        unbiased: whether the framework's BatchNorm keeps a running variance over n - 1 of n numbers.
     """
 
     Tensor: ClassVar[Any]
@@ -106,6 +107,7 @@ class Driver:
     hook_tables: ClassVar[tuple[str, ...]] = ()
     framework: ClassVar[str]
     home: ClassVar[str]
+    unbiased: bool = True
 
     def __init__(self) -> None:
         # read here: what stands in place of a function later need not name its arguments

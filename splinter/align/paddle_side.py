@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -50,6 +51,13 @@ class Paddle(Driver):
     )
     recurrent = (paddle.nn.LSTM, paddle.nn.GRU, paddle.nn.SimpleRNN)
     hook_tables = ("_forward_post_hooks", "_forward_pre_hooks")
+
+    @functools.cached_property
+    def unbiased(self) -> bool:  # type: ignore[override]
+        """Not on a CPU (paddle 3.3.1); measured, for a GPU's kernel is another one."""
+        norm = paddle.nn.BatchNorm1D(1, momentum=0.0)
+        norm(paddle.to_tensor([[0.0], [2.0]]))
+        return bool(norm._variance.item() > 1.5)  # 2 of n - 1, 1 of n
 
     def environment(self) -> dict[str, Any]:
         device = paddle.device.get_device()
@@ -119,7 +127,7 @@ class Paddle(Driver):
 
     @contextlib.contextmanager
     def operations(self, see: Callable[[str, list, list], None]) -> Iterator[None]:
-        """Paddle has no such mode: what its functions call is in `_C_ops`, what operators call in the Tensor's class."""
+        """Paddle has no such mode: what functions call is in `_C_ops`, what operators call in the class of tensors."""
         replaced = [(paddle._C_ops, name) for name in dir(paddle._C_ops) if not name.startswith("__")]
         replaced += [(paddle.Tensor, f"__{side}{name}__") for name in OPERATORS for side in ("", "r")]
         replaced = [(home, name) for home, name in replaced if callable(getattr(home, name, None))]

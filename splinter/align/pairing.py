@@ -8,12 +8,70 @@ tell whether it matters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
+from .compare import Alignment
+from .port import Pair, Side
+
+Runs = list[tuple[Side, str]]
+"""Sides and the dtype that each runs in: theirs, ours, and below float64 theirs once more, in float64, as referee."""
 Slot = tuple[str, int, int]
 """A layer's path, which of its runs, which of the tensors that it handed on."""
+
+
+def runs(pair: Pair) -> Runs:
+    """What a step with rounding in it compares."""
+    return [(pair.theirs, pair.dtype), (pair.ours, pair.dtype)] + [(pair.theirs, "float64")] * pair.refereed
+
+
+def every_batch(alignment: Alignment, pair: Pair) -> Iterator[tuple[str, Any]]:
+    """(name, batch); while one that is not required is looked at, nothing that is added can fail."""
+    for name, batch in pair.port.batches(pair.folder, pair.mode).items():
+        yield name, batch
+    for name, batch in pair.port.optional_batches(pair.folder, pair.mode).items():
+        with alignment.not_required():
+            yield name, batch
+
+
+def traced(pair: Pair, side: Side, dtype: str, model: Any, batch: Any) -> tuple[dict, dict]:
+    """Activations under our names, and the read-out outputs."""
+    names = {theirs if side is pair.theirs else ours: ours for ours, theirs in pair.modules.items()}
+    seen, outputs = side.driver.trace(model, side.forward, batch, dtype, list(names))
+    return renamed(seen, names), dict(pair.port.readout(outputs, batch))
+
+
+def renamed(arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """What a driver traced, each layer's path replaced; what follows "#" (which run, which tensor) stays."""
+    found = {}
+    for key, array in arrays.items():
+        path, mark, rest = key.partition("#")
+        found[names[path] + mark + rest] = array
+    return found
+
+
+def add_layers(
+    alignment: Alignment,
+    prefix: str,
+    theirs: Mapping[str, np.ndarray],
+    ours: Mapping[str, np.ndarray],
+    referee: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Compare intermediates, in whichever shape both have; what cannot be compared by itself is noted."""
+    pairs, more = paired(theirs, ours)
+    for sentence in more.values():
+        alignment.note(sentence)
+    for name, our_name in pairs:
+        shape = common_shape(theirs[name], ours[our_name])
+        if shape is None:
+            alone = f"{name} is not comparable by itself: "
+            if not any(note.startswith(alone) for note in alignment.notes):  # once, not for the shapes of each batch
+                alignment.note(f"{alone}{theirs[name].shape} in theirs, {ours[our_name].shape} in ours")
+            continue
+        judged = None if referee is None else fitted(referee[name], shape)
+        alignment.add(prefix + name, fitted(theirs[name], shape), fitted(ours[our_name], shape), judged)
 
 
 def slot(key: str) -> Slot:

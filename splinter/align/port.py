@@ -177,8 +177,8 @@ class Port:
         modes: each is aligned on its own; left out: there is one.
         weights: (mode) -> WeightMap from their names to ours.
         batches: (folder, mode) -> named input batches for forward and backward, hostile ones included.
-        optional_batches: names of batches that are compared, but of which a difference is only noted: a row that is all
-            padding, say, of which nothing sensible can be required.
+        optional_batches: (folder, mode) -> batches that are compared, but of which a difference is only noted: a row
+            that is all padding, say, of which nothing sensible can be required.
         train_batches: (folder, mode) -> the batches of the backward step's updates, in order.
         loss_cases: (folder, mode) -> named (outputs, batch) pairs for the loss step.
         readout: (outputs, batch) -> what of the outputs is compared (masked positions apart, say); left out: all.
@@ -206,7 +206,7 @@ class Port:
     modes: tuple[str, ...] = ("",)
     weights: Callable[[str], WeightMap] = None  # type: ignore[assignment]
     batches: Callable[[Any, str], Mapping[str, Arrays]] = None  # type: ignore[assignment]
-    optional_batches: tuple[str, ...] = ()
+    optional_batches: Callable[[Any, str], Mapping[str, Arrays]] = lambda folder, mode: {}
     train_batches: Callable[[Any, str], Sequence[Arrays]] = None  # type: ignore[assignment]
     loss_cases: Callable[[Any, str], Mapping[str, tuple[Arrays, Arrays]]] = None  # type: ignore[assignment]
     readout: Callable[[Arrays, Arrays], Arrays] = lambda outputs, batch: outputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -62,15 +63,26 @@ class Match:
         output = model(*batch.values()) if self.positional else model(**batch)
         return dict(flattened(output, subject.driver.Tensor))
 
-    def _try(self, subject: Subject, model: Any, batch: Batch) -> tuple[dict[str, np.ndarray], str]:
+    def _try(
+        self, subject: Subject, model: Any, batch: Batch, dtype: str = "float32"
+    ) -> tuple[dict[str, np.ndarray], str]:
         """What a model makes of a batch, or why it does not."""
         try:
             _, outputs = subject.driver.trace(
-                model, lambda one, tensors: self._call(subject, one, tensors), batch, "float32", ()
+                model, lambda one, tensors: self._call(subject, one, tensors), batch, dtype, ()
             )
         except Exception as error:  # whatever a foreign model raises
             return {}, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         return outputs, ""
+
+    @functools.cache  # noqa: B019 - one match per proof
+    def refuses(self, dtype: str) -> str:
+        """Why one of the two does not run in a precision, or ""; a framework may lack a kernel."""
+        for subject in (self.theirs, self.ours) if dtype != "float32" else ():
+            _, why = self._try(subject, subject.driver.cast(subject.copied(), dtype), self.first, dtype)
+            if why:
+                return f"{subject.role} does not run in {dtype} ({why})"
+        return ""
 
     def _accepted(self, batches: Batches) -> tuple[Batches, dict[str, str]]:
         """The batches that the reference takes, and of these what ours says to those that it refuses.
@@ -199,7 +211,7 @@ class Match:
         """The port as the steps want it."""
         theirs = self._side(self.theirs, lambda folder: self.theirs.copied())
         ours = self._side(self.ours, lambda folder: self.filled())
-        every, skip = {**self.batches.required, **self.batches.optional}, self.options.skip
+        skip = self.options.skip
         return Port(
             name=self.name,
             theirs=lambda mode: theirs,
@@ -207,8 +219,8 @@ class Match:
             steps=tuple(dict.fromkeys(STEP.get(check, check) for check in CHECKS)),
             modes=(mode,),
             weights=lambda mode: self.found.weights,
-            batches=lambda folder, mode: every,
-            optional_batches=tuple(self.batches.optional),
+            batches=lambda folder, mode: self.batches.required,
+            optional_batches=lambda folder, mode: self.batches.optional,
             train_batches=lambda folder, mode: self._train_batches(),
             recipe=Recipe,
             features=(max(1, self.options.updates),),

@@ -53,7 +53,10 @@ def planned(match: Match, left: dict[str, str]) -> Iterator[tuple[str, str]]:
             continue
         of_user = [dtype for dtype in match.options.dtypes if dtype in checker.dtypes]
         for dtype in of_user or checker.dtypes[:1] or ("exact",):
-            yield name, dtype
+            if why := match.refuses(dtype) if dtype in checker.dtypes else "":
+                left[f"{name} {dtype}"] = why
+            else:
+                yield name, dtype
 
 
 def compared(match: Match, name: str, dtype: str) -> tuple[Pair, Alignment, Tolerance]:
