@@ -41,7 +41,7 @@ class Outcome:
 
     Args:
         effects: what it changes on its own side, and by which share of its size: "outputs", "in training",
-            "gradients", "buffers", "initial law".
+            "gradients", "buffers", "initial law"; not measured where a step was red.
         strikes: what the steps said, in the order they ran.
         hidden: steps that are red, and were so without it.
         error: the exception, where the model does not run with it.
@@ -110,7 +110,7 @@ def kill_all(
     Args:
         prove_again: the proof of the port with the fault in it: (step, judged alignment), in the order they ran. Where
             they come one by one, the rest is not run once one is red.
-        effects: what a fault changes; `Effects`.
+        effects: what a fault changes; `Effects`. Asked where no step was red.
         unplanted: the same of the port without any fault; what is red in it already tells nothing.
         progress: called with each outcome.
     """
@@ -123,19 +123,19 @@ def kill_all(
 
 
 def _kill(prove_again, fault: Fault, effects, known: Mapping[str, Mapping[str, float | None]]) -> Outcome:
-    try:
-        changed = effects(fault)
-    except Exception as error:  # a layer may ask for more than the plan knew: another fault's turn
-        return Outcome(fault, error=_line(error))
     strikes, hidden = [], []
     try:
         for step, alignment in prove_again(fault):
             strikes.append(_strike(step, alignment, known.get(step, {})))
             if strikes[-1].red:
-                break
+                return Outcome(fault, strikes=tuple(strikes))
             hidden += [] if alignment.passed else [step]
-    except Exception as error:  # it ran by itself, so the proof has seen something
+    except Exception as error:
         strikes.append(Strike("crash", True, crash=_line(error)))
+    try:
+        changed = effects(fault)
+    except Exception as error:  # a layer may ask for more than the plan knew: the proof has not seen the fault itself
+        return Outcome(fault, error=_line(error))
     return Outcome(fault, changed, tuple(strikes), tuple(hidden))
 
 
