@@ -486,10 +486,13 @@ class Driver:
             model.eval()
             tensors = self.from_numpy(batch, "float64")
             with self.no_gradients(), self.computing(), self.operations(see):
-                forward(model, tensors)
+                outputs = forward(model, tensors)
         finally:
             for hook in hooks:
                 hook.remove()
+        for name, tensor in outputs.items():
+            if _is(tensor, "float32") and not unrounded(self.to_numpy(tensor)):
+                found.setdefault("", f"{name} is left in float32")
         return found, before
 
     def gradients(

@@ -33,10 +33,13 @@ class Descent:
         self.driver, self.named = driver, dict(named)
 
     def step(self, rate: float) -> float:
-        """Move by `rate` times the norm of the weights, against the gradient; returns the gradient's norm."""
+        """Move by `rate` times the norm of the weights, against the gradient; returns the gradient's norm.
+
+        Weights without a gradient do not count: one side alone may have some.
+        """
         arrays = {name: self.driver.to_numpy(one) for name, one in self.named.items()}
         gradients = {n: self.driver.to_numpy(p.grad) for n, p in self.named.items() if p.grad is not None}
-        norm, size = _norm(gradients), _norm(arrays)
+        norm, size = _norm(gradients), _norm({name: arrays[name] for name in gradients})
         for name, gradient in gradients.items():
             if norm > 0:
                 self.driver.fill(self.named[name], arrays[name] - (rate * size / norm) * gradient)

@@ -67,7 +67,8 @@ def compared(match: Match, name: str, dtype: str) -> tuple[Pair, Alignment, Tole
 
 def _check(match: Match, name: str, dtype: str) -> Check:
     pair, alignment, tolerance = compared(match, name, dtype)
-    record, message = judged(alignment, tolerance, pair if name == "forward" else None)
+    float32 = _tolerance(match.options, STEP.get(name, name), "float32") if dtype == "float64" else None
+    record, message = judged(alignment, tolerance, pair, float32)
     return Check(name, dtype, alignment, tolerance, record, message)
 
 
