@@ -86,8 +86,9 @@ def add_layers(
             if not any(note.startswith(alone) for note in alignment.notes):  # once, not for each layer and batch
                 alignment.note(f"{alone}{theirs[name].shape} in theirs, {ours[our_name].shape} in ours")
             continue
-        judged = None if referee is None else fitted(referee[name], shape)
-        alignment.add(prefix + name, fitted(theirs[name], shape), fitted(ours[our_name], shape), judged)
+        first = fitted(theirs[name], shape)
+        judged = None if referee is None else unmasked(fitted(referee[name], shape), first)[0]  # masked as theirs is
+        alignment.add(prefix + name, *unmasked(first, fitted(ours[our_name], shape)), judged)
 
 
 def slot(key: str) -> Slot:
@@ -144,6 +145,26 @@ def common_shape(theirs: np.ndarray, ours: np.ndarray) -> tuple[int, ...] | None
 def fitted(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The array in a common shape."""
     return array.reshape(shape) if array.size == int(np.prod(shape)) else np.broadcast_to(array, shape)
+
+
+MASKED = -1e3
+"""Of a score below it softmax makes 0, whatever the number: exp(-1000) is 0 in float64 as well."""
+
+
+def unmasked(theirs: np.ndarray, ours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores without what masks them: one library adds -1e4, the next the lowest number there is, and means the same.
+
+    Both are 0 where both mask, as far as all other numbers are small beside it.
+
+    Args:
+        theirs, ours: of one shape.
+    """
+    if theirs.dtype.kind != "f" or ours.dtype.kind != "f":
+        return theirs, ours
+    masks = (theirs < MASKED) & (ours < MASKED)
+    if not masks.any() or max(np.abs(one[~masks]).max(initial=0) for one in (theirs, ours)) > -MASKED / 10:
+        return theirs, ours
+    return np.where(masks, 0, theirs), np.where(masks, 0, ours)
 
 
 def permuted(theirs: np.ndarray, ours: np.ndarray) -> bool:
