@@ -224,7 +224,7 @@ def _keep_worst(result: Comparison, theirs: np.ndarray, ours: np.ndarray, index)
 
 
 TOLD = 8
-"""Failed tensors that a message names; the record has all of them."""
+"""Failed tensors, and notes, that a message has; the record has all of them."""
 
 
 @dataclass
@@ -259,6 +259,11 @@ class Alignment:
         if sentence not in self.notes:
             self.notes.append(sentence)
 
+    def problem(self, sentence: str) -> None:
+        """Say once what fails the step beside any number."""
+        if sentence not in self.problems:
+            self.problems.append(sentence)
+
     @contextmanager
     def not_required(self) -> Iterator[None]:
         """What is added meanwhile is compared, and noted where it differs; it fails nothing."""
@@ -270,7 +275,8 @@ class Alignment:
             self.comparisons = kept
             found, self.problems = self.problems, problems
             for problem in found:
-                self.note(OPTIONAL + problem)
+                if problem not in self.problems:
+                    self.note(OPTIONAL + problem)
 
     def add(
         self,
@@ -324,8 +330,8 @@ class Alignment:
         """Apply the tolerance to everything that was added; what float32 inside has touched gets the row of float32."""
         for comparison in self.comparisons:
             judge(comparison, tolerance, narrowed)
-        for note in narrowed.notes if narrowed else ():
-            self.note(note)
+        found = narrowed.notes if narrowed else ()
+        self.notes[:0] = [note for note in found if note not in self.notes]  # before what was not compared at all
         self._judge_optional(tolerance, narrowed)
         problem = ""
         if self.values == 0:
@@ -339,6 +345,7 @@ class Alignment:
     def _judge_optional(self, tolerance: Tolerance, narrowed: Narrowed | None) -> None:
         """Note of each batch that is not required where it differs first."""
         told: set[str] = set()
+        self.notes[:] = [note for note in self.notes if not note.startswith(OPTIONAL)]  # of an earlier judgement
         for comparison in self.optional:
             batch = comparison.name.partition("/")[0]
             if not judge(comparison, tolerance, narrowed).passed and batch not in told:
@@ -391,7 +398,9 @@ class Alignment:
             lines.append(f"  and {len(failed) - TOLD} more")
         if failed:
             lines.append(f"  {len(failed)} of {len(self.comparisons)} tensors differ")
-        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+        lines += [f"  note: {note}" for note in self.notes[:TOLD]]
+        more = len(self.notes) - TOLD
+        return "\n".join([*lines, *([f"  and {more} more notes"] if more > 0 else [])])
 
     def record(self, tolerance: Tolerance, verdict: str, reason: str = "") -> dict[str, Any]:
         """One entry of alignment.json."""

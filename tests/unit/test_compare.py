@@ -431,6 +431,22 @@ def test_the_first_divergence_is_the_first_in_order():
     assert "2 of 3 tensors differ" in alignment.message()
 
 
+def test_a_message_names_eight_and_counts_the_rest():
+    """
+    Every one is in the record; notes end the message.
+    """
+    alignment = aligned(*((f"layer.{n}", np.arange(3.0), np.arange(3.0) + (n > 0)) for n in range(11)))
+    alignment.notes.append("seen in passing")
+    lines = alignment.message().splitlines()[1:]
+    assert [line.split(" (3,)")[0] for line in lines[:8]] == ["  first divergence layer.1"] + [
+        f"  then layer.{n}" for n in range(2, 9)
+    ]
+    assert lines[8:] == ["  and 2 more", "  10 of 11 tensors differ", "  note: seen in passing"]
+    record = alignment.record(EXACT, "failed")
+    assert [one["name"] for one in record["tensors"] if not one["passed"]] == [f"layer.{n}" for n in range(1, 11)]
+    assert record["notes"] == ["seen in passing"]
+
+
 def test_dicts_keep_the_order_of_the_reference():
     """
     Execution order is that of theirs, whatever order ours comes in.

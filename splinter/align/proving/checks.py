@@ -177,7 +177,9 @@ CHECKERS = {
     "decode": Checker(
         decoding, (SINGLE,), lambda m: "" if logits(m) else "no output of theirs is a next token's logits"
     ),
-    "export": Checker(export, (SINGLE,), lambda m: "" if m.options.export else "export= has to say how ours is read back"),
+    "export": Checker(
+        export, (SINGLE,), lambda m: "" if m.options.export else "export= has to say how ours is read back"
+    ),
     "compiled": Checker(compiled, (SINGLE,), lambda m: "" if m.options.compiled else "compiled= has to ask for it"),
 }
 """By the names of options.py, in order."""

@@ -53,7 +53,10 @@ def planned(match: Match, left: dict[str, str]) -> Iterator[tuple[str, str]]:
             continue
         of_user = [dtype for dtype in match.options.dtypes if dtype in checker.dtypes]
         for dtype in of_user or checker.dtypes[:1] or ("exact",):
-            yield name, dtype
+            if why := match.refuses(dtype) if dtype in checker.dtypes else "":
+                left[f"{name} {dtype}"] = why
+            else:
+                yield name, dtype
 
 
 def compared(match: Match, name: str, dtype: str) -> tuple[Pair, Alignment, Tolerance]:
@@ -64,7 +67,8 @@ def compared(match: Match, name: str, dtype: str) -> tuple[Pair, Alignment, Tole
 
 def _check(match: Match, name: str, dtype: str) -> Check:
     pair, alignment, tolerance = compared(match, name, dtype)
-    record, message = judged(alignment, tolerance, pair if name == "forward" else None)
+    float32 = _tolerance(match.options, STEP.get(name, name), "float32") if dtype == "float64" else None
+    record, message = judged(alignment, tolerance, pair, float32)
     return Check(name, dtype, alignment, tolerance, record, message)
 
 
