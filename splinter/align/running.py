@@ -32,12 +32,17 @@ def add_statistics(alignment: Alignment, pair: Pair, runs: pairing.Runs) -> None
         return
     unlike = pair.theirs.driver.unbiased != pair.ours.driver.unbiased
     outputs, moved, starts, drawn = [], [], [], False
+    kept = pair.port.weights(pair.mode).reason_kept  # of ours: what the model computes itself has no counterpart
     for (side, dtype), model in zip(runs, models, strict=True):
         starts.append(_start(side, model, unlike))
         passes = side.driver.passes(model, side.forward, [batch] * PASSES, dtype)
         outputs.append(pair.port.readout(passes[-1], batch))
         moved.append(
-            {n: array for n, array in _buffers(side, model).items() if not np.array_equal(array, starts[-1][n])}
+            {
+                n: array
+                for n, array in _buffers(side, model).items()
+                if not np.array_equal(array, starts[-1][n]) and (side is pair.theirs or kept(n) is None)
+            }
         )
         drawn |= not moved[-1] and not all(np.array_equal(a, passes[0][n], True) for n, a in passes[-1].items())
     if drawn:
