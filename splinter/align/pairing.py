@@ -8,7 +8,9 @@ tell whether it matters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,21 @@ def traced(pair: Pair, side: Side, dtype: str, model: Any, batch: Any) -> tuple[
     """Activations under our names, and the read-out outputs."""
     names = {theirs if side is pair.theirs else ours: ours for ours, theirs in pair.modules.items()}
     seen, outputs = side.driver.trace(model, side.forward, batch, dtype, list(names))
-    return renamed(seen, names), dict(pair.port.readout(outputs, batch))
+    masks = tuple(pair.port.padding(batch))
+    return blanked(renamed(seen, names), masks), blanked(dict(pair.port.readout(outputs, batch)), masks)
+
+
+def blanked(arrays: Mapping[str, np.ndarray], masks: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays that lie along a mask, (B, T, ...) or (B * T, ...), with 0 where it is 0: nothing there has a meaning."""
+    return {name: functools.reduce(_blank, masks, array) for name, array in arrays.items()}
+
+
+def _blank(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    for shape in (mask.shape, (mask.size,)):
+        if array.shape[: len(shape)] == shape and array.ndim > len(shape):
+            counts = mask.reshape(shape + (1,) * (array.ndim - len(shape))) != 0
+            return np.where(counts, array, np.zeros((), array.dtype))
+    return array
 
 
 def renamed(arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -66,8 +82,8 @@ def add_layers(
     for name, our_name in pairs:
         shape = common_shape(theirs[name], ours[our_name])
         if shape is None:
-            alone = f"{name} is not comparable by itself: "
-            if not any(note.startswith(alone) for note in alignment.notes):  # once, not for the shapes of each batch
+            alone = re.sub(r"\d+", "*", name) + " is not comparable by itself: "
+            if not any(note.startswith(alone) for note in alignment.notes):  # once, not for each layer and batch
                 alignment.note(f"{alone}{theirs[name].shape} in theirs, {ours[our_name].shape} in ours")
             continue
         first = fitted(theirs[name], shape)
@@ -100,7 +116,7 @@ def paired(
 def _what_is_more(path: str, theirs: Mapping[Slot, str], ours: Mapping[Slot, str]) -> str:
     """What one side's layer does that the other's does not; "" where they do the same."""
     found = [[place for place in side if place[0] == path] for side in (theirs, ours)]
-    name = path or "the model itself"
+    name = re.sub(r"\d+", "*", path) or "the model itself"  # one sentence for all layers of a kind
     runs = [len({run for _, run, _ in places}) for places in found]
     if 0 in runs:
         return f"{name} hands on a tensor in {'ours' if runs[1] else 'theirs'} alone: not compared"

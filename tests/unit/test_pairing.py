@@ -47,12 +47,12 @@ def test_a_tensor_stands_beside_the_first_of_a_tuple():
     And what one side runs or hands on beyond that is said, by layer.
     """
     one = np.ones(1)
-    theirs = {"a": one, "b#0.0": one, "b#0.1": one, "c": one, "c#1": one, "d": one}
-    ours = {"a#0.0": one, "b": one, "c": one, "": one}
+    theirs = {"a": one, "b.1#0.0": one, "b.1#0.1": one, "c": one, "c#1": one, "d": one}
+    ours = {"a#0.0": one, "b.1": one, "c": one, "": one}
     pairs, notes = pairing.paired(theirs, ours)
-    assert pairs == [("a", "a#0.0"), ("b#0.0", "b"), ("c", "c")]
+    assert pairs == [("a", "a#0.0"), ("b.1#0.0", "b.1"), ("c", "c")]
     assert notes == {
-        "b": "b hands on 2 tensors in theirs and 1 in ours: those of both were compared",
+        "b.1": "b.* hands on 2 tensors in theirs and 1 in ours: those of both were compared",
         "c": "c runs 2 times in theirs and 1 in ours: the runs that both have were compared",
         "d": "d hands on a tensor in theirs alone: not compared",
         "": "the model itself hands on a tensor in ours alone: not compared",

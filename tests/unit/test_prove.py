@@ -88,6 +88,34 @@ def test_models_are_left_as_they_were():
     assert not mine._forward_hooks and not mine.dense._forward_hooks
 
 
+class Pooled(reader_paddle.Reader):
+    """With a layer that nothing reads, as paddlenlp's BertForTokenClassification has."""
+
+    def __init__(self):
+        super().__init__()
+        self.pooler = reader_paddle.linear(8, 8)
+
+
+def test_a_layer_that_nothing_reads_turns_no_update_red():
+    proof = prove(theirs, lambda: Pooled(), BATCH, steps=("weights", "forward", "backward"), **QUICK)
+    assert proof.passed, str(proof)
+    assert "pooler" in str(proof)
+
+
+class Headed(Pooled):
+    """Which returns it as a third output, that the original has not; paddlenlp's ConvBertModel does."""
+
+    def forward(self, input_ids, attention_mask=None):
+        logits, pooled = super().forward(input_ids, attention_mask)
+        return logits, pooled, self.pooler(pooled)
+
+
+def test_what_makes_an_output_without_a_counterpart_needs_no_weights():
+    proof = prove(theirs, lambda: Headed(), BATCH, steps=("weights", "forward"), **QUICK)
+    assert proof.passed, str(proof)
+    assert "pooler" in str(proof)
+
+
 def test_weights_that_both_hold_are_checked():
     mine, yours = reader_torch.Reader(), reader_paddle.Reader()
     assert prove(mine, yours, BATCH, weights="check", **QUICK).failure.name == "weights"

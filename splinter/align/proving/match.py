@@ -11,7 +11,7 @@ import numpy as np
 from .. import mapping
 from ..port import Pair, Port, Side
 from ..weights import WeightMap
-from .batches import Batch, Batches, hostile
+from .batches import Batch, Batches, hostile, padding
 from .error import ProveError
 from .learning import Descent, Recipe, Stepped, projection
 from .options import CHECKS, STEP, Options
@@ -151,8 +151,15 @@ class Match:
         return mapping.find(theirs, ours, rules=self.options.rules, drop=self.options.drop or {})
 
     def _inventory(self, subject: Subject) -> mapping.Inventory:
+        """Of what the compared outputs are made of: a head whose output has no counterpart takes no part."""
         model = subject.driver.cast(subject.copied(), "float32")
-        return mapping.take_inventory(subject.driver, model, lambda: self._try(subject, model, self.first)[0])
+        compared = {pair[0 if subject is self.theirs else 1] for pair in self.pairing.pairs.values()}
+
+        def run() -> dict[str, np.ndarray]:
+            outputs, _ = self._try(subject, model, self.first)
+            return {name: array for name, array in outputs.items() if name in compared}
+
+        return mapping.take_inventory(subject.driver, model, run)
 
     # The port
 
@@ -169,7 +176,7 @@ class Match:
     def converted(self, tensors: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
         """(our name, array) of every tensor of ours that the map fills; what the model makes itself is left alone."""
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name in self.found.pairs}
-        return self.found.weights.convert(Values(self.theirs), shapes, "theirs")
+        return self.found.weights.convert(Values(self.theirs, self.found.tied), shapes, "theirs")
 
     @property
     def first(self) -> Batch:
@@ -224,8 +231,13 @@ class Match:
             train_batches=lambda folder, mode: self._train_batches(),
             recipe=Recipe,
             features=(max(1, self.options.updates),),
+            padding=self.padding,
             skip=(skip,) if isinstance(skip, str) else tuple(skip),
         )
+
+    def padding(self, batch: Batch) -> list[np.ndarray]:
+        """Masks of the places that count; of a batch that is not required all are compared."""
+        return [] if any(batch is one for one in self.batches.optional.values()) else padding(batch)
 
     def _train_batches(self) -> list[Batch]:
         batches = list(self.batches.required.values())

@@ -63,7 +63,7 @@ class Words:
 
 
 def split(name: str) -> list[str]:
-    """The words of a name, each in the form that all ports of it share: split at dots, underscores, digits, capitals."""
+    """The words of a name, in the form that all ports of it share: split at dots, underscores, digits, capitals."""
     for pattern, word in TOGETHER.items():
         name = re.sub(pattern, f"_{word}_", name, flags=re.IGNORECASE)
     found = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)
