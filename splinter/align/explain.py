@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import formulas, kinds, pairing
-from .compare import Narrowed, Tolerance, finite
+from .compare import SHORT, Narrowed, Tolerance, finite
 from .kinds import Found
 from .narrow import narrowed
 from .port import Pair, Side
@@ -281,7 +281,7 @@ def explain(pair: Pair, tolerance: Tolerance, batch: str = "", float32: Toleranc
         or _first_output(passes, limits)
         or _no_layer(passes, limits, layers)
     )
-    if fault.kind not in CERTAIN and pair.dtype == "float32":
+    if fault.kind not in CERTAIN and pair.dtype != "float64":
         # what float64 shows as well is no rounding, however small; what it does not show is no other meaning
         strict = replace(tolerance, atol=DOUBLE * tolerance.atol, rtol=DOUBLE * tolerance.rtol)
         fault = _confirmed(fault, explain(replace(pair, dtype="float64"), strict, passes.name, tolerance))
@@ -602,7 +602,7 @@ def _kind(pair: Pair, theirs: np.ndarray, ours: np.ndarray) -> Found:
         return "shape", f"theirs has shape {theirs.shape}, ours {ours.shape}"
     if pair.dtype == "float64":
         return "semantic", "float64 rounding is far smaller"
-    units = relative(theirs, ours) / float(np.finfo(theirs.dtype).eps)
+    units = relative(theirs, ours) / SHORT.get(pair.dtype, float(np.finfo(theirs.dtype).eps))
     if units < REDUCED:
         return "rounding", f"{units:.0f} eps of the largest number"
     return "semantic", f"{units:.0f} eps of the largest number"
