@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from . import steps
+from . import defaults, steps
 from .compare import Tolerance
 from .port import PRECISIONS, Port
 from .steps import ROUNDED, STEPS
@@ -63,13 +63,19 @@ def cases(ports: Iterable[Port], tolerances: Mapping[str, Mapping[str, Row]], st
     return pytest.mark.align_step(step=step, ports=chosen, rows=tolerances.get(step, {}))
 
 
-def checklist(ports: Iterable[Port], tolerances: Mapping[str, Mapping[str, Row]]) -> dict[str, Callable[..., None]]:
+def checklist(
+    ports: Iterable[Port], tolerances: Mapping[str, Mapping[str, Row]] | None = None
+) -> dict[str, Callable[..., None]]:
     """All tests of ports at once, for a project of its own: `globals().update(checklist(PORTS, TOLERANCES))`.
+
+    Args:
+        tolerances: as `cases` wants them; None: those of defaults.py, for the first verdict.
 
     Returns:
         `test_<step>` -> test, for the steps that any of the ports has.
     """
     ports = list(ports)
+    tolerances = defaults.table(port.name for port in ports) if tolerances is None else tolerances
     return {f"test_{s}": _test(s, cases(ports, tolerances, s)) for s in STEPS if any(s in p.steps for p in ports)}
 
 

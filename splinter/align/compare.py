@@ -259,6 +259,11 @@ class Alignment:
         if sentence not in self.notes:
             self.notes.append(sentence)
 
+    def problem(self, sentence: str) -> None:
+        """Say once what fails the step beside any number."""
+        if sentence not in self.problems:
+            self.problems.append(sentence)
+
     @contextmanager
     def not_required(self) -> Iterator[None]:
         """What is added meanwhile is compared, and noted where it differs; it fails nothing."""
@@ -270,7 +275,8 @@ class Alignment:
             self.comparisons = kept
             found, self.problems = self.problems, problems
             for problem in found:
-                self.note(OPTIONAL + problem)
+                if problem not in self.problems:
+                    self.note(OPTIONAL + problem)
 
     def add(
         self,

@@ -98,7 +98,7 @@ class Fault(NamedTuple):
 def together(theirs: np.ndarray, ours: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Two intermediates in one shape; None where there is none."""
     shape = pairing.common_shape(theirs, ours)
-    return None if shape is None else (pairing.fitted(theirs, shape), pairing.fitted(ours, shape))
+    return None if shape is None else pairing.unmasked(pairing.fitted(theirs, shape), pairing.fitted(ours, shape))
 
 
 def relative(theirs: np.ndarray, ours: np.ndarray) -> float:

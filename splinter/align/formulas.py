@@ -137,19 +137,21 @@ def activation(before: Arrays, made: np.ndarray, dtype: str) -> str | None:
     chosen = np.random.default_rng(0).permutation(made.size)[:ENOUGH]
     last = {name: alike[name].reshape(-1)[chosen].astype("float64") for name in list(alike)[-3:]}
     result = made.reshape(-1)[chosen].astype("float64")
-    for (name, x), (formula, function) in itertools.product(reversed(last.items()), ACTIVATIONS.items()):
+    found = []
+    for (name, x), (formula, function) in itertools.product(reversed(list(last.items())), ACTIVATIONS.items()):
         value = function(x)
-        if near(value, result, dtype):
-            return f"{formula} of {name}"
+        found.append((apart(value, result), f"{formula} of {name}"))
         for gate, other in last.items():
-            if gate != name and formula != "no activation" and near(value * other, result, dtype):
-                return f"{formula} of {name}, times {gate}"
-    return None
+            if gate != name and formula != "no activation":
+                found.append((apart(value * other, result), f"{formula} of {name}, times {gate}"))
+    nearest = min(found, key=lambda one: one[0], default=None)  # the first of several
+    return nearest[1] if nearest and nearest[0] <= CLOSE[dtype] else None
 
 
-def near(value: np.ndarray, result: np.ndarray, dtype: str) -> bool:
-    """Whether a formula gives a result."""
-    return float(np.abs(value - result).max(initial=0)) <= CLOSE[dtype] * float(np.abs(result).max(initial=0))
+def apart(value: np.ndarray, result: np.ndarray) -> float:
+    """How far a formula is from a result, relative to the largest number."""
+    size = float(np.abs(result).max(initial=0))
+    return float(np.abs(value - result).max(initial=0)) / (size or 1.0)
 
 
 # -- attention --------------------------------------------------------------------------------------------
@@ -240,9 +242,9 @@ def attention(before: Arrays, theirs: np.ndarray, ours: np.ndarray, kept: np.nda
         kept = None
     arrays = {name: before[name] for name in alike[-3:]}
     for one in candidates(tuple(arrays), theirs.shape[-1], kept is not None):
-        if near(one.of(arrays, kept), theirs, dtype):
+        if apart(one.of(arrays, kept), theirs) <= CLOSE[dtype]:
             for other in variants(one, theirs.shape[-1], kept is not None):
-                if other != one and near(other.of(arrays, kept), ours, dtype):
+                if other != one and apart(other.of(arrays, kept), ours) <= CLOSE[dtype]:
                     return other.beside(one)
             return None
     return None

@@ -65,7 +65,7 @@ def _add_each(alignment: Alignment, prefix: str, found: list[dict[str, np.ndarra
         referee = found[2][name] if len(found) > 2 and not scale else None
         alignment.add(prefix + name, theirs[name], ours[name], referee, scale=scale)
         if row := one_row(theirs[name], ours[name]):
-            alignment.problems.append(f"{prefix}{name}: {row}, as of an embedding with a padding row")
+            alignment.problem(f"gradient of {name}: {row}, as of an embedding with a padding row")
         if scale and (left := float(np.abs(theirs[name]).max()) / scale) > NOISE[numpy_dtype(alignment.dtype)]:
             alignment.problems.append(
                 f"{prefix}{name}: {left:.1e} of the global norm in the reference is no zero; correct zero_gradient"

@@ -27,13 +27,11 @@ def add_statistics(alignment: Alignment, pair: Pair, runs: pairing.Runs) -> None
     if not all(hasattr(side.driver, "passes") for side, _ in runs):
         return  # a driver of its own may be a module of the functions that its steps need
     models = [pair.model(side, dtype) for side, dtype in runs]
-    if not any(side.driver.buffers(model) for (side, _), model in zip(runs, models, strict=True)):
-        return
     name, batch = _taken(alignment, pair, models[0])
     if batch is None:
         return
     unlike = pair.theirs.driver.unbiased != pair.ours.driver.unbiased
-    outputs, moved, starts = [], [], []
+    outputs, moved, starts, drawn = [], [], [], False
     for (side, dtype), model in zip(runs, models, strict=True):
         starts.append(_start(side, model, unlike))
         passes = side.driver.passes(model, side.forward, [batch] * PASSES, dtype)
@@ -41,9 +39,15 @@ def add_statistics(alignment: Alignment, pair: Pair, runs: pairing.Runs) -> None
         moved.append(
             {n: array for n, array in _buffers(side, model).items() if not np.array_equal(array, starts[-1][n])}
         )
+        drawn |= not moved[-1] and not all(np.array_equal(a, passes[0][n], True) for n, a in passes[-1].items())
+    if drawn:
+        alignment.note(
+            f"{name}: numbers are drawn in training mode, dropout held or not; its outputs were not compared"
+        )
+    else:
+        alignment.add_all(f"{name} in training mode/", outputs[0], outputs[1], outputs[2] if pair.refereed else None)
     if not moved[0] and not moved[1]:
         return  # tables alone, which are seen by their effect
-    alignment.add_all(f"{name} in training mode/", outputs[0], outputs[1], outputs[2] if pair.refereed else None)
     theirs, before = (_under_our_names(pair, arrays, moved[1]) for arrays in (moved[0], starts[0]))
     counts = _counts(pair, models[1], batch, moved[1]) if unlike else {}
     for name in alignment.common(f"after {PASSES} passes in training mode/", theirs, moved[1]):
@@ -111,7 +115,7 @@ def _of_one_law(
     if np.abs(theirs - factor * ours).max() >= np.abs(theirs - ours).max():
         return ours  # a port that keeps the reference's law
     alignment.note(
-        f"{name} is {1 / factor:.4g} times the reference's: of {count} numbers one framework's norm divides by "
-        f"{count}, the other's by {count - 1}; compared after that factor"
+        f"running variances are {1 / factor:.4g} times the reference's, for of {count} numbers one framework's norm "
+        f"divides by {count}, the other's by {count - 1}; compared after that factor"
     )
     return (factor * ours).astype(ours.dtype)

@@ -3,12 +3,15 @@
 Each model here is a few lines, and a stand-in for what was met in a library.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import paddle
 import pytest
 import torch
 
-from splinter.align import Pair, Port, Rule, Side, Tolerance, WeightMap, steps
+from splinter.align import EXACT, Pair, Port, Rule, Side, Tolerance, WeightMap, defaults, steps
+from splinter.align.collection import checklist
 from splinter.align.paddle_side import DRIVER as PADDLE
 from splinter.align.port import MissingField, MissingFunction
 from splinter.align.torch_side import DRIVER as TORCH
@@ -216,3 +219,277 @@ def test_numbers_of_16_bits_are_judged_by_the_reference_s_own_error(dtype):
         found = steps.forward(Pair(port, "", "loaded", None, dtype)).judge(wide)
         assert found.passed is passed and found.dtype == dtype, found.message()
         assert found.comparisons[0].theirs_error > 1e-4
+
+
+# -- dropout ----------------------------------------------------------------------------------------------
+
+
+def dropping(their_rate, our_rate, chosen=("regularization",), **fields):
+    """A dropout behind a Linear, loaded at rate 0, where Paddle makes no call if it is asked not to."""
+
+    def theirs(rate=their_rate):
+        return torch_model(
+            lambda self, x: self.second(self.dense(x)).sum(-1),
+            dense=torch.nn.Linear(6, 6),
+            second=torch.nn.Dropout(rate),
+        )
+
+    def forward(self, x):
+        x = self.dense(x)
+        return (self.second(x) if self.second.p else x).sum(-1)
+
+    def ours(rate=our_rate):
+        return paddle_model(forward, dense=paddle.nn.Linear(6, 6), second=paddle.nn.Dropout(rate))
+
+    pair = made(lambda: theirs(0.0), lambda: ours(0.0), LINEAR, chosen=chosen, **fields)
+    them = replace(pair.theirs, build=lambda folder: theirs())
+    us = replace(pair.ours, build=lambda folder: ours())
+    return Pair(replace(pair.port, theirs=lambda mode: them, ours=lambda mode: us), "", "loaded", None, "float64")
+
+
+def test_dropout_alone_asks_no_optimizer():
+    """
+    Rates of a built model on the weights of the loaded one, whose own rate is 0.
+    """
+    found = steps.dropout(dropping(0.25, 0.25)).judge(EXACT)
+    assert found.passed and found.step == "regularization" and not found.notes, found.message()
+    assert "rows/dropout 0, second" in [c.name for c in found.comparisons]
+
+
+@pytest.mark.parametrize(("ours", "said"), [(0.1, "rate 0.25 against 0.1"), (0.0, "rate 0.25 against 0")])
+def test_another_rate_of_dropout_names_its_layer(ours, said):
+    """
+    A rate of 0 is no dropout, and no call that is missing in a count.
+    """
+    found = steps.dropout(dropping(0.25, ours)).judge(EXACT)
+    assert found.problems == [f"rows: second, {said}"]
+
+
+def test_a_port_without_dropout_on_either_side_passes():
+    """
+    That both drop nothing is a finding.
+    """
+    assert steps.dropout(dropping(0.0, 0.0)).judge(EXACT).passed
+
+
+def attending(our_rate, inside=lambda x, rate: x):
+    """Attention by the frameworks' own function in theirs, by hand in ours; (B, T, H, D) there, (B, H, T, D) here."""
+
+    def their_forward(self, x):
+        q = self.dense(x).reshape(4, 1, 3, 2)
+        rate = 0.2 if self.training else 0.0
+        return torch.nn.functional.scaled_dot_product_attention(q, q, q, None, rate).reshape(4, 6).sum(-1)
+
+    def our_forward(self, x):
+        q = self.dense(x).reshape([4, 1, 3, 2])
+        weights = paddle.nn.functional.softmax(q @ q.transpose([0, 1, 3, 2]) / 2**0.5, axis=-1)
+        if our_rate:
+            weights = paddle.nn.functional.dropout(weights, our_rate, training=self.training)
+        return inside((weights @ q).reshape([4, 6]).sum(-1), 0.2 if self.training else 0.0)
+
+    return made(
+        lambda: torch_model(their_forward, dense=torch.nn.Linear(6, 6)),
+        lambda: paddle_model(our_forward, dense=paddle.nn.Linear(6, 6)),
+        LINEAR,
+    )
+
+
+def test_dropout_inside_of_attention_is_seen():
+    """
+    Its rate is; what it falls on is not, and that is said. Without it on our side the step fails.
+    """
+    found = steps.dropout(attending(0.2)).judge(EXACT)
+    assert found.passed, found.message()
+    assert found.notes == ["dropout 0: inside of another function in one of both, so what it falls on was not compared"]
+    wrong = steps.dropout(attending(0.0)).judge(EXACT)
+    assert wrong.problems == ["rows: the model itself, rate 0.2 against 0"]
+
+
+def test_what_draws_without_being_seen_is_said():
+    """
+    A layer left out by chance, a kernel that drops inside: the pass is not the same twice.
+    """
+    odd = attending(0.2, lambda x, rate: x * (paddle.rand([4]) > rate).astype(x.dtype) if rate else x)
+    assert "the ours side draws numbers in training mode beside the dropouts that were seen" in steps.dropout(odd).notes
+
+
+# -- optimizer and decay ----------------------------------------------------------------------------------
+
+DEFAULTS = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.0, "max_norm": 0.0}
+
+
+class Decaying:
+    """w -= rate (gradient + decay w), in the framework's own numbers; it shows no moments."""
+
+    def __init__(self, driver, off, named, recipe, decayed):
+        self.driver, self.named, self.decayed = driver, named, set(decayed)
+        self.decay = recipe.weight_decay * (1 + off)
+
+    def step(self, rate):
+        for name, parameter in self.named.items():
+            weight, gradient = self.driver.to_numpy(parameter), self.driver.to_numpy(parameter.grad)
+            decay = self.decay if name in self.decayed else 0.0
+            self.driver.fill(parameter, weight - rate * (gradient + decay * weight))
+            parameter.grad = None
+        return 1.0
+
+
+def learning(off=0.0, **fields):
+    """A Linear with that optimizer, ours with a decay that is a little off."""
+    sides = [
+        {
+            "optimizer": lambda named, recipe, decayed, d=driver, o=wrong: Decaying(d, o, named, recipe, decayed),
+            "decayed": lambda names: [name for name in names if name.endswith("weight")],
+            "hyperparameters": lambda: DEFAULTS,
+        }
+        for driver, wrong in ((TORCH, 0.0), (PADDLE, off))
+    ]
+    return made(
+        lambda: torch_model(lambda self, x: self.dense(x), dense=torch.nn.Linear(6, 6)),
+        lambda: paddle_model(lambda self, x: self.dense(x), dense=paddle.nn.Linear(6, 6)),
+        LINEAR, built=True, sides=sides, train_batches=lambda folder, mode: [{"x": ROWS}] * 3, **fields,
+    )  # fmt: skip
+
+
+def test_regularization_obeys_its_row():
+    """
+    Stock AdamW of Paddle is 2.2e-11 off, for it keeps the decay as float32; rounding alone passes the strictest row.
+    """
+    assert steps.regularization(learning()).judge(EXACT).passed
+    off = steps.regularization(learning(2.2e-8))
+    assert off.judge(EXACT).first_divergence.name == "factor of dense.weight"
+    assert steps.regularization(learning(2.2e-8)).judge(defaults.tolerance("regularization", "exact")).passed
+
+
+def test_an_optimizer_without_moments_is_compared_by_its_weights(monkeypatch):
+    """
+    Any object with step(rate); what was not seen is said.
+    """
+    monkeypatch.setattr(steps, "OPTIMIZER_UPDATES", 20)
+    found = steps.optimizer(learning()).judge(NEAR)
+    assert found.passed and [note.partition(" shows")[0] for note in found.notes] == [
+        "the optimizer of the theirs side", "the optimizer of the ours side",
+    ]  # fmt: skip
+    assert not steps.optimizer(learning(0.1)).judge(NEAR).passed
+
+
+# -- backward ---------------------------------------------------------------------------------------------
+
+
+def test_a_gradient_that_is_zero_by_algebra_is_found():
+    """
+    A bias in front of a softmax, which only sees differences: what is left is noise, and no two sides have the same.
+    """
+
+    def run(pattern):
+        pair = made(
+            lambda: torch_model(lambda self, x: torch.softmax(self.dense(x).sum(-1), -1), dense=torch.nn.Linear(6, 6)),
+            lambda: paddle_model(
+                lambda self, x: paddle.nn.functional.softmax(self.dense(x).sum(-1), axis=-1), dense=paddle.nn.Linear(6, 6)
+            ),
+            LINEAR,
+            chosen=("backward",),
+            train_batches=lambda folder, mode: [{"x": ROWS}] * 2,
+            sides=[{"optimizer": lambda n, r, d, k=driver: Decaying(k, 0.0, n, r, d), "decayed": lambda names: []}
+                   for driver in (TORCH, PADDLE)],
+            zero_gradient=pattern,
+        )  # fmt: skip
+        return steps.backward(pair).judge(NEAR)
+
+    assert run(None).passed, run(None).message()
+    assert run("bias$").passed
+    assert run("").first_divergence.name == "rows/grad/dense.bias"
+
+
+def test_a_batch_that_is_not_required_is_noted_where_it_differs():
+    """
+    A row that is all padding, say: the mean of nothing is NaN in one and 0 in the other.
+    """
+
+    def their_forward(self, x):
+        return self.dense(x).sum(-1) / x.sum(-1)
+
+    def our_forward(self, x):
+        return self.dense(x).sum(-1) / (x.sum(-1) + (x.sum(-1) == 0).astype(x.dtype))
+
+    def run(**batches):
+        pair = made(
+            lambda: torch_model(their_forward, dense=torch.nn.Linear(6, 6)),
+            lambda: paddle_model(our_forward, dense=paddle.nn.Linear(6, 6)),
+            LINEAR,
+            optional_batches=lambda folder, mode: batches,
+        )
+        return steps.forward(pair).judge(NEAR)
+
+    found = run(padding={"x": np.concatenate([ROWS[:1], np.zeros((1, 6))])}, fine={"x": ROWS[:2]})
+    assert found.passed and len(found.notes) == 1
+    assert found.notes[0].startswith("not required, and different: padding/out (2,): theirs holds")
+    assert not any(c.name.startswith("padding") for c in found.comparisons)
+
+
+# -- the padding row --------------------------------------------------------------------------------------
+
+
+def embedding(padded):
+    """An Embedding whose row 0 is padding in theirs, and in ours if it is told so."""
+    ids = {"x": np.array([[0, 1, 2], [3, 0, 0]])}
+
+    def ours():
+        # Paddle keeps the row's gradient at zero and draws it all the same, so it is set here
+        layer = paddle.nn.Embedding(5, 6, padding_idx=0 if padded else None, weight_attr=NORMAL)
+        if padded:
+            with paddle.no_grad():
+                layer.weight[0] = 0.0
+        return paddle_model(lambda self, x: self.table(x) + 1, table=layer)
+
+    return made(
+        lambda: torch_model(lambda self, x: self.table(x) + 1, table=torch.nn.Embedding(5, 6, padding_idx=0)),
+        ours, [Rule("table.weight", "table.weight")], {"rows": ids}, built=True,
+        train_batches=lambda folder, mode: [ids] * 2,
+        sides=[{"optimizer": lambda n, r, d, k=driver: Decaying(k, 0.0, n, r, d), "decayed": lambda names: []}
+               for driver in (TORCH, PADDLE)],
+    )  # fmt: skip
+
+
+NORMAL = paddle.ParamAttr(initializer=paddle.nn.initializer.Normal())
+
+
+def test_the_padding_row_of_an_embedding_is_named():
+    """
+    Where it is drawn and not zero, and where it learns: said first, in one sentence, and once.
+    """
+    assert steps.init(embedding(padded=True)).judge(EXACT).passed
+    drawn = steps.init(embedding(padded=False)).judge(EXACT)
+    assert drawn.problems == [
+        "table.weight: row 0, the padding row of an embedding, is drawn by ours and zero in theirs"
+    ]
+    assert steps.backward(embedding(padded=True)).judge(NEAR).passed
+    learns = steps.backward(embedding(padded=False)).judge(NEAR)
+    assert learns.problems == [
+        "gradient of table.weight: row 0 alone is zero in theirs and not in ours, as of an embedding with a padding row"
+    ]
+
+
+# -- tolerances -------------------------------------------------------------------------------------------
+
+
+def test_every_step_has_a_default_row():
+    """
+    In every dtype that it is run in, and a reason in each.
+    """
+    for step in steps.STEPS:
+        for dtype in ("float64", "float32"):
+            assert defaults.tolerance(step, dtype).why
+    assert defaults.tolerance("forward", "bfloat16").ratio == 4
+    with pytest.raises(LookupError, match="no default tolerance for step 'backward' in float16; there are float64"):
+        defaults.tolerance("backward", "float16")
+
+
+def test_a_checklist_without_a_table_takes_the_defaults():
+    """
+    `checklist([PORT])` is a whole suite.
+    """
+    (test,) = checklist([shaped(lambda x: x).port]).items()
+    assert test[0] == "test_forward"
+    (mark,) = test[1].pytestmark
+    assert mark.kwargs["rows"]["foreign"] == defaults.TABLE["forward"]

@@ -47,13 +47,25 @@ def test_a_tensor_stands_beside_the_first_of_a_tuple():
     And what one side runs or hands on beyond that is said, by layer.
     """
     one = np.ones(1)
-    theirs = {"a": one, "b#0.0": one, "b#0.1": one, "c": one, "c#1": one, "d": one}
-    ours = {"a#0.0": one, "b": one, "c": one, "": one}
+    theirs = {"a": one, "b.1#0.0": one, "b.1#0.1": one, "c": one, "c#1": one, "d": one}
+    ours = {"a#0.0": one, "b.1": one, "c": one, "": one}
     pairs, notes = pairing.paired(theirs, ours)
-    assert pairs == [("a", "a#0.0"), ("b#0.0", "b"), ("c", "c")]
+    assert pairs == [("a", "a#0.0"), ("b.1#0.0", "b.1"), ("c", "c")]
     assert notes == {
-        "b": "b hands on 2 tensors in theirs and 1 in ours: those of both were compared",
+        "b.1": "b.* hands on 2 tensors in theirs and 1 in ours: those of both were compared",
         "c": "c runs 2 times in theirs and 1 in ours: the runs that both have were compared",
         "d": "d hands on a tensor in theirs alone: not compared",
         "": "the model itself hands on a tensor in ours alone: not compared",
     }
+
+
+def test_masked_scores_are_the_same_whatever_masks_them():
+    """
+    -1e4 and the lowest number there is mean 0 after softmax; a number that only one side masks stays, and so does a
+    tensor whose other numbers are as large.
+    """
+    theirs, ours = np.array([1.0, -1.8e308, 2.0]), np.array([1.0, -9999.7, 2.5])
+    assert [one.tolist() for one in pairing.unmasked(theirs, ours)] == [[1, 0, 2], [1, 0, 2.5]]
+    assert pairing.unmasked(theirs, np.array([1.0, 0.0, 2.0]))[0] is theirs
+    large = np.array([5e3, -5e3]), np.array([5e3, -4e3])
+    assert pairing.unmasked(*large) == large

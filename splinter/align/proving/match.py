@@ -11,7 +11,7 @@ import numpy as np
 from .. import mapping
 from ..port import Pair, Port, Side
 from ..weights import WeightMap
-from .batches import Batch, Batches, hostile
+from .batches import Batch, Batches, hostile, padding
 from .error import ProveError
 from .learning import Descent, Recipe, Stepped, projection
 from .options import CHECKS, STEP, Options
@@ -231,8 +231,13 @@ class Match:
             train_batches=lambda folder, mode: self._train_batches(),
             recipe=Recipe,
             features=(max(1, self.options.updates),),
+            padding=self.padding,
             skip=(skip,) if isinstance(skip, str) else tuple(skip),
         )
+
+    def padding(self, batch: Batch) -> list[np.ndarray]:
+        """Masks of the places that count; of a batch that is not required all are compared."""
+        return [] if any(batch is one for one in self.batches.optional.values()) else padding(batch)
 
     def _train_batches(self) -> list[Batch]:
         batches = list(self.batches.required.values())

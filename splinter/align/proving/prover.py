@@ -10,16 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 from .. import defaults
-from ..compare import Alignment, Tolerance
+from ..compare import EXACT, Alignment, Tolerance
 from ..judging import judged
 from ..port import Pair, Port
-from ..steps import STEPS
+from ..steps import ROUNDED, STEPS
 from ..weights import Rule, WeightMap
 from .batches import given
 from .checks import CHECKERS
 from .match import Match
 from .options import CHECKS, STEP, Options
-from .proof import UNASKED, Check, Proof, described
+from .result import UNASKED, Check, Proof, described
 from .subject import Subject
 
 Say = Callable[[str], None]
@@ -79,7 +79,9 @@ def _tolerance(options: Options, step: str, dtype: str) -> Tolerance:
         own = own.get(step)
     if isinstance(own, Mapping):
         own = own.get(dtype)
-    return own if own is not None else defaults.tolerance(step, dtype)
+    if own is None:
+        own = EXACT if dtype == "exact" and step in ROUNDED else defaults.tolerance(step, dtype)
+    return own
 
 
 def _environment(match: Match) -> dict[str, Any]:

@@ -148,7 +148,9 @@ class Proof:
     @property
     def all_notes(self) -> list[str]:
         """What a reviewer should know, each thing once."""
-        of_checks = [f"{check.name}: {note.partition(';')[0]}" for check in self.checks for note in check.alignment.notes]
+        of_checks = [
+            f"{check.name}: {note.partition(';')[0]}" for check in self.checks for note in check.alignment.notes
+        ]
         return list(dict.fromkeys([*self.notes, *of_checks]))
 
     @property
