@@ -198,6 +198,10 @@ class Passes:
         self.their_end, self.end, self.forced_end = (
             pair.port.readout(outputs, self.batch) for outputs in (their_end, end, forced_end)
         )
+        masks = tuple(pair.port.padding(self.batch))
+        for seen in ("their_inputs", "their_outputs", "own_inputs", "inputs", "propagated", "alone",
+                     "their_end", "end", "forced_end"):  # fmt: skip
+            setattr(self, seen, pairing.blanked(getattr(self, seen), masks))  # as the step has compared them
 
     def _run(self, side: Side, model: Any, paths: Iterable[str], put: Mapping[str, np.ndarray] | None = None):
         inputs: dict[str, np.ndarray] = {}
