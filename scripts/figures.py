@@ -4,6 +4,7 @@
 Always written, from results/*.json:
   badges, evidence      README.md, with docs/badges/*.svg and docs/report.svg
   kill                  docs/evidence.md: the kill matrix by step, and the smallest errors noticed
+  zoo                   docs/zoo.md: ports that nobody here wrote, under prove
   trainings, few-shot   docs/trainings.md: both frameworks side by side; splinter-mini beside other starts
 From files that an option names:
   --steps   keeps a full run of the eleven steps in results/steps.json, from which badges and picture are drawn
@@ -17,6 +18,7 @@ example:
   python scripts/figures.py --steps report/steps.json
   tox -e align -- --checkpoint base && python scripts/figures.py --align report/alignment.json
   tox -e bench -- --checkpoint base --benchmark-json=bench.json && python scripts/figures.py --bench bench.json
+  tox -e zoo -- --zoo-json=results/zoo.json && tox -e zoo-formers -- --zoo-json=results/zoo.json && python scripts/figures.py
   tox -e kill && python scripts/figures.py --kill report/kill.json
 """
 

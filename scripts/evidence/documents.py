@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from . import proof, tables
+from . import proof, tables, zoo
 from .experiments import RESULTS
 
 PROJECT = RESULTS.parent
@@ -20,19 +20,27 @@ PLACES = {
     "bench": DOCS / "evidence.md",
     "trainings": DOCS / "trainings.md",
     "few-shot": DOCS / "trainings.md",
+    "zoo": DOCS / "zoo.md",
+    "zoo-pairs": DOCS / "zoo.md",
+    "zoo-cannot": DOCS / "zoo.md",
 }
 """Table -> the file that it stands in."""
 
 
 def recorded() -> dict[str, str]:
     """The tables that are made of `results/` alone."""
-    steps, kills = (json.loads(path.read_text(encoding="utf-8")) for path in (proof.RECORD, KILLS))
+    steps, kills, pairs = (
+        json.loads(path.read_text(encoding="utf-8")) for path in (proof.RECORD, KILLS, zoo.RECORD)
+    )
     return {
         "badges": proof.badge_row(steps),
         "evidence": proof.evidence_table(steps, kills),
         "kill": tables.kill_table(kills),
         "trainings": tables.trainings_table(RESULTS),
         "few-shot": tables.few_shot_table(RESULTS),
+        "zoo": zoo.summary(pairs),
+        "zoo-pairs": zoo.pairs(pairs),
+        "zoo-cannot": zoo.cannot(pairs),
     }
 
 

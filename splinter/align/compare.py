@@ -110,6 +110,10 @@ class Comparison:
             parts.append(f"{self.referee_ratio:.3g}x the reference's own float64 error")
         return "; ".join([", ".join(parts), f"allowed {self.allowed:.3g}"])
 
+    def brief(self) -> str:
+        """The finding in half a line, for those that come after the first."""
+        return f"{self.name}: {self.problem or f'max abs {self.max_abs:.3g}, allowed {self.allowed:.3g}'}"
+
 
 def measure(
     name: str,
@@ -224,7 +228,7 @@ def _keep_worst(result: Comparison, theirs: np.ndarray, ours: np.ndarray, index)
 
 
 TOLD = 8
-"""Failed tensors that a message names; the record has all of them."""
+"""Failed tensors, and notes, that a message has; the record has all of them."""
 
 
 @dataclass
@@ -330,8 +334,8 @@ class Alignment:
         """Apply the tolerance to everything that was added; what float32 inside has touched gets the row of float32."""
         for comparison in self.comparisons:
             judge(comparison, tolerance, narrowed)
-        for note in narrowed.notes if narrowed else ():
-            self.note(note)
+        found = narrowed.notes if narrowed else ()
+        self.notes[:0] = [note for note in found if note not in self.notes]  # before what was not compared at all
         self._judge_optional(tolerance, narrowed)
         problem = ""
         if self.values == 0:
@@ -345,6 +349,7 @@ class Alignment:
     def _judge_optional(self, tolerance: Tolerance, narrowed: Narrowed | None) -> None:
         """Note of each batch that is not required where it differs first."""
         told: set[str] = set()
+        self.notes[:] = [note for note in self.notes if not note.startswith(OPTIONAL)]  # of an earlier judgement
         for comparison in self.optional:
             batch = comparison.name.partition("/")[0]
             if not judge(comparison, tolerance, narrowed).passed and batch not in told:
@@ -391,13 +396,15 @@ class Alignment:
         lines = [f"{self.step}/{self.system} ({self.mode}, {self.checkpoint}, {self.dtype}):"]
         lines += [f"  {problem}" for problem in self.problems[:6]]
         failed = [c for c in self.comparisons if not c.passed]
-        for place, one in enumerate(failed[:TOLD]):
-            lines.append(f"  {'then' if place else 'first divergence'} {one.sentence()}")
+        lines += [f"  first divergence {one.sentence()}" for one in failed[:1]]
+        lines += [f"  then {one.brief()}" for one in failed[1:TOLD]]
         if len(failed) > TOLD:
             lines.append(f"  and {len(failed) - TOLD} more")
         if failed:
             lines.append(f"  {len(failed)} of {len(self.comparisons)} tensors differ")
-        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+        lines += [f"  note: {note}" for note in self.notes[:TOLD]]
+        more = len(self.notes) - TOLD
+        return "\n".join([*lines, *([f"  and {more} more notes"] if more > 0 else [])])
 
     def record(self, tolerance: Tolerance, verdict: str, reason: str = "") -> dict[str, Any]:
         """One entry of alignment.json."""

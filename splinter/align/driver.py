@@ -480,16 +480,19 @@ class Driver:
             return hook
 
         layers = self.layers(model)
-        hooks = [layer.register_forward_pre_hook(begin(path)) for path, layer in layers.items() if path]
+        hooks = [self.before(layer, begin(path)) for path, layer in layers.items() if path]
         hooks += [self.hook(layer, end(path)) for path, layer in layers.items() if path]
         try:
             model.eval()
             tensors = self.from_numpy(batch, "float64")
             with self.no_gradients(), self.computing(), self.operations(see):
-                forward(model, tensors)
+                outputs = forward(model, tensors)
         finally:
             for hook in hooks:
                 hook.remove()
+        for name, tensor in outputs.items():
+            if tensor is not None and _is(tensor, "float32") and not unrounded(self.to_numpy(tensor)):
+                found.setdefault("", f"{name} is left in float32")
         return found, before
 
     def gradients(

@@ -104,7 +104,12 @@ def add_updates(alignment: Alignment, pair: Pair, runs: pairing.Runs) -> None:
         columns = [np.asarray(one[i], numpy_dtype(dtype)) for one, (_, dtype) in zip(results, runs, strict=True)]
         alignment.add(f"updates/{name}", columns[0], columns[1], columns[2] if pair.refereed else None)
         alignment.curves[name] = {"theirs": columns[0].tolist(), "ours": columns[1].tolist()}
-    kept = [{count: pair.translate(arrays) for count, arrays in results[0][2].items()}, results[1][2]]
+    weights = pair.port.weights(pair.mode)
+    fed = [{n: a for n, a in arrays.items() if weights.reason_kept(n) is None} for arrays in results[1][2].values()]
+    kept = [
+        {count: pair.translate(arrays) for count, arrays in results[0][2].items()},
+        dict(zip(results[1][2], fed, strict=True)),
+    ]
     measured = pair.port.zero_gradient is None
     zero = zeros(_exact_gradients(pair, batches[0]) if measured else kept[0][1], pair.port.zero_gradient)
     for count in kept[0]:

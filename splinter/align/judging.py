@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from .causes import cause
 from .collection import Case
 from .compare import EXACT, Alignment, Narrowed, Tolerance
-from .explain import Explanation, explain
+from .explain import Explanation
 from .narrow import narrowed
 from .port import Pair, edited
 
@@ -51,7 +52,7 @@ def judged(
     The record of an alignment and why it failed, or ''.
 
     Args:
-        pair: where a failed forward pass is to be explained; None: it is not.
+        pair: where a failure is to be explained; None: it is not.
         float32: the step's row in float32, for a float64 run with float32 inside; None: it is not looked for.
     """
     alignment.judge(tolerance)
@@ -59,8 +60,7 @@ def judged(
         alignment.judge(tolerance, _narrowed(alignment, pair, float32))
     message = "" if alignment.passed else alignment.message()
     record = alignment.record(tolerance, "passed" if alignment.passed else "failed", message)
-    if alignment.first_divergence and alignment.step == "forward" and pair is not None:
-        found = _explained(pair, tolerance, alignment.first_divergence.name)
+    if pair is not None and (found := _explained(alignment, pair, tolerance, float32)):
         message += f"\n  {found.sentence}"
         record |= {"reason": message, "explanation": found.record()}
     return record, message
@@ -75,10 +75,10 @@ def _narrowed(alignment: Alignment, pair: Pair, float32: Tolerance) -> Narrowed 
         return None
 
 
-def _explained(pair: Pair, tolerance: Tolerance, tensor: str) -> Explanation:
-    """The explanation of a failed forward pass; whatever goes wrong in it, the failure itself is told."""
+def _explained(alignment: Alignment, pair: Pair, tolerance: Tolerance, float32: Tolerance | None) -> Explanation | None:
+    """The explanation of a failed step; whatever goes wrong in it, the failure itself is told."""
     try:
-        return explain(pair, tolerance, tensor.partition("/")[0])
+        return cause(alignment, pair, tolerance, float32)
     except Exception as error:
         return Explanation("unknown", "", f"unknown: looking for the cause ended in {type(error).__name__}: {error}")
 

@@ -12,7 +12,6 @@ from typing import Any
 from .compare import Narrowed, Tolerance
 from .driver import run_of
 from .port import Pair, Side
-from .steps import renamed
 
 NARROWING = ("forward", "backward")
 """Steps that run whole models in float64."""
@@ -32,8 +31,7 @@ def narrowed(pair: Pair, step: str, float32: Tolerance) -> Narrowed | None:
     able = all(hasattr(side.driver, "narrow") for side in (pair.theirs, pair.ours))  # a driver of its own may not be
     if pair.dtype != "float64" or step not in NARROWING or not able:
         return None
-    modules = pair.port.weights(pair.mode).modules(pair.our_names)  # our path -> their path
-    names = {their: our for our, their in modules.items()}, {our: our for our in modules}
+    names = {their: our for our, their in pair.modules.items()}, {our: our for our in pair.modules}
     batches = pair.port.batches(pair.folder, pair.mode)
     notes: list[str] = []
     through: list[set[str]] = []
@@ -42,8 +40,8 @@ def narrowed(pair: Pair, step: str, float32: Tolerance) -> Narrowed | None:
         model, layers, runs = pair.model(side), dict[str, str](), set[str]()
         for batch, arrays in batches.items():
             found, before = side.driver.narrow(model, side.forward, arrays)
-            mine = dict.fromkeys(run for run in before if run.partition("#")[0] in known)
-            runs |= {f"{batch}/{run}" for run in renamed(mine, known)}
+            parts = (run.partition("#") for run in before)
+            runs |= {f"{batch}/{known[path]}#{number}" for path, _, number in parts if path in known}
             layers |= found
             clean -= {batch} if found else set()
         through.append(runs)

@@ -127,7 +127,7 @@ class Paddle(Driver):
 
     @contextlib.contextmanager
     def operations(self, see: Callable[[str, list, list], None]) -> Iterator[None]:
-        """Paddle has no such mode: what functions call is in `_C_ops`, what operators call in the class of tensors."""
+        """Paddle has no mode for it: its functions call what is in `_C_ops`, its operators what is in Tensor."""
         replaced = [(paddle._C_ops, name) for name in dir(paddle._C_ops) if not name.startswith("__")]
         replaced += [(paddle.Tensor, f"__{side}{name}__") for name in OPERATORS for side in ("", "r")]
         replaced = [(home, name) for home, name in replaced if callable(getattr(home, name, None))]

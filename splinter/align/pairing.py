@@ -8,8 +8,9 @@ tell whether it matters.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,21 @@ def traced(pair: Pair, side: Side, dtype: str, model: Any, batch: Any) -> tuple[
     """Activations under our names, and the read-out outputs."""
     names = {theirs if side is pair.theirs else ours: ours for ours, theirs in pair.modules.items()}
     seen, outputs = side.driver.trace(model, side.forward, batch, dtype, list(names))
-    return renamed(seen, names), dict(pair.port.readout(outputs, batch))
+    masks = tuple(pair.port.padding(batch))
+    return blanked(renamed(seen, names), masks), blanked(dict(pair.port.readout(outputs, batch)), masks)
+
+
+def blanked(arrays: Mapping[str, np.ndarray], masks: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays that lie along a mask, (B, T, ...) or (B * T, ...), with 0 where it is 0: nothing there has a meaning."""
+    return {name: functools.reduce(_blank, masks, array) for name, array in arrays.items()}
+
+
+def _blank(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    for shape in (mask.shape, (mask.size,)):
+        if array.shape[: len(shape)] == shape and array.ndim > len(shape):
+            counts = mask.reshape(shape + (1,) * (array.ndim - len(shape))) != 0
+            return np.where(counts, array, np.zeros((), array.dtype))
+    return array
 
 
 def renamed(arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -71,8 +86,9 @@ def add_layers(
             if not any(note.startswith(alone) for note in alignment.notes):  # once, not for each layer and batch
                 alignment.note(f"{alone}{theirs[name].shape} in theirs, {ours[our_name].shape} in ours")
             continue
-        judged = None if referee is None else fitted(referee[name], shape)
-        alignment.add(prefix + name, fitted(theirs[name], shape), fitted(ours[our_name], shape), judged)
+        first = fitted(theirs[name], shape)
+        judged = None if referee is None else unmasked(fitted(referee[name], shape), first)[0]  # masked as theirs is
+        alignment.add(prefix + name, *unmasked(first, fitted(ours[our_name], shape)), judged)
 
 
 def slot(key: str) -> Slot:
@@ -129,6 +145,26 @@ def common_shape(theirs: np.ndarray, ours: np.ndarray) -> tuple[int, ...] | None
 def fitted(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The array in a common shape."""
     return array.reshape(shape) if array.size == int(np.prod(shape)) else np.broadcast_to(array, shape)
+
+
+MASKED = -1e3
+"""Of a score below it softmax makes 0, whatever the number: exp(-1000) is 0 in float64 as well."""
+
+
+def unmasked(theirs: np.ndarray, ours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores without what masks them: one library adds -1e4, the next the lowest number there is, and means the same.
+
+    Both are 0 where both mask, as far as all other numbers are small beside it.
+
+    Args:
+        theirs, ours: of one shape.
+    """
+    if theirs.dtype.kind != "f" or ours.dtype.kind != "f":
+        return theirs, ours
+    masks = (theirs < MASKED) & (ours < MASKED)
+    if not masks.any() or max(np.abs(one[~masks]).max(initial=0) for one in (theirs, ours)) > -MASKED / 10:
+        return theirs, ours
+    return np.where(masks, 0, theirs), np.where(masks, 0, ours)
 
 
 def permuted(theirs: np.ndarray, ours: np.ndarray) -> bool:

@@ -188,6 +188,7 @@ class Port:
         data_sources: (step, mode), step "dev_data" or "train_data" -> names of data sources that can be read now.
         metric_cases: (mode) -> name of a case -> data source whose reference columns both sides get, or None.
         zero_gradient: regular expression of our parameters whose gradient is zero by algebra; None: it is measured.
+        padding: (batch) -> masks (B, T): where one is 0, nothing that lies along it is compared.
         skip: regular expressions of our layers whose outputs are not compared.
         checkpoints: name -> function that returns the folder; the first is the one that is always aligned. Left out:
             there is one, and sides are given None for a folder.
@@ -210,6 +211,7 @@ class Port:
     train_batches: Callable[[Any, str], Sequence[Arrays]] = None  # type: ignore[assignment]
     loss_cases: Callable[[Any, str], Mapping[str, tuple[Arrays, Arrays]]] = None  # type: ignore[assignment]
     readout: Callable[[Arrays, Arrays], Arrays] = lambda outputs, batch: outputs
+    padding: Callable[[Arrays], Sequence[np.ndarray]] = lambda batch: ()
     recipe: Callable[..., Any] = Recipe
     features: tuple[int, ...] = None  # type: ignore[assignment]
     data_sources: Callable[[str, str], Sequence[str]] = None  # type: ignore[assignment]

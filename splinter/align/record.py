@@ -115,9 +115,6 @@ def check(alignment: Any) -> None:
         for name, pair in (result.get("curves") or {}).items():
             wrong = f"results[{place}].curves.{name} must hold lists"
             expect(all(isinstance(values, list) for values in pair.values()), wrong, (*where, "curves", name))
-        notes = result.get("notes")
-        plain = notes is None or (isinstance(notes, list) and all(isinstance(note, str) for note in notes))
-        expect(plain, f"results[{place}].notes must be a list of strings", (*where, "notes"))
         told = result.get("explanation")
         plain = told is None or (isinstance(told, dict) and isinstance(told.get("sentence"), str))
         expect(plain, f"results[{place}].explanation must be an object with a sentence", (*where, "explanation"))

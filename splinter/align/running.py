@@ -27,23 +27,32 @@ def add_statistics(alignment: Alignment, pair: Pair, runs: pairing.Runs) -> None
     if not all(hasattr(side.driver, "passes") for side, _ in runs):
         return  # a driver of its own may be a module of the functions that its steps need
     models = [pair.model(side, dtype) for side, dtype in runs]
-    if not any(side.driver.buffers(model) for (side, _), model in zip(runs, models, strict=True)):
-        return
     name, batch = _taken(alignment, pair, models[0])
     if batch is None:
         return
     unlike = pair.theirs.driver.unbiased != pair.ours.driver.unbiased
-    outputs, moved, starts = [], [], []
+    outputs, moved, starts, drawn = [], [], [], False
+    kept = pair.port.weights(pair.mode).reason_kept  # of ours: what the model computes itself has no counterpart
     for (side, dtype), model in zip(runs, models, strict=True):
         starts.append(_start(side, model, unlike))
         passes = side.driver.passes(model, side.forward, [batch] * PASSES, dtype)
         outputs.append(pair.port.readout(passes[-1], batch))
         moved.append(
-            {n: array for n, array in _buffers(side, model).items() if not np.array_equal(array, starts[-1][n])}
+            {
+                n: array
+                for n, array in _buffers(side, model).items()
+                if not np.array_equal(array, starts[-1][n]) and (side is pair.theirs or kept(n) is None)
+            }
         )
+        drawn |= not moved[-1] and not all(np.array_equal(a, passes[0][n], True) for n, a in passes[-1].items())
+    if drawn:
+        alignment.note(
+            f"{name}: numbers are drawn in training mode, dropout held or not; its outputs were not compared"
+        )
+    else:
+        alignment.add_all(f"{name} in training mode/", outputs[0], outputs[1], outputs[2] if pair.refereed else None)
     if not moved[0] and not moved[1]:
         return  # tables alone, which are seen by their effect
-    alignment.add_all(f"{name} in training mode/", outputs[0], outputs[1], outputs[2] if pair.refereed else None)
     theirs, before = (_under_our_names(pair, arrays, moved[1]) for arrays in (moved[0], starts[0]))
     counts = _counts(pair, models[1], batch, moved[1]) if unlike else {}
     for name in alignment.common(f"after {PASSES} passes in training mode/", theirs, moved[1]):

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Rule:
         Rule("v.weight_g", "v.weight_g", reshape=(-1,))
     """
 
-    theirs: str | tuple[str, ...]
+    theirs: Any  # str, or a tuple of them; most callers know which
     ours: str
     transpose: bool = False
     part: tuple[int, int] | None = None
@@ -182,8 +183,8 @@ class WeightMap:
         rules: in any order; both sides of a rule hold the same number of `*`.
         drop: template of their names -> reason why they have no place with us (an unused pooler, say).
         keep: template of our names -> reason why nothing of theirs feeds them (a table that the model fills itself).
-        modules: our module path -> their module path, beside those that the rules tell; None: it has no partner (a Linear
-            whose weight one side alone reads without running it). `*` as in rules.
+        modules: our module path -> their module path, beside those that the rules tell; None: it has no partner (a
+            Linear whose weight one side alone reads without running it). `*` as in rules.
     """
 
     def __init__(
@@ -248,7 +249,7 @@ class WeightMap:
 
     def _taking(self, theirs: Iterable[str]) -> list[Link]:
         """Every link that has one of these among its sources."""
-        found = {}
+        found: dict[Link, None] = {}
         for name in theirs:
             for pattern, rule in self._by_theirs:
                 if match := pattern.match(name):
@@ -264,7 +265,8 @@ class WeightMap:
             gradients: that is what they are. One of a tensor that the map drops stays, for it has an effect after
                 all; where only some of theirs that feed one of ours have one, it is zero for the others.
         """
-        translated, used = {}, set()
+        translated: dict[str, np.ndarray] = {}
+        used: set[str] = set()
         for link in self._taking(theirs):
             there = [theirs[name] for name in link.sources if name in theirs]
             if len(there) < len(link.sources) and not gradients:

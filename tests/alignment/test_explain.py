@@ -11,15 +11,15 @@ from splinter.ports import proofs
 BUGS = {(bug.system, bug.name): bug for bug in planted.every()}
 EXPECTED = [
     ("splinter", "square Linear copied without transpose", "layout", "bert.encoder.0.attention.query"),
-    ("splinter", "query and key swapped in the name map", "semantic", "bert.encoder.0.attention.query"),
-    ("splinter", "encoder LayerNorm epsilon 1e-5 for 1e-12", "semantic", "bert.encoder.0.attention.norm"),
-    ("splinter", "tanh gelu for erf", "semantic", "bert.encoder.0.outer"),
-    ("splinter", "attention mask forgotten", "semantic", "bert.encoder.0.attention.output"),
-    ("splinter", "scores not scaled by the head width", "semantic", "bert.encoder.0.attention.output"),
+    ("splinter", "query and key swapped in the name map", "weight", "bert.encoder.0.attention.query"),
+    ("splinter", "encoder LayerNorm epsilon 1e-5 for 1e-12", "epsilon", "bert.encoder.0.attention.norm"),
+    ("splinter", "tanh gelu for erf", "activation", "bert.encoder.0.outer"),
+    ("splinter", "attention mask forgotten", "attention", "bert.encoder.0.attention.output"),
+    ("splinter", "scores not scaled by the head width", "attention", "bert.encoder.0.attention.output"),
     ("splinter", "segment ids dropped", "data", "bert.embeddings.segment"),
     ("splinter", "TF32 products", "reduced precision", "bert.encoder.0.attention.output"),
-    ("jointbert", "pooled without tanh", "semantic", "intent"),
-    ("funnel", "padding left out of the mean", "semantic", "blocks.1.0.attention"),
+    ("jointbert", "pooled without tanh", "activation", "intent"),
+    ("funnel", "padding left out of the mean", "mask", "blocks.1.0.attention"),
 ]
 
 
@@ -47,6 +47,6 @@ def test_a_small_fault_in_float32_is_not_taken_for_rounding(monkeypatch):
     port = next(one for one in proofs.load_all() if one.name == "splinter")
     pair = Pair(port, bug.mode, "tiny", port.checkpoints["tiny"](), "float32")
     found = explain(pair, BELOW_AN_EPSILON)
-    assert found.kind == "semantic", found.sentence
+    assert found.kind == "epsilon", found.sentence
     assert found.place == "bert.encoder.0.attention.norm"
     assert "in float64 as well" in found.sentence

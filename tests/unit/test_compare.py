@@ -431,6 +431,21 @@ def test_the_first_divergence_is_the_first_in_order():
     assert "2 of 3 tensors differ" in alignment.message()
 
 
+def test_a_message_names_eight_and_counts_the_rest():
+    """
+    Every one is in the record; notes end the message.
+    """
+    alignment = aligned(*((f"layer.{n}", np.arange(3.0), np.arange(3.0) + (n > 0)) for n in range(11)))
+    alignment.notes.append("seen in passing")
+    lines = alignment.message().splitlines()[1:]
+    assert lines[0].startswith("  first divergence layer.1 (3,); max abs 1 at (0,), theirs 0.0, ours 1.0")
+    assert lines[1:8] == [f"  then layer.{n}: max abs 1, allowed 0" for n in range(2, 9)]
+    assert lines[8:] == ["  and 2 more", "  10 of 11 tensors differ", "  note: seen in passing"]
+    record = alignment.record(EXACT, "failed")
+    assert [one["name"] for one in record["tensors"] if not one["passed"]] == [f"layer.{n}" for n in range(1, 11)]
+    assert record["notes"] == ["seen in passing"]
+
+
 def test_dicts_keep_the_order_of_the_reference():
     """
     Execution order is that of theirs, whatever order ours comes in.

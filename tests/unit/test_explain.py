@@ -71,9 +71,14 @@ def record(step="forward", dtype="float32", verdict="failed", rel=1e-4, **more):
     return {**case, "tensors": [tensor], **more}
 
 
+BAD, GOOD = {"name": "moment", "passed": False}, {"name": "norm", "passed": True}
+"""Tensors of a float64 run that fails, but not where float32 does."""
+
+
 def test_a_stored_record_is_explained_by_its_figures():
     """
-    What was found at the time comes first; else the precision and the size of the error tell the kind.
+    What was found at the time comes first; else the precision and the size of the error tell the kind. What
+    float64 says counts for the very tensor alone.
     """
     passed = record(dtype="float64", verdict="passed")
     failed = record(dtype="float64")
@@ -87,6 +92,8 @@ def test_a_stored_record_is_explained_by_its_figures():
         (record(), [passed], "reduced precision: layer, 1.0e-04 relative"),
         (record(rel=1e-6), [passed], "rounding: layer, 1.0e-06 relative"),
         (record(), [], "unknown: layer, and no run in float64"),
+        (record(), [{**failed, "tensors": [BAD, {**GOOD, "name": "layer"}]}], "reduced precision: layer, 1.0e-04"),
+        (record(), [{**failed, "tensors": [BAD]}], "unknown: layer, which float64 does not have"),
     ]
     for one, others, sentence in cases:
         assert explain.stored(one, [one, *others]).startswith(sentence)
@@ -104,6 +111,16 @@ def test_what_is_told_of_a_file():
     assert "semantic: x" in text
     assert "1.0e-03          -    2.0e-03" in text
     assert explain.told({"results": []}) == "nothing failed\n"
+
+
+def test_all_that_differs_and_all_notes_are_told():
+    """
+    The first tensor has its sentence, eight more their names.
+    """
+    tensors = [{"name": f"layer.{n}", "passed": False, "max_rel": 1e-4} for n in range(12)]
+    text = explain.told({"results": [record(tensors=tensors, notes=["float32 inside, in ours: norm"])]})
+    assert "  also differ: layer.1, layer.2, layer.3, layer.4, layer.5, layer.6, layer.7, layer.8 and 3 more\n" in text
+    assert "  note: float32 inside, in ours: norm\n" in text
 
 
 def test_a_pass_that_contradicts_itself_is_told():

@@ -262,4 +262,20 @@ def test_what_was_red_before_tells_nothing():
     (outcome,) = killing.kill_all(
         Held(unseen=[("forward", 0.2)]), [fault_called("unseen")], lambda fault: {"outputs": 1.0}, before
     )
-    assert outcome.verdict == "survived"
+    assert outcome.verdict == "hidden" and outcome.because == "forward red without it too"
+
+
+def test_a_proof_notices_every_fault_of_a_pair_that_differs_in_nothing_else():
+    """The toy in torch and in Paddle; laws apart, which are each framework's own."""
+    outcomes = killing.kills(
+        lambda: TOYS["torch"](),
+        lambda: TOYS["paddle"](),
+        BATCH,
+        steps=("weights", "forward", "backward", "dropout"),
+        updates=2,
+    )
+    about_laws = [one for one in outcomes if one.fault.expected_steps == ("init",)]
+    assert {one.verdict for one in about_laws} == {"not looked at"}
+    verdicts = {str(one.fault): one.verdict for one in outcomes if one not in about_laws}
+    assert set(verdicts.values()) <= {"caught", "without effect"}, verdicts
+    assert list(verdicts.values()).count("caught") > 30

@@ -57,3 +57,15 @@ def test_a_tensor_stands_beside_the_first_of_a_tuple():
         "d": "d hands on a tensor in theirs alone: not compared",
         "": "the model itself hands on a tensor in ours alone: not compared",
     }
+
+
+def test_masked_scores_are_the_same_whatever_masks_them():
+    """
+    -1e4 and the lowest number there is mean 0 after softmax; a number that only one side masks stays, and so does a
+    tensor whose other numbers are as large.
+    """
+    theirs, ours = np.array([1.0, -1.8e308, 2.0]), np.array([1.0, -9999.7, 2.5])
+    assert [one.tolist() for one in pairing.unmasked(theirs, ours)] == [[1, 0, 2], [1, 0, 2.5]]
+    assert pairing.unmasked(theirs, np.array([1.0, 0.0, 2.0]))[0] is theirs
+    large = np.array([5e3, -5e3]), np.array([5e3, -4e3])
+    assert pairing.unmasked(*large) == large

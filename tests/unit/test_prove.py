@@ -13,6 +13,7 @@ from splinter.align import prove
 from splinter.align.proving import ProveError
 from splinter.cli import main as cli
 
+pytest_plugins = ["pytester"]
 HERE = Path(__file__).parent / "proving"
 sys.path.insert(0, str(HERE))
 
@@ -87,6 +88,34 @@ def test_models_are_left_as_they_were():
     assert not mine._forward_hooks and not mine.dense._forward_hooks
 
 
+class Pooled(reader_paddle.Reader):
+    """With a layer that nothing reads, as paddlenlp's BertForTokenClassification has."""
+
+    def __init__(self):
+        super().__init__()
+        self.pooler = reader_paddle.linear(8, 8)
+
+
+def test_a_layer_that_nothing_reads_turns_no_update_red():
+    proof = prove(theirs, lambda: Pooled(), BATCH, steps=("weights", "forward", "backward"), **QUICK)
+    assert proof.passed, str(proof)
+    assert "pooler" in str(proof)
+
+
+class Headed(Pooled):
+    """Which returns it as a third output, that the original has not; paddlenlp's ConvBertModel does."""
+
+    def forward(self, input_ids, attention_mask=None):
+        logits, pooled = super().forward(input_ids, attention_mask)
+        return logits, pooled, self.pooler(pooled)
+
+
+def test_what_makes_an_output_without_a_counterpart_needs_no_weights():
+    proof = prove(theirs, lambda: Headed(), BATCH, steps=("weights", "forward"), **QUICK)
+    assert proof.passed, str(proof)
+    assert "pooler" in str(proof)
+
+
 def test_weights_that_both_hold_are_checked():
     mine, yours = reader_torch.Reader(), reader_paddle.Reader()
     assert prove(mine, yours, BATCH, weights="check", **QUICK).failure.name == "weights"
@@ -105,9 +134,20 @@ def test_one_framework_twice_and_the_way_round():
 
 
 def test_reduced_precision_is_judged_by_the_references_own_error():
-    proof = prove(theirs, ours(), BATCH, steps=["forward"], dtypes=["float64", "bfloat16"])
+    rewrite = type("Rewrite", (reader_torch.Reader,), {})
+    options = {"steps": ["forward"], "dtypes": ["float64", "bfloat16"]}
+    proof = prove(theirs, lambda: rewrite(), BATCH, **options)
     assert proof.passed, str(proof)
     assert [c.dtype for c in proof.checks] == ["float64", "bfloat16"]
+    assert not prove(theirs, lambda: rewrite(epsilon=1.0), BATCH, **options | {"dtypes": ["bfloat16"]}).passed
+
+
+def test_a_precision_that_a_framework_cannot_is_left_out_and_said():
+    """Paddle 3.3.1 has no LayerNorm in bfloat16 on a CPU; where it has, this proof has one check more."""
+    proof = prove(theirs, ours(), BATCH, steps=["forward"], dtypes=["float32", "bfloat16"])
+    ran = [check.dtype for check in proof.checks]
+    assert proof.passed and "float32" in ran, str(proof)
+    assert ("bfloat16" in ran) != ("does not run in bfloat16" in proof.left.get("forward bfloat16", ""))
 
 
 @pytest.mark.parametrize(("call", "said"), [

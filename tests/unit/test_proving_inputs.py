@@ -5,7 +5,8 @@ from collections import OrderedDict, namedtuple
 import numpy as np
 import pytest
 
-from splinter.align.proving.batches import given, hostile
+from splinter.align.pairing import blanked
+from splinter.align.proving.batches import given, hostile, padding
 from splinter.align.proving.error import ProveError
 from splinter.align.proving.outputs import flattened, paired
 
@@ -82,10 +83,30 @@ def test_padding_lies_right_left_and_in_the_middle():
 
 def test_a_row_of_padding_is_compared_and_not_required():
     found = varied(input_ids=IDS, attention_mask=MASK)
-    assert (
-        list(found.optional) == ["a row of padding"]
-        and not found.optional["a row of padding"]["attention_mask"][-1].any()
-    )
+    assert list(found.optional) == ["at the padding", "a row of padding"]
+    assert not found.optional["a row of padding"]["attention_mask"][-1].any()
+
+
+def test_a_place_of_padding_counts_for_nothing():
+    mask = np.array([[1, 1, 0], [1, 1, 1]])
+    assert [m.tolist() for m in padding({"input_ids": mask, "attention_mask": mask})] == [mask.tolist()]
+    # whose places are they, the encoder's or the decoder's?
+    assert padding({"attention_mask": mask, "decoder_input_ids": mask}) == []
+    assert len(padding({"attention_mask": mask, "decoder_input_ids": mask[:, :2]})) == 1
+    arrays = {
+        "states": np.ones((2, 3, 4)),
+        "merged": np.ones((6, 4)),
+        "pooled": np.ones((2, 4)),
+        "bad": np.full((2, 3, 1), np.nan),
+    }
+    kept = blanked(arrays, [mask])
+    assert {name: int(np.nansum(array)) for name, array in kept.items()} == {
+        "states": 20,
+        "merged": 20,
+        "pooled": 8,
+        "bad": 0,
+    }
+    assert np.isnan(kept["bad"]).sum() == 5
 
 
 def test_without_a_mask_or_a_name_nothing_is_padded():

@@ -335,6 +335,17 @@ def test_thinning_keeps_the_peak():
     assert len(points) <= 1200
 
 
+def test_every_failed_tensor_and_every_note_is_shown():
+    """
+    However many failed; of those that passed up to a hundred in all.
+    """
+    tensors = [tensor(f"layer.{place}", passed=place >= 150) for place in range(300)]
+    page = report.render(alignment(result("failed", tensors=tensors, notes=["float32 inside, in theirs: <norm>"])))
+    assert page.count('<tr class="bad">') == 150
+    assert "150 more have a smaller relative difference" in page
+    assert "float32 inside, in theirs: &lt;norm&gt;" in page
+
+
 def test_big_page():
     """
     Of 3,000 tensors the hundred widest are shown, 100,000 training steps are thinned: a page below 5 MB, nothing from
@@ -429,6 +440,7 @@ LATER = alignment(PASS, {**PASS, "step": "foward"}, date="x")
         ),
         (alignment({"system": "splinter"}), 5, "lacks 'mode'"),
         (alignment({**PASS, "tensors": [1]}), 19, "tensors must be a list of objects"),
+        (alignment({**PASS, "notes": [1]}), 19, "notes must be a list of sentences"),
         (
             alignment({**PASS, "explanation": {"sentence": "x", "layers": [{"name": "a"}]}}),
             22,

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .error import ProveError
-    from .proof import Check, Proof
     from .prover import as_port, prove
+    from .result import Check, Proof
 
 __all__ = ["Check", "Proof", "ProveError", "as_port", "prove"]
 
-_HOMES = {"Check": "proof", "Proof": "proof", "as_port": "prover", "prove": "prover", "ProveError": "error"}
+_HOMES = {"Check": "result", "Proof": "result", "as_port": "prover", "prove": "prover", "ProveError": "error"}
 
 
 def __getattr__(name: str) -> Any:

@@ -102,7 +102,7 @@ def hostile(batches: Batches) -> Batches:
         required["one row"] = {key: _cut(value, 0, rows, slice(0, 1)) for key, value in batch.items()}
     if not batches.positional:
         for title, made in _of_tokens(batch):
-            (optional if title == "a row of padding" else required)[title] = made
+            (optional if title in NOT_REQUIRED else required)[title] = made
     return Batches(required, optional, batches.positional)
 
 
@@ -126,10 +126,27 @@ def _of_tokens(batch: Batch) -> Iterable[tuple[str, Batch]]:
         padded = np.ones_like(mask)
         padded[::2, padding] = 0  # of every other row: rows of two lengths in one batch
         yield title, {**batch, "attention_mask": padded}
+        if title == "padding right":
+            yield NOT_REQUIRED[0], {**batch, "attention_mask": padded}
     if rows > 1:
         empty = np.ones_like(mask)
         empty[-1] = 0
-        yield "a row of padding", {**batch, "attention_mask": empty}
+        yield NOT_REQUIRED[1], {**batch, "attention_mask": empty}
+
+
+NOT_REQUIRED = ("at the padding", "a row of padding")
+"""Batches that are compared to the last place; everywhere else a place of padding has no meaning, and counts as 0."""
+DECODED = "decoder_input_ids"
+MASKS = ("attention_mask", "decoder_attention_mask")
+
+
+def padding(batch: Mapping[str, Any]) -> list[np.ndarray]:
+    """The masks (B, T) of a batch, 0 where a place is padding; none where it cannot be told whose places they are."""
+    masks = [batch[name] for name in MASKS if _is_array(batch.get(name)) and batch[name].ndim == 2]
+    decoded = batch.get(DECODED)
+    if _is_array(decoded) and MASKS[1] not in batch and any(mask.shape == decoded.shape for mask in masks):
+        return []
+    return masks
 
 
 def _tokens(batch: Batch, ids: str, change: Callable[[np.ndarray], np.ndarray]) -> Batch:

@@ -11,8 +11,8 @@ from typing import Any
 from ..weights import Rule
 from .error import ProveError
 from .named import Named, from_classes, from_file, read_config
-from .proof import Proof
 from .prover import prove
+from .result import Proof
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -10,11 +10,12 @@ import numpy as np
 
 from ..compare import Alignment
 from ..explain import proven
+from .batches import DECODED
 from .outputs import flattened
 
 TOKENS = 10
 """How many are decoded; pull requests of the field show ten."""
-IDS, MASK, DECODED = "input_ids", "attention_mask", "decoder_input_ids"
+IDS, MASK = "input_ids", "attention_mask"
 
 Run = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
 """batch -> outputs by label."""
@@ -104,6 +105,10 @@ def cached(driver: Any, model: Any, ids: np.ndarray) -> np.ndarray | str:
             given[IDS] = driver.tensor(ids[:, t : t + 1])
             if MASK in taken:
                 given[MASK] = driver.tensor(np.ones((len(ids), t + 1), ids.dtype))
+            if (
+                "position_ids" in taken
+            ):  # some ports count from 0 whatever the cache holds, and are told when they generate
+                given["position_ids"] = driver.tensor(np.full((len(ids), 1), t, ids.dtype))
             output = model(**given)
             logits.append(driver.to_numpy(next(tensor for _, tensor in flattened(output, driver.Tensor)))[:, -1])
             given[name] = _kept(output, name)

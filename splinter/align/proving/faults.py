@@ -332,8 +332,8 @@ def statistics(driver: Driver, layers: Layers) -> Iterator[Fault]:
         if found := number(layer, ("momentum", "_momentum")):
             name, value = found
             plan = attribute(name, 1 - value)
-            yield Fault(f"momentum {value:g} -> {1 - value:g}", path, "statistics", ("buffers",), plan)
-            yield Fault("running statistics used in training", path, "statistics", ("buffers",), around(resting))
+            yield Fault(f"momentum {value:g} -> {1 - value:g}", path, "statistics", ("backward",), plan)
+            yield Fault("running statistics used in training", path, "statistics", ("backward",), around(resting))
 
 
 def in_training(driver: Driver, layers: Layers) -> Iterator[Fault]:
@@ -344,7 +344,7 @@ def in_training(driver: Driver, layers: Layers) -> Iterator[Fault]:
         return first(driver, plain(*given, **named), lambda y: y * factor)
 
     for path in _middle_of_all(blocks(layers) or owning(layers)):
-        yield Fault("output times 1.001 in training", path, "training", ("dropout", "buffers"), around(run))
+        yield Fault("output times 1.001 in training", path, "training", ("backward", "dropout"), around(run))
 
 
 def dropouts(driver: Driver, layers: Layers) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ float64, against the same side without it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ ROUNDING = 1e-10
 
 A pass in float64 through a deep model leaves 1e-12; the smallest fault planted, an epsilon of 1e-5 for 1e-12, 1e-6."""
 
-VERDICTS = ("caught", "survived", "not looked at", "without effect", "not planted")
+VERDICTS = ("caught", "survived", "hidden", "not looked at", "without effect", "not planted")
 """What may become of a fault; see `Outcome.verdict`."""
 
 
@@ -40,14 +41,16 @@ class Outcome:
 
     Args:
         effects: what it changes on its own side, and by which share of its size: "outputs", "in training",
-            "gradients", "buffers", "initial law".
+            "gradients", "buffers", "initial law"; not measured where a step was red.
         strikes: what the steps said, in the order they ran.
+        hidden: steps that are red, and were so without it.
         error: the exception, where the model does not run with it.
     """
 
     fault: Fault
     effects: Mapping[str, float] = field(default_factory=dict)
     strikes: tuple[Strike, ...] = ()
+    hidden: tuple[str, ...] = ()
     error: str = ""
 
     @property
@@ -58,28 +61,33 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """caught; not planted: the model does not run with it; without effect; not looked at: none of the steps that
-        are about it ran; survived, which is a blind spot."""
+        are about it ran; hidden: they were red before; survived, which is a blind spot."""
         if self.error:
             return "not planted"
         if self.red:
             return "caught"
         if max(self.effects.values(), default=0.0) <= ROUNDING:
             return "without effect"
-        looked = {strike.step.partition(" ")[0] for strike in self.strikes}
-        return "survived" if looked & set(self.fault.expected_steps) else "not looked at"
+        if not self._about({strike.step for strike in self.strikes}):
+            return "not looked at"
+        return "hidden" if self._about(self.hidden) else "survived"
+
+    def _about(self, steps: Iterable[str]) -> list[str]:
+        """Those of the steps, "forward float64" say, that are about this fault."""
+        return [step for step in steps if step.partition(" ")[0] in self.fault.expected_steps]
 
     @property
     def because(self) -> str:
         """Where it was first seen, or what it changes and nobody saw."""
         first = next((strike for strike in self.strikes if strike.red), None)
-        if self.error:
-            return self.error
         if first:
             return first.crash or first.tensor
         if self.verdict == "not looked at":
             return f"{' and '.join(self.fault.expected_steps)} did not run"
+        if self.verdict == "hidden":
+            return f"{', '.join(self._about(self.hidden))} red without it too"
         seen = {name: size for name, size in self.effects.items() if size > ROUNDING}
-        return ", ".join(f"{name} change by {size:.1g}" for name, size in seen.items())
+        return self.error or ", ".join(f"{name} change by {size:.1g}" for name, size in seen.items())
 
     def record(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -102,7 +110,7 @@ def kill_all(
     Args:
         prove_again: the proof of the port with the fault in it: (step, judged alignment), in the order they ran. Where
             they come one by one, the rest is not run once one is red.
-        effects: what a fault changes; `Effects`.
+        effects: what a fault changes; `Effects`. Asked where no step was red.
         unplanted: the same of the port without any fault; what is red in it already tells nothing.
         progress: called with each outcome.
     """
@@ -115,19 +123,20 @@ def kill_all(
 
 
 def _kill(prove_again, fault: Fault, effects, known: Mapping[str, Mapping[str, float | None]]) -> Outcome:
-    try:
-        changed = effects(fault)
-    except Exception as error:  # a layer may ask for more than the plan knew: another fault's turn
-        return Outcome(fault, error=_line(error))
-    strikes = []
+    strikes, hidden = [], []
     try:
         for step, alignment in prove_again(fault):
             strikes.append(_strike(step, alignment, known.get(step, {})))
             if strikes[-1].red:
-                break
-    except Exception as error:  # it ran by itself, so the proof has seen something
+                return Outcome(fault, strikes=tuple(strikes))
+            hidden += [] if alignment.passed else [step]
+    except Exception as error:
         strikes.append(Strike("crash", True, crash=_line(error)))
-    return Outcome(fault, changed, tuple(strikes))
+    try:
+        changed = effects(fault)
+    except Exception as error:  # a layer may ask for more than the plan knew: the proof has not seen the fault itself
+        return Outcome(fault, error=_line(error))
+    return Outcome(fault, changed, tuple(strikes), tuple(hidden))
 
 
 def _line(error: Exception) -> str:
@@ -160,6 +169,9 @@ class Effects:
 
     def __init__(self, side: Side, folder: Path, batches: Sequence[Arrays]) -> None:
         self.side, self.folder, self.batches = side, folder, batches
+        model = self._loaded(side)
+        # one row alone has no variance for a BatchNorm
+        self.trained = [batch for batch in batches if self._takes_in_training(model, batch)]
         self.plain = self._observe(side)
 
     def __call__(self, fault: Fault) -> dict[str, float]:
@@ -171,23 +183,34 @@ class Effects:
         seen = self._observe(planted(self.side, fault))
         return {name: _change(self.plain[name], seen[name]) for name in self.plain}
 
+    def _loaded(self, side: Side) -> Any:
+        return side.driver.cast(side.load(self.folder), "float64")
+
     def _observe(self, side: Side) -> dict[str, dict[str, np.ndarray]]:
-        driver = side.driver
-        model = driver.cast(side.load(self.folder), "float64")
-        seen: dict[str, dict[str, np.ndarray]] = {"outputs": {}, "gradients": {}, "in training": {}}
+        driver, model = side.driver, self._loaded(side)
+        outputs, gradients, training = ({} for _ in range(3))
         for number, batch in enumerate(self.batches):
-            _, outputs = driver.trace(model, side.forward, batch, "float64", ())
-            _, gradients = driver.gradients(model, side.forward, side.loss, batch, "float64")
-            seen["outputs"] |= {f"{number}/{name}": array for name, array in outputs.items()}
-            seen["gradients"] |= {f"{number}/{name}": array for name, array in gradients.items()}
+            outputs |= _numbered(number, driver.trace(model, side.forward, batch, "float64", ())[1])
+            gradients |= _numbered(number, driver.gradients(model, side.forward, side.loss, batch, "float64")[1])
+        for number, batch in enumerate(self.trained):
+            training |= _numbered(number, self._train(side, model, batch))
+        buffers = {name: driver.to_numpy(one) for name, one in driver.buffers(model).items()}
+        return {"outputs": outputs, "gradients": gradients, "in training": training, "buffers": buffers,
+                "initial law": self._built(side)}  # fmt: skip
+
+    def _train(self, side: Side, model: Any, batch: Arrays) -> dict[str, np.ndarray]:
+        """A pass in training mode, dropouts drawn from one seed."""
         model.train()
-        for number, batch in enumerate(self.batches):
-            driver.seed(number)
-            with driver.no_gradients(), driver.computing():
-                outputs = side.forward(model, driver.from_numpy(batch, "float64"))
-            seen["in training"] |= {f"{number}/{name}": driver.to_numpy(one) for name, one in outputs.items()}
-        seen["buffers"] = {name: driver.to_numpy(one) for name, one in driver.buffers(model).items()}
-        return seen | {"initial law": self._built(side)}
+        side.driver.seed(0)
+        with side.driver.no_gradients(), side.driver.computing():
+            outputs = side.forward(model, side.driver.from_numpy(batch, "float64"))
+        return {name: side.driver.to_numpy(tensor) for name, tensor in outputs.items()}
+
+    def _takes_in_training(self, model: Any, batch: Arrays) -> bool:
+        try:
+            return all(np.isfinite(array).all() for array in self._train(self.side, model, batch).values())
+        except Exception:  # whatever a foreign model raises
+            return False
 
     def _built(self, side: Side) -> dict[str, np.ndarray]:
         side.driver.seed(0)
@@ -195,6 +218,10 @@ class Effects:
             return side.driver.state(side.build(self.folder))
         except MissingFunction:
             return {}
+
+
+def _numbered(number: int, arrays: Arrays) -> dict[str, np.ndarray]:
+    return {f"{number}/{name}": array for name, array in arrays.items()}
 
 
 def _change(plain: Arrays, seen: Arrays) -> float:
@@ -227,8 +254,12 @@ class Infected(Match):
         return replace(side, build=build) if subject is self.ours else side
 
 
+UPDATES = 2
+"""How many follow upon each other in the first, short proof, which nearly every fault turns red."""
+
+
 def kills(theirs: Any, ours: Any, batches: Any, **options: Any) -> list[Outcome]:
-    """Plant every fault that applies to ours, and prove again.
+    """Plant every fault that applies to ours, and prove again: shortly, and what survives that once more, as asked for.
 
     Args: as those of `prove`.
 
@@ -237,16 +268,26 @@ def kills(theirs: Any, ours: Any, batches: Any, **options: Any) -> list[Outcome]
     """
     with progress() as say:
         match = Match(Subject(theirs, "theirs"), Subject(ours, "ours"), given(batches), Options(**options), say)
-        say("the proof without a fault")
-        unplanted = list(_checks(match))
         faults = plantable(match.ours.driver, match.filled())
         effects = Effects(match.pair("float64").ours, Path(), list(match.batches.required.values()))
+        short = copy.copy(match)
+        updates = min(UPDATES, match.options.updates)
+        short.options = replace(match.options, dtypes=match.options.dtypes[:1], updates=updates)
+        outcomes = _outcomes(short, faults, effects, say)
+        survivors = [one.fault for one in outcomes if one.verdict == "survived"]
+        again = iter(_outcomes(match, survivors, effects, say) if survivors else ())
+        return [next(again) if one.verdict == "survived" else one for one in outcomes]
 
-        def prove_again(fault: Fault) -> Iterator[tuple[str, Alignment]]:
-            say(f"fault {faults.index(fault) + 1} of {len(faults)}: {fault}")
-            return _checks(Infected(match, fault))
 
-        return kill_all(prove_again, faults, effects, unplanted)
+def _outcomes(match: Match, faults: list[Fault], effects: Effects, say: Callable[[str], None]) -> list[Outcome]:
+    say("the proof without a fault")
+    unplanted = list(_checks(match))
+
+    def prove_again(fault: Fault) -> Iterator[tuple[str, Alignment]]:
+        say(f"fault {faults.index(fault) + 1} of {len(faults)}: {fault}")
+        return _checks(Infected(match, fault))
+
+    return kill_all(prove_again, faults, effects, unplanted)
 
 
 def _checks(match: Match) -> Iterator[tuple[str, Alignment]]:

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..pairing import blanked
+from .batches import DECODED, MASKS, padding
+
 RATE = 1e-2
 """How far one update of `Descent` moves the weights, as a share of their norm."""
 
@@ -33,10 +36,13 @@ class Descent:
         self.driver, self.named = driver, dict(named)
 
     def step(self, rate: float) -> float:
-        """Move by `rate` times the norm of the weights, against the gradient; returns the gradient's norm."""
+        """Move by `rate` times the norm of the weights, against the gradient; returns the gradient's norm.
+
+        Weights without a gradient do not count: one side alone may have some.
+        """
         arrays = {name: self.driver.to_numpy(one) for name, one in self.named.items()}
         gradients = {n: self.driver.to_numpy(p.grad) for n, p in self.named.items() if p.grad is not None}
-        norm, size = _norm(gradients), _norm(arrays)
+        norm, size = _norm(gradients), _norm({name: arrays[name] for name in gradients})
         for name, gradient in gradients.items():
             if norm > 0:
                 self.driver.fill(self.named[name], arrays[name] - (rate * size / norm) * gradient)
@@ -66,16 +72,19 @@ class Stepped:
 def projection(driver: Any, seed: int) -> Callable[[Any, Mapping[str, Any], Any], Any]:
     """A loss that sends a gradient through every floating output: its sum with fixed random weights.
 
-    Weights are drawn from the name and the shape of an output alone, so both sides have the same; their norm is 1.
+    Weights are drawn from the name and the shape of an output alone, so both sides have the same; their norm is 1. They
+    are 0 where the batch is padding.
     """
 
     def loss(model: Any, outputs: Mapping[str, Any], batch: Any) -> Any:
         total: Any = 0.0
+        masks = padding({key: driver.to_numpy(value) for key, value in batch.items() if key in (*MASKS, DECODED)})
         for name, tensor in outputs.items():
             if "float" not in str(tensor.dtype):
                 continue
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
             weights = rng.normal(size=tuple(tensor.shape))
+            weights = blanked({name: weights}, masks)[name]
             total = total + (tensor * driver.like(weights / np.sqrt(weights.size), tensor)).sum()
         return total
 

@@ -9,7 +9,7 @@ from ..report.words import number, shape
 from ..terminal import printable
 
 if TYPE_CHECKING:
-    from .proof import Check, Proof
+    from .result import Check, Proof
 
 FOLD = 40
 """Rows from which on a table is folded away."""

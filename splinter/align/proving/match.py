@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from .. import mapping
 from ..port import Pair, Port, Side
 from ..weights import WeightMap
-from .batches import Batch, Batches, hostile
+from .batches import Batch, Batches, hostile, padding
 from .error import ProveError
 from .learning import Descent, Recipe, Stepped, projection
 from .options import CHECKS, STEP, Options
@@ -62,15 +63,26 @@ class Match:
         output = model(*batch.values()) if self.positional else model(**batch)
         return dict(flattened(output, subject.driver.Tensor))
 
-    def _try(self, subject: Subject, model: Any, batch: Batch) -> tuple[dict[str, np.ndarray], str]:
+    def _try(
+        self, subject: Subject, model: Any, batch: Batch, dtype: str = "float32"
+    ) -> tuple[dict[str, np.ndarray], str]:
         """What a model makes of a batch, or why it does not."""
         try:
             _, outputs = subject.driver.trace(
-                model, lambda one, tensors: self._call(subject, one, tensors), batch, "float32", ()
+                model, lambda one, tensors: self._call(subject, one, tensors), batch, dtype, ()
             )
         except Exception as error:  # whatever a foreign model raises
             return {}, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         return outputs, ""
+
+    @functools.cache  # noqa: B019 - one match per proof
+    def refuses(self, dtype: str) -> str:
+        """Why one of the two does not run in a precision, or ""; a framework may lack a kernel."""
+        for subject in (self.theirs, self.ours) if dtype != "float32" else ():
+            _, why = self._try(subject, subject.driver.cast(subject.copied(), dtype), self.first, dtype)
+            if why:
+                return f"{subject.role} does not run in {dtype} ({why})"
+        return ""
 
     def _accepted(self, batches: Batches) -> tuple[Batches, dict[str, str]]:
         """The batches that the reference takes, and of these what ours says to those that it refuses.
@@ -139,8 +151,15 @@ class Match:
         return mapping.find(theirs, ours, rules=self.options.rules, drop=self.options.drop or {})
 
     def _inventory(self, subject: Subject) -> mapping.Inventory:
+        """Of what the compared outputs are made of: a head whose output has no counterpart takes no part."""
         model = subject.driver.cast(subject.copied(), "float32")
-        return mapping.take_inventory(subject.driver, model, lambda: self._try(subject, model, self.first)[0])
+        compared = {pair[0 if subject is self.theirs else 1] for pair in self.pairing.pairs.values()}
+
+        def run() -> dict[str, np.ndarray]:
+            outputs, _ = self._try(subject, model, self.first)
+            return {name: array for name, array in outputs.items() if name in compared}
+
+        return mapping.take_inventory(subject.driver, model, run)
 
     # The port
 
@@ -157,7 +176,7 @@ class Match:
     def converted(self, tensors: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
         """(our name, array) of every tensor of ours that the map fills; what the model makes itself is left alone."""
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name in self.found.pairs}
-        return self.found.weights.convert(Values(self.theirs), shapes, "theirs")
+        return self.found.weights.convert(Values(self.theirs, self.found.tied), shapes, "theirs")
 
     @property
     def first(self) -> Batch:
@@ -212,8 +231,13 @@ class Match:
             train_batches=lambda folder, mode: self._train_batches(),
             recipe=Recipe,
             features=(max(1, self.options.updates),),
+            padding=self.padding,
             skip=(skip,) if isinstance(skip, str) else tuple(skip),
         )
+
+    def padding(self, batch: Batch) -> list[np.ndarray]:
+        """Masks of the places that count; of a batch that is not required all are compared."""
+        return [] if any(batch is one for one in self.batches.optional.values()) else padding(batch)
 
     def _train_batches(self) -> list[Batch]:
         batches = list(self.batches.required.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import json
@@ -101,11 +102,17 @@ def _builder(spec: str, config: Mapping[str, Any]) -> Callable[[], Any]:
         framework = framework_of(cls)
         if framework is None:
             raise ProveError(f"{spec} is no class of torch.nn.Module or paddle.nn.Layer")
-        importlib.import_module(f"splinter.align.{framework}_side").DRIVER.seed(0)
+        _seed(framework)
         own = getattr(cls, "config_class", None)
         return cls(own(**config)) if own is not None else cls(**config)
 
     return build
+
+
+@functools.cache
+def _seed(framework: str) -> None:
+    """Once in a process: the same weights whenever the command is run, and new ones for every further model."""
+    importlib.import_module(f"splinter.align.{framework}_side").DRIVER.seed(0)
 
 
 def _class(spec: str) -> Any:

@@ -201,8 +201,8 @@ def called(layers: Layers, pattern: str) -> dict[str, Any]:
 def blocks(layers: Layers) -> dict[str, Any]:
     """Layers that stand in a list and hold layers themselves: what a deep model repeats."""
     lists = [path for path, layer in layers.items() if re.search("List|Sequential", type(layer).__name__)]
-    inside = {path: layer for path, layer in layers.items() if path.rpartition(".")[0] in lists}
-    holders = {path.rpartition(".")[0] for path in layers}
+    inside = {path: layer for path, layer in layers.items() if path and path.rpartition(".")[0] in lists}
+    holders = {path.rpartition(".")[0] for path in layers if path}
     return {path: layer for path, layer in inside.items() if path in holders}
 
 

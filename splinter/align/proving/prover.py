@@ -10,16 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 from .. import defaults
-from ..compare import Alignment, Tolerance
+from ..compare import EXACT, Alignment, Tolerance
 from ..judging import judged
 from ..port import Pair, Port
-from ..steps import STEPS
+from ..steps import ROUNDED, STEPS
 from ..weights import Rule, WeightMap
 from .batches import given
 from .checks import CHECKERS
 from .match import Match
 from .options import CHECKS, STEP, Options
-from .proof import UNASKED, Check, Proof, described
+from .result import UNASKED, Check, Proof, described
 from .subject import Subject
 
 Say = Callable[[str], None]
@@ -53,7 +53,10 @@ def planned(match: Match, left: dict[str, str]) -> Iterator[tuple[str, str]]:
             continue
         of_user = [dtype for dtype in match.options.dtypes if dtype in checker.dtypes]
         for dtype in of_user or checker.dtypes[:1] or ("exact",):
-            yield name, dtype
+            if why := match.refuses(dtype) if dtype in checker.dtypes else "":
+                left[f"{name} {dtype}"] = why
+            else:
+                yield name, dtype
 
 
 def compared(match: Match, name: str, dtype: str) -> tuple[Pair, Alignment, Tolerance]:
@@ -64,7 +67,8 @@ def compared(match: Match, name: str, dtype: str) -> tuple[Pair, Alignment, Tole
 
 def _check(match: Match, name: str, dtype: str) -> Check:
     pair, alignment, tolerance = compared(match, name, dtype)
-    record, message = judged(alignment, tolerance, pair if name == "forward" else None)
+    float32 = _tolerance(match.options, STEP.get(name, name), "float32") if dtype == "float64" else None
+    record, message = judged(alignment, tolerance, pair, float32)
     return Check(name, dtype, alignment, tolerance, record, message)
 
 
@@ -75,7 +79,9 @@ def _tolerance(options: Options, step: str, dtype: str) -> Tolerance:
         own = own.get(step)
     if isinstance(own, Mapping):
         own = own.get(dtype)
-    return own if own is not None else defaults.tolerance(step, dtype)
+    if own is None:
+        own = EXACT if dtype == "exact" and step in ROUNDED else defaults.tolerance(step, dtype)
+    return own
 
 
 def _environment(match: Match) -> dict[str, Any]:

@@ -105,10 +105,15 @@ class Subject:
 
 
 class Values(Mapping[str, np.ndarray]):
-    """The tensors of a model as arrays, each copied when it is asked for: no second set of weights in memory."""
+    """The tensors of a model as arrays, each copied when it is asked for: no second set of weights in memory.
 
-    def __init__(self, subject: Subject):
-        self._tensors, self._driver = subject.tensors(), subject.driver
+    Args:
+        aliases: another name -> the name of the tensor that it shares.
+    """
+
+    def __init__(self, subject: Subject, aliases: Mapping[str, str] | None = None):
+        self._driver, tensors = subject.driver, subject.tensors()
+        self._tensors = {**tensors, **{name: tensors[shared] for name, shared in (aliases or {}).items()}}
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._driver.to_numpy(self._tensors[name])

@@ -12,7 +12,7 @@ from ..files import write_whole
 from ..port import PRECISIONS
 from ..steps import ROUNDED
 from .error import ProveError
-from .proof import Proof
+from .result import Proof
 
 PORT = '''"""{name} described to the engine: two models, the names of their weights, what both are given."""
 

@@ -12,8 +12,12 @@ import numpy as np
 from transformers import BertTokenizer
 
 
+PYTHON = hasattr(BertTokenizer, "_tokenize")
+"""Since transformers 5.0 the class of that name is the fast tokenizer, which needs no help."""
+
+
 class ByWords(BertTokenizer):
-    """The tokenizer, which spells each word and looks up each piece once: whole files have a million of them.
+    """The Python tokenizer, which spells each word and looks up each piece once: whole files have a million of them.
 
     What stands between two blanks is spelt alone there, too. The rows that `columns` pads are left to the original.
     """
@@ -40,7 +44,9 @@ def columns(path, task, vocabulary, longest, collated):
     Returns:
         names of rows, texts of each side, and a dict of flat ids and lengths of each side, labels, padded batches.
     """
-    tokenizer, by_words = (kind(str(vocabulary), do_lower_case=True) for kind in (BertTokenizer, ByWords))
+    tokenizer, by_words = (
+        kind(str(vocabulary), do_lower_case=True) for kind in (BertTokenizer, ByWords if PYTHON else BertTokenizer)
+    )
     if task == "sentiment":
         rows = _sentences(path)
         sides = {"": [row[1] for row in rows]}

@@ -148,7 +148,9 @@ class Proof:
     @property
     def all_notes(self) -> list[str]:
         """What a reviewer should know, each thing once."""
-        of_checks = [f"{check.name}: {note}" for check in self.checks for note in check.alignment.notes]
+        of_checks = [
+            f"{check.name}: {note.partition(';')[0]}" for check in self.checks for note in check.alignment.notes
+        ]
         return list(dict.fromkeys([*self.notes, *of_checks]))
 
     @property
@@ -194,9 +196,9 @@ class Proof:
 
 def _cell(check: Check) -> str:
     word = CELLS[check.record["verdict"]]
-    worst = max((one.max_rel for one in check.alignment.comparisons), default=None)
-    exact = all(one.max_abs == 0 for one in check.alignment.comparisons)
-    return word if exact or worst is None else f"{word} {worst:.1e}"
+    # what has a bound of its own (the law of a test, a gradient that is zero by algebra) is relative to nothing
+    worst = max((one.max_rel for one in check.alignment.comparisons if one.bound is None), default=0.0)
+    return f"{word} {worst:.1e}" if worst else word
 
 
 def described(tensors: Mapping[str, Any], reasons: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .driver import Driver
+from ..driver import Driver
 
 KINDS = ("parameter", "constant", "buffer", "passing")
 """What an optimizer moves; a parameter that it does not; what else a checkpoint holds; what it does not hold."""
@@ -20,7 +20,7 @@ class Tensor:
     """One tensor of a model.
 
     Args:
-        holder: the class of the layer that holds it, by the name of its framework ("Linear" for a class derived from it).
+        holder: the class of the layer that holds it, by the name of its framework ("Linear" for one derived from it).
         aliases: other names, where several layers share it.
     """
 
@@ -77,17 +77,17 @@ def take_inventory(driver: Driver, model: Any, run: Callable[[], Any]) -> Invent
     finally:
         for hook in hooks:
             hook.remove()
-    buffers, places = driver.buffers(model), _places(layers)
+    buffers, named = driver.buffers(model), places(layers)
     found = []
     every = {
         n: t for n, t in (driver.parameters(model) | buffers).items() if "float" in str(t.dtype)
     }  # bfloat16 as well
     for name, tensor in every.items():
-        path, _, leaf = name.rpartition(".")
-        aliases = [other for other in places.get(id(tensor), ()) if other != name]
+        path = name.rpartition(".")[0]
+        aliases = [other for other in named.get(id(tensor), ()) if other != name]
         kind = _kind(driver, layers[path], tensor, name in buffers)
         found.append(Tensor(name, tuple(tensor.shape), _holder(driver, layers[path]), kind, tuple(aliases)))
-    order = {name: k for k, name in enumerate(name for names in places.values() for name in names)}
+    order = {name: k for k, name in enumerate(name for names in named.values() for name in names)}
     found.sort(key=lambda tensor: order.get(tensor.name, -1))  # parameters and buffers as they were defined
 
     def idle(names: Collection[str]) -> list[str]:
@@ -114,7 +114,7 @@ def _arrays(driver: Driver, outputs: Any) -> list[np.ndarray]:
     return [outputs] if isinstance(outputs, np.ndarray) else []
 
 
-def _places(layers: Mapping[str, Any]) -> dict[int, list[str]]:
+def places(layers: Mapping[str, Any]) -> dict[int, list[str]]:
     """Tensor -> every name it goes by, in the order of definition; both frameworks keep them in these two dicts."""
     places: dict[int, list[str]] = {}
     for path, layer in layers.items():

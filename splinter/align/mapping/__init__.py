@@ -1,0 +1,7 @@
+"""The map of the weights between two models, found."""
+
+from .inventory import Inventory, Tensor, take_inventory
+from .search import Found, Trial, find
+from .trial import trial
+
+__all__ = ["Found", "Inventory", "Tensor", "Trial", "find", "take_inventory", "trial"]
