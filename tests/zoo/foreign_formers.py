@@ -4,10 +4,11 @@
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from foreign import PADDED, Finding, Foreign, built, ids
+from findings import FINDINGS
+from foreign import PADDED, Foreign, built, ids
 
 SIZES = {
     "vocab_size": 99,
@@ -22,6 +23,7 @@ SIZES = {
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
+    "tie_word_embeddings": False,
 }
 SLIDING = {**SIZES, "sliding_window": 4}
 GEMMA = {**SLIDING, "query_pre_attn_scalar": 8}
@@ -36,7 +38,6 @@ def formers(
     model: str,
     config: dict[str, Any],
     batch: dict[str, Any] = PADDED,
-    findings: Mapping[str, Finding] | None = None,
     cannot: str = "",
     **options: Any,
 ) -> Foreign:
@@ -44,7 +45,7 @@ def formers(
     ORIGINALS.append(model)
     theirs = built("transformers", model, **config, attn_implementation="eager")
     ours = built("paddleformers.transformers", model, **config, **ON_CPU)
-    return Foreign(name, "paddleformers", first(theirs), first(ours), batch, options, findings or {}, cannot)
+    return Foreign(name, "paddleformers", first(theirs), first(ours), batch, options, FINDINGS.get(name, {}), cannot)
 
 
 def first(build: Callable[[], Any]) -> Callable[[], Any]:

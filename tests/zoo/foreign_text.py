@@ -1,10 +1,10 @@
 """paddlenlp's ports of models that `transformers` has."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from foreign import PADDED, PADDING, TEXT, WHOLE, Finding, Foreign, built, ids, mask
+from findings import FINDINGS
+from foreign import PADDED, PADDING, TEXT, WHOLE, Foreign, built, ids, mask
 
 SIZES = {
     "vocab_size": 99,
@@ -18,6 +18,7 @@ SIZES = {
     "initializer_range": 0.2,  # at 0.02 so small a model attends to all tokens alike, and much would go unseen
 }
 UNTYPED = {name: value for name, value in SIZES.items() if name != "type_vocab_size"}
+RELATIVE = {**SIZES, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
 SEQ2SEQ = {
     "vocab_size": 99,
     "d_model": 32,
@@ -67,7 +68,6 @@ def text(
     theirs: dict[str, Any] | None = None,
     ours: dict[str, Any] | None = None,
     our_model: str = "",
-    findings: Mapping[str, Finding] | None = None,
     cannot: str = "",
     **options: Any,
 ) -> Foreign:
@@ -79,7 +79,7 @@ def text(
         built("paddlenlp.transformers", our_model or model, **{**config, **(ours or {})}),
         batch,
         options,
-        findings or {},
+        FINDINGS.get(name, {}),
         cannot,
     )
 
@@ -103,7 +103,7 @@ ENCODERS = [
     text("nystromformer", "NystromformerModel", {**SIZES, "num_landmarks": 4, "segment_means_seq_len": 12}, TWELVE),
     text("squeezebert", "SqueezeBertModel", {**SIZES, "embedding_size": 32}),
     text("mobilebert", "MobileBertModel", {**SIZES, "embedding_size": 16, "intra_bottleneck_size": 16,
-                                           "classifier_activation": True},
+                                           "classifier_activation": True, "initializer_range": 0.05},
          ours={"true_hidden_size": 16}),
     text("megatronbert", "MegatronBertModel", SIZES),
     text("layoutlm", "LayoutLMModel", {**SIZES, "max_2d_position_embeddings": 64}, {**TEXT, "bbox": SQUARES}),
@@ -118,8 +118,8 @@ ENCODERS = [
          ours={"use_relative_position": True}),
     text("ernie-m", "ErnieMModel", {**UNTYPED, "intermediate_size": 128}, PADDED),
     text("ernie-m-narrow", "ErnieMModel", UNTYPED, PADDED, cannot="linear1"),
-    text("deberta", "DebertaModel", {**SIZES, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
-    text("deberta-v2", "DebertaV2Model", {**SIZES, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+    text("deberta", "DebertaModel", {**RELATIVE, "position_biased_input": False}),
+    text("deberta-v2", "DebertaV2Model", RELATIVE),
     text("xlnet", "XLNetModel", {"vocab_size": 99, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 40,
                                  "initializer_range": 0.2}),
     text("xlm", "XLMModel", {"vocab_size": 99, "emb_dim": 32, "n_layers": 2, "n_heads": 4,

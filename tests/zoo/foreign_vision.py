@@ -1,9 +1,9 @@
 """Paddle's models of pictures beside torchvision's."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from foreign import Finding, Foreign, called, picture
+from findings import FINDINGS
+from foreign import Foreign, called, picture
 
 
 def vision(
@@ -12,7 +12,6 @@ def vision(
     ours: dict[str, Any] | None = None,
     *,
     size: int = 64,
-    findings: Mapping[str, Finding] | None = None,
     cannot: str = "",
     **options: Any,
 ) -> Foreign:
@@ -24,7 +23,7 @@ def vision(
         called("paddle.vision.models", name, num_classes=10, **(ours or {})),
         [picture(size)],
         options,
-        findings or {},
+        FINDINGS.get(name, {}),
         cannot,
     )
 

@@ -1,0 +1,123 @@
+"""What is known to be wrong with the ports of the zoo: pair -> check -> finding, each read in the source."""
+
+from foreign import Finding
+
+
+def found(checks: str, first: str, cause: str, source: str, script: str) -> dict[str, Finding]:
+    """One cause, which several checks see."""
+    return {check: Finding(first, cause, source, script) for check in checks.split()}
+
+
+def row(source: str) -> dict[str, Finding]:
+    """The initial law of a dozen ports."""
+    where = "the padding row of an embedding, is drawn by ours and zero in theirs"
+    cause = "the padding's row of the embedding is drawn like all others; transformers keeps it zero"
+    return found("init", where, cause, f"paddlenlp/transformers/{source}", "padding_row_drawn")
+
+
+def learns(source: str) -> dict[str, Finding]:
+    """The same row in training."""
+    where = "row 0 alone is zero in theirs and not in ours"
+    cause = "the embedding has no padding_idx, so the padding's row learns; with transformers it never does"
+    return found("backward", where, cause, f"paddlenlp/transformers/{source}", "padding_row_drawn")
+
+
+def undrawn(source: str) -> dict[str, Finding]:
+    """Bloom and Falcon."""
+    cause = "where a Linear has a bias, its weight is set to zeros instead of the bias"
+    first = "h.0.self_attention.query_key_value.weight fixed entries"
+    return found("init", first, cause, f"paddlenlp/transformers/{source}", "bloom_zero_weights")
+
+
+def inverted(source: str) -> dict[str, Finding]:
+    """Both Blenderbots."""
+    cause = "the encoder multiplies the mask by -1e4 as it is: words are hidden, and the padding is attended to"
+    first = "encoder.encoder.layers.0.self_attn.out_proj"
+    forward = found("forward", first, cause, f"paddlenlp/transformers/{source}", "blenderbot_mask")
+    return forward | found("backward", "batch/loss", cause, f"paddlenlp/transformers/{source}", "blenderbot_mask")
+
+
+def nan(source: str, script: str) -> dict[str, Finding]:
+    """Both DeBERTas."""
+    cause = (
+        "a query that is padding has no key left and its softmax is NaN, which the next layer carries into every word"
+    )
+    return found("forward backward", "ours holds nan", cause, f"paddlenlp/transformers/{source}", script)
+
+
+FINDINGS: dict[str, dict[str, Finding]] = {
+    "bert": learns("bert/modeling.py:73") | row("bert/modeling.py:73"),
+    "bert-qa": row("bert/modeling.py:73"),
+    "bert-classes": row("bert/modeling.py:73"),
+    "bert-tags": row("bert/modeling.py:73"),
+    "bert-words": row("bert/modeling.py:73"),
+    "roberta": learns("roberta/modeling.py:75") | row("roberta/modeling.py:299"),
+    "roberta-classes": row("roberta/modeling.py:299")
+    | found(
+        "dropout",
+        "rate 0 against 0.1",
+        "features are dropped out twice before the head's first layer",
+        "paddlenlp/transformers/roberta/modeling.py:785",
+        "roberta_dropout",
+    ),
+    "roberta-qa": row("roberta/modeling.py:299"),
+    "electra": row("electra/modeling.py:68"),
+    "electra-classes": row("electra/modeling.py:68"),
+    "distilbert": row("distilbert/modeling.py:49")
+    | found(
+        "dropout",
+        "dropout1, rate 0 against 0.1",
+        "what attention returns is dropped out; transformers adds it as it is",
+        "paddlenlp/transformers/distilbert/modeling.py:281",
+        "distilbert_dropout",
+    ),
+    "ernie": row("ernie/modeling.py:67"),
+    "ernie-tags": row("ernie/modeling.py:67"),
+    "convbert": row("convbert/modeling.py:386"),
+    "nystromformer": row("nystromformer/modeling.py:506"),
+    "squeezebert": row("squeezebert/modeling.py:53"),
+    "mobilebert": found(
+        "init",
+        "word_embeddings.weight law",
+        "embeddings keep the framework's own law: only Linear and norms are drawn",
+        "paddlenlp/transformers/mobilebert/modeling.py:534",
+        "mobilebert_embeddings",
+    ),
+    "megatronbert": found(
+        "forward backward",
+        "batch/",
+        "the mask of ones and zeros is added to the scores as it is, and hides nothing",
+        "paddlenlp/transformers/megatronbert/modeling.py:414",
+        "megatronbert_mask",
+    ),
+    "layoutlm": row("layoutlm/modeling.py:133"),
+    "roformer": row("roformer/modeling.py:67"),
+    "mpnet": row("mpnet/modeling.py:263"),
+    "fnet": found(
+        "forward backward",
+        "batch/",
+        "fftn without axes runs over the batch's as well, so each row depends on all others",
+        "paddlenlp/transformers/fnet/modeling.py:186",
+        "fnet_batch",
+    ),
+    "nezha": row("nezha/modeling.py:219"),
+    "ernie-m": row("ernie_m/modeling.py:57"),
+    "deberta": nan("deberta/modeling.py:166", "deberta_nan"),
+    "deberta-v2": nan("deberta_v2/modeling.py:51", "deberta_v2_nan")
+    | found(
+        "init",
+        "word_embeddings.weight law",
+        "its hook is named init_weights where the library calls _init_weights: no weight is drawn as configured",
+        "paddlenlp/transformers/deberta_v2/modeling.py:884",
+        "deberta_v2_init",
+    ),
+    "bloom": undrawn("bloom/modeling.py:662"),
+    "bloom-words": undrawn("bloom/modeling.py:662"),
+    "falcon": undrawn("rw/modeling.py:540"),
+    "bart": row("bart/modeling.py:626"),
+    "bart-classes": row("bart/modeling.py:626"),
+    "mbart": row("mbart/modeling.py:374"),
+    "pegasus": row("pegasus/modeling.py:334"),
+    "blenderbot": inverted("blenderbot/modeling.py:168") | row("blenderbot/modeling.py:396"),
+    "blenderbot-small": inverted("blenderbot_small/modeling.py:283") | row("blenderbot_small/modeling.py:396"),
+}
