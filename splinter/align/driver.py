@@ -346,13 +346,17 @@ class Driver:
 
     @contextlib.contextmanager
     def unmoved(self, model: Any) -> Iterator[None]:
-        """Leave the buffers of a model as they were: passes in training mode move its running statistics."""
+        """Leave the buffers of a model as they were: passes in training mode move its running statistics.
+
+        A table that it makes when it runs, or makes anew for a longer row, stays as it is.
+        """
         before = {name: self.to_numpy(tensor) for name, tensor in self.buffers(model).items()}
         try:
             yield
         finally:
             for name, tensor in self.buffers(model).items():
-                self.fill(tensor, before[name])
+                if name in before and before[name].shape == tuple(tensor.shape):
+                    self.fill(tensor, before[name])
 
     def _recurrent(self, model: Any) -> dict[str, Any]:
         return {path: layer for path, layer in self.layers(model).items() if isinstance(layer, self.recurrent)}

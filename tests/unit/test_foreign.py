@@ -428,16 +428,28 @@ def test_a_batch_that_is_not_required_is_noted_where_it_differs():
     assert not any(c.name.startswith("padding") for c in found.comparisons)
 
 
-def test_a_table_that_is_made_when_the_model_runs_is_no_statistic():
-    """Of ours, after a first pass alone, as paddlenlp's RWModel keeps its sines."""
+def remembering():
+    """A pair of which ours makes a table when it runs, one number for each row, as paddlenlp's RWModel its sines."""
 
     def remembers(self, x):
-        self.register_buffer("table", paddle.ones([1]), persistable=False)
+        self.register_buffer("table", paddle.ones([len(x), 1]), persistable=False)
         return self.dense(x) * self.table.astype(x.dtype)
 
     theirs = lambda: torch_model(lambda self, x: self.dense(x), dense=torch.nn.Linear(6, 6))  # noqa: E731
-    ours = lambda: paddle_model(remembers, dense=paddle.nn.Linear(6, 6))  # noqa: E731
-    pair = made(theirs, ours, LINEAR)
+    return made(theirs, lambda: paddle_model(remembers, dense=paddle.nn.Linear(6, 6)), LINEAR)
+
+
+def test_a_table_that_is_made_when_the_model_runs_is_left_alone():
+    pair = remembering()
+    model = pair.model(pair.ours)
+    for rows in (1, 4):
+        with PADDLE.unmoved(model):
+            model(paddle.to_tensor(ROWS[:rows]))
+        assert PADDLE.buffers(model)["table"].shape == [rows, 1]
+
+
+def test_a_table_that_is_made_when_the_model_runs_is_no_statistic():
+    pair = remembering()
     alignment = pair.alignment("backward")
     add_statistics(alignment, pair, pairing.runs(pair))
     assert [one.name for one in alignment.comparisons] == ["rows in training mode/out"]
