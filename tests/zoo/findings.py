@@ -111,6 +111,13 @@ FINDINGS: dict[str, dict[str, Finding]] = {
         "paddlenlp/transformers/deberta_v2/modeling.py:884",
         "deberta_v2_init",
     ),
+    "prophetnet": found(
+        "init",
+        "word_embeddings.weight law",
+        "embeddings keep the framework's own law: only Linear is drawn",
+        "paddlenlp/transformers/prophetnet/modeling.py:139",
+        "mobilebert_embeddings",
+    ),
     "bloom": undrawn("bloom/modeling.py:662"),
     "bloom-words": undrawn("bloom/modeling.py:662"),
     "falcon": undrawn("rw/modeling.py:540"),

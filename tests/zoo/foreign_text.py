@@ -110,25 +110,27 @@ ENCODERS = [
     text("roformer", "RoFormerModel", {**SIZES, "embedding_size": 32}),
     text("rembert", "RemBertModel", {**SIZES, "input_embedding_size": 16}, cannot="must be Tensor, but got tuple"),
     text("mpnet", "MPNetModel", {**UNTYPED, "layer_norm_eps": 1e-12, "pad_token_id": 1},
-         {**PADDED, "input_ids": np.where(mask(9, 6), ids(), 1)}),  # their padding has id 1, whatever is configured
+         {**PADDED, "input_ids": np.where(mask(9, 6), ids(), 1)},  # their padding has id 1, whatever is configured
+         skip=r"encoder"),  # hands on a list of all layers' states
     text("fnet", "FNetModel", {n: v for n, v in SIZES.items() if n != "num_attention_heads"}, WHOLE),
     text("bigbird", "BigBirdModel", SIZES, theirs={"attention_type": "original_full", "hidden_act": "gelu"},
          ours={"attention_type": "default_attention", "activation": "gelu"}),
     text("nezha", "NezhaModel", {**SIZES, "max_relative_position": 8}, our_model="NeZhaModel",
-         ours={"use_relative_position": True}),
+         ours={"use_relative_position": True}, skip=r"encoder"),
     text("ernie-m", "ErnieMModel", {**UNTYPED, "intermediate_size": 128}, PADDED),
     text("ernie-m-narrow", "ErnieMModel", UNTYPED, PADDED, cannot="linear1"),
     text("deberta", "DebertaModel", {**RELATIVE, "position_biased_input": False}),
     text("deberta-v2", "DebertaV2Model", RELATIVE),
     text("xlnet", "XLNetModel", {"vocab_size": 99, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 40,
-                                 "initializer_range": 0.2}),
+                                 "initializer_range": 0.2}, dtypes=("float32",)),
     text("xlm", "XLMModel", {"vocab_size": 99, "emb_dim": 32, "n_layers": 2, "n_heads": 4,
                              "max_position_embeddings": 64}, PADDED),
     text("reformer", "ReformerModel", {"vocab_size": 99, "hidden_size": 32, "attn_layers": ["local", "local"],
         "num_attention_heads": 4, "attention_head_size": 8, "feed_forward_size": 40, "max_position_embeddings": 64,
         "axial_pos_shape": [8, 8], "axial_pos_embds_dim": [16, 16], "local_attn_chunk_length": 4, "is_decoder": False,
         "num_hidden_layers": 2},
-        {"input_ids": ids(tokens=16)}),
+        {"input_ids": ids(tokens=16)},
+         steps=("weights", "forward", "init")),
 ]  # fmt: skip
 
 DECODERS = [
@@ -177,7 +179,8 @@ SEQ2SEQS = [
          ours={"num_encoder_layers": 2, "num_decoder_layers": 2}),
     text("prophetnet", "ProphetNetModel", {"vocab_size": 99, "hidden_size": 32, "encoder_ffn_dim": 40,
         "decoder_ffn_dim": 40, "num_encoder_layers": 2, "num_decoder_layers": 2, "num_encoder_attention_heads": 4,
-        "num_decoder_attention_heads": 4, "max_position_embeddings": 64, "init_std": 0.2, "pad_token_id": 0}, BOTH),
+        "num_decoder_attention_heads": 4, "max_position_embeddings": 64, "init_std": 0.2, "pad_token_id": 0},
+        {n: BOTH[n] for n in ("input_ids", "decoder_input_ids")}),  # in float64 their mask makes NaN
 ]  # fmt: skip
 
 PAIRS = [*ENCODERS, *DECODERS, *SEQ2SEQS]

@@ -1,4 +1,4 @@
-"""paddlenlp 2.8.1: MobileBERT's embeddings are not drawn with initializer_range."""
+"""paddlenlp 2.8.1: embeddings of MobileBERT are not drawn with initializer_range; nor are ProphetNet's."""
 
 from paddlenlp.transformers import MobileBertConfig, MobileBertModel
 
