@@ -272,7 +272,9 @@ def test_a_proof_notices_every_fault_of_a_pair_that_differs_in_nothing_else():
         lambda: TOYS["paddle"](),
         BATCH,
         steps=("weights", "forward", "backward", "dropout"),
+        dtypes=("float64",),
         updates=2,
+        hostile=False,
     )
     about_laws = [one for one in outcomes if one.fault.expected_steps == ("init",)]
     assert {one.verdict for one in about_laws} == {"not looked at"}
