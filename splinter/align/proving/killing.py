@@ -188,7 +188,9 @@ class Effects:
 
     def _observe(self, side: Side) -> dict[str, dict[str, np.ndarray]]:
         driver, model = side.driver, self._loaded(side)
-        outputs, gradients, training = ({} for _ in range(3))
+        outputs: dict[str, np.ndarray] = {}
+        gradients: dict[str, np.ndarray] = {}
+        training: dict[str, np.ndarray] = {}
         for number, batch in enumerate(self.batches):
             outputs |= _numbered(number, driver.trace(model, side.forward, batch, "float64", ())[1])
             gradients |= _numbered(number, driver.gradients(model, side.forward, side.loss, batch, "float64")[1])
