@@ -29,9 +29,7 @@ PLACES = {
 
 def recorded() -> dict[str, str]:
     """The tables that are made of `results/` alone."""
-    steps, kills, pairs = (
-        json.loads(path.read_text(encoding="utf-8")) for path in (proof.RECORD, KILLS, zoo.RECORD)
-    )
+    steps, kills, pairs = (json.loads(path.read_text(encoding="utf-8")) for path in (proof.RECORD, KILLS, zoo.RECORD))
     return {
         "badges": proof.badge_row(steps),
         "evidence": proof.evidence_table(steps, kills),

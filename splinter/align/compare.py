@@ -110,6 +110,10 @@ class Comparison:
             parts.append(f"{self.referee_ratio:.3g}x the reference's own float64 error")
         return "; ".join([", ".join(parts), f"allowed {self.allowed:.3g}"])
 
+    def brief(self) -> str:
+        """The finding in half a line, for those that come after the first."""
+        return f"{self.name}: {self.problem or f'max abs {self.max_abs:.3g}, allowed {self.allowed:.3g}'}"
+
 
 def measure(
     name: str,
@@ -392,8 +396,8 @@ class Alignment:
         lines = [f"{self.step}/{self.system} ({self.mode}, {self.checkpoint}, {self.dtype}):"]
         lines += [f"  {problem}" for problem in self.problems[:6]]
         failed = [c for c in self.comparisons if not c.passed]
-        for place, one in enumerate(failed[:TOLD]):
-            lines.append(f"  {'then' if place else 'first divergence'} {one.sentence()}")
+        lines += [f"  first divergence {one.sentence()}" for one in failed[:1]]
+        lines += [f"  then {one.brief()}" for one in failed[1:TOLD]]
         if len(failed) > TOLD:
             lines.append(f"  and {len(failed) - TOLD} more")
         if failed:

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import formulas, kinds, pairing
-from .compare import Narrowed, Tolerance, finite
+from .compare import SHORT, Narrowed, Tolerance, finite
 from .kinds import Found
 from .narrow import narrowed
 from .port import Pair, Side
@@ -198,6 +198,10 @@ class Passes:
         self.their_end, self.end, self.forced_end = (
             pair.port.readout(outputs, self.batch) for outputs in (their_end, end, forced_end)
         )
+        masks = tuple(pair.port.padding(self.batch))
+        for seen in ("their_inputs", "their_outputs", "own_inputs", "inputs", "propagated", "alone",
+                     "their_end", "end", "forced_end"):  # fmt: skip
+            setattr(self, seen, pairing.blanked(getattr(self, seen), masks))  # as the step has compared them
 
     def _run(self, side: Side, model: Any, paths: Iterable[str], put: Mapping[str, np.ndarray] | None = None):
         inputs: dict[str, np.ndarray] = {}
@@ -281,7 +285,7 @@ def explain(pair: Pair, tolerance: Tolerance, batch: str = "", float32: Toleranc
         or _first_output(passes, limits)
         or _no_layer(passes, limits, layers)
     )
-    if fault.kind not in CERTAIN and pair.dtype == "float32":
+    if fault.kind not in CERTAIN and pair.dtype != "float64":
         # what float64 shows as well is no rounding, however small; what it does not show is no other meaning
         strict = replace(tolerance, atol=DOUBLE * tolerance.atol, rtol=DOUBLE * tolerance.rtol)
         fault = _confirmed(fault, explain(replace(pair, dtype="float64"), strict, passes.name, tolerance))
@@ -602,7 +606,7 @@ def _kind(pair: Pair, theirs: np.ndarray, ours: np.ndarray) -> Found:
         return "shape", f"theirs has shape {theirs.shape}, ours {ours.shape}"
     if pair.dtype == "float64":
         return "semantic", "float64 rounding is far smaller"
-    units = relative(theirs, ours) / float(np.finfo(theirs.dtype).eps)
+    units = relative(theirs, ours) / SHORT.get(pair.dtype, float(np.finfo(theirs.dtype).eps))
     if units < REDUCED:
         return "rounding", f"{units:.0f} eps of the largest number"
     return "semantic", f"{units:.0f} eps of the largest number"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
-CLOSE = {"float64": 1e-6, "float32": 1e-4}
+CLOSE = {"float64": 1e-6, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """How near to a formula, relative to the largest number, a result is to be called its result.
 
 Far above rounding and above the float32 that a model may pin; far below what tells two formulas apart in most places:

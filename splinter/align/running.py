@@ -32,13 +32,13 @@ def add_statistics(alignment: Alignment, pair: Pair, runs: pairing.Runs) -> None
         return
     unlike = pair.theirs.driver.unbiased != pair.ours.driver.unbiased
     outputs, moved, starts, drawn = [], [], [], False
+    kept = pair.port.weights(pair.mode).reason_kept  # of ours: what the model computes itself has no counterpart
     for (side, dtype), model in zip(runs, models, strict=True):
         starts.append(_start(side, model, unlike))
         passes = side.driver.passes(model, side.forward, [batch] * PASSES, dtype)
         outputs.append(pair.port.readout(passes[-1], batch))
-        moved.append(
-            {n: array for n, array in _buffers(side, model).items() if not np.array_equal(array, starts[-1][n])}
-        )
+        changed = _moved(starts[-1], _buffers(side, model))
+        moved.append({n: array for n, array in changed.items() if side is pair.theirs or kept(n) is None})
         drawn |= not moved[-1] and not all(np.array_equal(a, passes[0][n], True) for n, a in passes[-1].items())
     if drawn:
         alignment.note(
@@ -71,6 +71,11 @@ def _taken(alignment: Alignment, pair: Pair, model: Any) -> tuple[str, Any]:
 
 def _buffers(side: Side, model: Any) -> dict[str, np.ndarray]:
     return {name: side.driver.to_numpy(tensor) for name, tensor in side.driver.buffers(model).items()}
+
+
+def _moved(before: Arrays, after: Arrays) -> dict[str, np.ndarray]:
+    """What the passes have changed; a buffer that they have made is a table, kept for the next."""
+    return {n: array for n, array in after.items() if n in before and not np.array_equal(array, before[n])}
 
 
 def _start(side: Side, model: Any, unlike: bool) -> dict[str, np.ndarray]:

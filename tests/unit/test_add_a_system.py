@@ -145,7 +145,8 @@ def test_any_two_frameworks_can_be_compared(toy, direction):
     edit(port, ("torch.tanh(self.hidden(mean))", "torch.sigmoid(self.hidden(mean))"))
     code, output, _ = proof(toy, "-k", "forward")
     assert code == 1
-    assert "semantic: what out is given differs" in output
+    assert "activation: what out (Linear against Linear) is given differs" in output
+    assert "theirs is tanh of hidden, ours is sigmoid of hidden" in output
 
 
 def test_an_outsiders_bugs_make_a_kill_matrix(toy):

@@ -146,6 +146,16 @@ def test_a_residual_that_is_not_added_is_named():
     assert "ours lacks" in found.sentence or "of embed" in found.sentence
 
 
+def test_numbers_of_16_bits_are_explained_as_well():
+    """
+    What they round away float64 shows.
+    """
+    pair = pair_of(right, with_fault("gelu"), BATCH, "bfloat16")
+    tight = Tolerance(atol=0.0, rtol=1e-6, why="invented: far below rounding, so that float64 is asked")
+    found = cause(steps.forward(pair).judge(tight), pair, tight)
+    assert (found.kind, found.place) == ("activation", "down"), found.sentence
+
+
 def roll(model):
     """Heads of four in another order."""
     model.value.weight.copy_(model.value.weight.roll(4, 0))

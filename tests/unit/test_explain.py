@@ -77,8 +77,8 @@ BAD, GOOD = {"name": "moment", "passed": False}, {"name": "norm", "passed": True
 
 def test_a_stored_record_is_explained_by_its_figures():
     """
-    What was found at the time comes first; else the precision and the size of the error tell the kind. What float64 says
-    counts for the very tensor alone.
+    What was found at the time comes first; else the precision and the size of the error tell the kind. What
+    float64 says counts for the very tensor alone.
     """
     passed = record(dtype="float64", verdict="passed")
     failed = record(dtype="float64")

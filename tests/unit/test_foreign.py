@@ -10,10 +10,11 @@ import paddle
 import pytest
 import torch
 
-from splinter.align import EXACT, Pair, Port, Rule, Side, Tolerance, WeightMap, defaults, steps
+from splinter.align import EXACT, Pair, Port, Rule, Side, Tolerance, WeightMap, defaults, pairing, steps
 from splinter.align.collection import checklist
 from splinter.align.paddle_side import DRIVER as PADDLE
 from splinter.align.port import MissingField, MissingFunction
+from splinter.align.running import add_statistics
 from splinter.align.torch_side import DRIVER as TORCH
 
 NEAR = Tolerance(atol=0.0, rtol=1e-7, why="a few layers; Paddle's epsilons are float32")
@@ -385,7 +386,7 @@ def test_a_gradient_that_is_zero_by_algebra_is_found():
         pair = made(
             lambda: torch_model(lambda self, x: torch.softmax(self.dense(x).sum(-1), -1), dense=torch.nn.Linear(6, 6)),
             lambda: paddle_model(
-                lambda self, x: paddle.nn.functional.softmax(self.dense(x).sum(-1), axis=-1), dense=paddle.nn.Linear(6, 6)
+                lambda self, x: paddle.nn.functional.softmax(self.dense(x).sum(-1)), dense=paddle.nn.Linear(6, 6)
             ),
             LINEAR,
             chosen=("backward",),
@@ -425,6 +426,21 @@ def test_a_batch_that_is_not_required_is_noted_where_it_differs():
     assert found.passed and len(found.notes) == 1
     assert found.notes[0].startswith("not required, and different: padding/out (2,): theirs holds")
     assert not any(c.name.startswith("padding") for c in found.comparisons)
+
+
+def test_a_table_that_is_made_when_the_model_runs_is_no_statistic():
+    """Of ours, after a first pass alone, as paddlenlp's RWModel keeps its sines."""
+
+    def remembers(self, x):
+        self.register_buffer("table", paddle.ones([1]), persistable=False)
+        return self.dense(x) * self.table.astype(x.dtype)
+
+    theirs = lambda: torch_model(lambda self, x: self.dense(x), dense=torch.nn.Linear(6, 6))  # noqa: E731
+    ours = lambda: paddle_model(remembers, dense=paddle.nn.Linear(6, 6))  # noqa: E731
+    pair = made(theirs, ours, LINEAR)
+    alignment = pair.alignment("backward")
+    add_statistics(alignment, pair, pairing.runs(pair))
+    assert [one.name for one in alignment.comparisons] == ["rows in training mode/out"]
 
 
 # -- the padding row --------------------------------------------------------------------------------------

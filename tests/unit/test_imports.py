@@ -106,11 +106,11 @@ def test_a_file_imports_what_its_place_allows(name):
     [
         (
             "ports/jointbert/tasks.py",
-            "from .result import cases",
+            "from .proof import cases",
             "the product imports splinter.ports.jointbert.proof.cases",
         ),
         ("ports/splinter/train.py", "def f():\n    from .proof.cases import tiny", "the product imports"),
-        ("ports/splinter/pretraining/tasks.py", "from .result import cases", "the product imports"),
+        ("ports/splinter/pretraining/tasks.py", "from .proof import cases", "the product imports"),
         ("ports/common/tasks.py", "from splinter.ports.common.proof import files", "the product imports"),
         ("cli/main.py", "from splinter.ports import proofs", "the product imports splinter.ports.proofs"),
         ("ports/jointbert/twin.py", "import paddle", "imports paddle"),

@@ -17,8 +17,8 @@ X = RNG.normal(size=(3, 4, 6))
         (X, X * 2, "scale", "the root of 4, the length of axis 1, is too much"),
         (X, -X, "sign", "ours = -theirs"),
         (X, X + 0.25, "offset", "ours = theirs + 0.25, everywhere"),
-        (X, X + [1, 2, 3, 4, 5, 6], "offset", "one vector along axis 2, everywhere: [1, 2, 3, ...]"),
-        (X, X + [[1], [2], [3], [4]], "offset", "one vector along axis 1"),
+        (X, X + np.arange(1, 7), "offset", "one vector along axis 2, everywhere: [1, 2, 3, ...]"),
+        (X, X + np.arange(1, 5)[:, None], "offset", "one vector along axis 1"),
         (X, X[:, [2, 3, 0, 1]], "layout", "along axis 1: in blocks of 2, ours 0 1 are theirs 1 0"),
         (X, X[..., [0, 2, 4, 1, 3, 5]], "layout", "along axis 2: ours 0 1 2 3 4 5 are theirs 0 2 4 1 3 5"),
         (X, X.transpose(0, 2, 1), "layout", "its axes in the order (0, 2, 1)"),
@@ -75,7 +75,7 @@ def test_a_padding_row_by_hand():
     assert kinds.padding_row(ours, theirs)[1] == "only row 0 differs: zeros in ours, not in theirs"
     ours[1] = 5
     assert kinds.padding_row(theirs, ours) is None
-    assert kinds.padding_row(ours, ours + [[0], [0], [0], [1]]) is None
+    assert kinds.padding_row(ours, ours + np.array([[0], [0], [0], [1]])) is None
 
 
 def test_what_is_missing_is_found_among_the_parts():

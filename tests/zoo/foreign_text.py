@@ -134,11 +134,11 @@ ENCODERS = [
 DECODERS = [
     text("gpt2", "GPT2Model", {"vocab_size": 99}, PADDED, our_model="GPTModel",
          theirs={"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 40, "n_positions": 64,
-                 "activation_function": "gelu", "initializer_range": 0.2},
+                 "activation_function": "gelu_new", "initializer_range": 0.2},
          ours={**UNTYPED, "hidden_activation": "gelu"}),
     text("gpt2-words", "GPT2LMHeadModel", {"vocab_size": 99}, WHOLE, our_model="GPTForCausalLM",
          theirs={"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 40, "n_positions": 64,
-                 "activation_function": "gelu", "initializer_range": 0.2},
+                 "activation_function": "gelu_new", "initializer_range": 0.2},
          ours={**UNTYPED, "hidden_activation": "gelu"}),
     text("opt", "OPTModel", UNTYPED, PADDED, theirs={"ffn_dim": 40, "init_std": 0.2}, ours={"word_embed_proj_dim": 32}),
     text("opt-words", "OPTForCausalLM", UNTYPED, PADDED, theirs={"ffn_dim": 40, "init_std": 0.2},

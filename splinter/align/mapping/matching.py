@@ -16,8 +16,8 @@ from .naming import Names
 
 NAME, ORDER, ONLY = "by name", "by shape and order", "by shape, nothing else fits"
 IMPOSSIBLE = 1e6
-MARGIN = 0.05
-"""By how much names must be nearer to each other than to any other to tell who is who."""
+MARGIN, SURE = 0.05, 0.2
+"""By how much names must be nearer to each other than to any other: where order says the same, where it does not."""
 
 Pair = tuple[int, int]
 Group = tuple[tuple[int, ...], tuple[int, ...]]
@@ -79,7 +79,7 @@ class Block:
         order, doubt = _Groups(chosen), _Groups(chosen)
         for i, j in chosen:
             rivals = list(self._rivals(i, j, chosen))
-            near = [(pair, names, ordered) for pair, names, ordered in rivals if names <= MARGIN]
+            near = [one for one in rivals if one[1] <= (MARGIN if one[2] else SURE)]
             if not near:
                 alike = rivals or self.names[i, j] < 0.5
                 reasons[i, j] = NAME if alike else ONLY
@@ -163,18 +163,15 @@ def choices(block: Block, groups: Iterable[Group], needed: bool) -> list[Choice]
 
 
 def _options(block: Block, groups: Sequence[Group]) -> Iterator[list[Rule]]:
-    """The rules of each way to pair the items of a group, alike in all groups, the chosen one first."""
+    """The rules of each way to pair the items of a group, alike in all groups; first the one that was chosen."""
     chosen = dict(block.assignment())
+    taken = [(i, chosen[i]) for theirs, _ in groups for i in theirs if i in chosen]
+    yield [rule for pair in taken for rule, _ in block.pairs[pair]]
     theirs, ours = groups[0]
-
-    def novel(order: tuple[int, ...]) -> list[bool]:
-        return [chosen.get(i) != ours[k] for i, k in zip(theirs, order, strict=True)]
-
-    few = len(theirs) <= 4 and all(len(group[1]) == len(ours) for group in groups)
-    every = itertools.permutations(range(len(ours)), len(theirs)) if few else ()
-    for order in sorted(every, key=novel):
+    few = len(theirs) <= 4 and all((len(one), len(other)) == (len(theirs), len(ours)) for one, other in groups)
+    for order in itertools.permutations(range(len(ours)), len(theirs)) if few else ():
         pairs = [(group[0][n], group[1][k]) for group in groups for n, k in enumerate(order)]
-        if all(pair in block.pairs for pair in pairs):
+        if pairs != taken and all(pair in block.pairs for pair in pairs):
             yield [rule for pair in pairs for rule, _ in block.pairs[pair]]
 
 

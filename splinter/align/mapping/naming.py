@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 MEANING = {
@@ -49,17 +49,22 @@ TOGETHER = {
 """What is one word though it is written as two."""
 
 
+Place = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Words:
     """A name taken apart.
 
     Args:
         words: each with how often it occurs.
-        counts: which one in its list each numbered layer on the way is.
+        places: which one of how many in its list each numbered layer on the way is.
+        listed: whether there is a list of layers on the way.
     """
 
     words: frozenset[tuple[str, int]]
-    counts: tuple[int, ...]
+    places: tuple[Place, ...]
+    listed: bool
 
 
 def split(name: str) -> list[str]:
@@ -87,27 +92,48 @@ class Names:
         self.weight = {word: math.log(1 + len(self.words) / count) for word, count in seen.items()}
 
     def distance(self, theirs: str, ours: str) -> float:
-        """0: the same words, 1: none in common; one more for layers of another number."""
+        """0: the same words, 1: none in common; one more for another place in lists of one length, half for none."""
         a, b = self.words[0, theirs], self.words[1, ours]
         total = sum(self.weight[word] for words in (a.words, b.words) for word in words)
         common = sum(self.weight[word] for word in a.words & b.words)
-        shared = list(zip(a.counts, b.counts, strict=False))
-        return (1 - 2 * common / total if total else 0.0) + any(x != y for x, y in shared)
+        return (
+            (1 - 2 * common / total if total else 0.0) + _out_of_place(a.places, b.places) + (a.listed != b.listed) / 2
+        )
+
+
+def _out_of_place(theirs: Sequence[Place], ours: Sequence[Place]) -> float:
+    """1 where lists that correspond are entered at different places, else 0.
+
+    Of lists of other lengths nothing is known. Where one side has more lists one in another, the outermost may
+    correspond, else the innermost.
+    """
+    pairs = [(a, b) for a, b in zip(theirs, ours, strict=False) if a[1] == b[1]]
+    if len(theirs) != len(ours):
+        ends = [(side[0], side[-1]) for side in (theirs, ours) if side]
+        pairs = [pair for pair in zip(*ends, strict=True) if pair[0][1] == pair[1][1]][:1] if len(ends) == 2 else []
+    return float(any(a != b for a, b in pairs))
+
+
+def _list(parts: Sequence[str], k: int) -> tuple[str, int] | None:
+    """The list that a part of a path is a member of, and its number there: `layers.3`, `conv3`."""
+    match = re.fullmatch(r"(.*?)(\d+)", parts[k])
+    return (".".join((*parts[:k], match[1])), int(match[2])) if match else None
 
 
 def _ranks(names: Iterable[str]) -> Mapping[str, dict[int, int]]:
-    """Path of a list -> number of its layer -> which one of those that occur it is."""
+    """List -> number of its member -> which one of those that occur it is."""
     numbers: dict[str, set[int]] = {}
     for name in names:
         parts = name.split(".")
-        for k, part in enumerate(parts):
-            if part.isdigit():
-                numbers.setdefault(".".join(parts[:k]), set()).add(int(part))
+        for found in filter(None, (_list(parts, k) for k in range(len(parts)))):
+            numbers.setdefault(found[0], set()).add(found[1])
     return {path: {number: rank for rank, number in enumerate(sorted(found))} for path, found in numbers.items()}
 
 
 def _apart(name: str, ranks: Mapping[str, dict[int, int]]) -> Words:
     parts = name.split(".")
-    counts = tuple(ranks[".".join(parts[:k])][int(part)] for k, part in enumerate(parts) if part.isdigit())
-    words = Counter(split(".".join(part for part in parts if not part.isdigit())))
-    return Words(frozenset((word, k) for word, many in words.items() for k in range(many)), counts)
+    lists = filter(None, (_list(parts, k) for k in range(len(parts))))
+    words = Counter(split(re.sub(r"\d+(?=\.|$)", "", name)))
+    places = tuple((ranks[path][number], len(ranks[path])) for path, number in lists if len(ranks[path]) > 1)
+    every = frozenset((word, k) for word, many in words.items() for k in range(many))
+    return Words(every, places, any(part.isdigit() for part in parts))

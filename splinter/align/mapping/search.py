@@ -105,7 +105,7 @@ class _Search:
         self.reasons: dict[str, str] = {}
         self.notes: list[str] = []
         self.tied: dict[str, str] = {}
-        self.layers: dict[str, str] = {}
+        self.layers: dict[str, str] = {}  # our path -> one of its tensors, of layers matched as a whole
         self.unsure: list[Rule] = []
         self.choices: list[Choice] = []
         self.left = {t.name: t for t in theirs.tensors}, {t.name: t for t in ours.tensors}
@@ -132,7 +132,8 @@ class _Search:
     def weights(self) -> WeightMap:
         """The map as it stands."""
         rules = [self.links[tensor.name] for tensor in self.ours.tensors if tensor.name in self.links]
-        return WeightMap(folded(rules), self.drop, self.keep, module_pairs(self.theirs, self.ours, rules, self.layers))
+        pairs = {path: self.links[name].sources[0].rpartition(".")[0] for path, name in self.layers.items()}
+        return WeightMap(folded(rules), self.drop, self.keep, module_pairs(self.theirs, self.ours, rules, pairs))
 
     def _given(self, told: WeightMap) -> None:
         """What was decided by hand."""
@@ -176,7 +177,7 @@ class _Search:
                 self._take(link, reasons.get((i, j), UNDECIDED) + ("" if link.whole else PACKED))
                 self.unsure += [] if sure else [link]
             if theirs is ours is layers:
-                self.layers[block.ours[j].label] = block.theirs[i].label
+                self.layers[block.ours[j].label] = block.ours[j].tensors[0].name
 
     def _match_packed(self) -> None:
         """Layers that are several there or here, of telling names, where no layer of the other side is like them."""

@@ -143,7 +143,7 @@ MASKS = ("attention_mask", "decoder_attention_mask")
 def padding(batch: Mapping[str, Any]) -> list[np.ndarray]:
     """The masks (B, T) of a batch, 0 where a place is padding; none where it cannot be told whose places they are."""
     masks = [batch[name] for name in MASKS if _is_array(batch.get(name)) and batch[name].ndim == 2]
-    decoded = batch.get(DECODED)
+    decoded: Any = batch.get(DECODED)
     if _is_array(decoded) and MASKS[1] not in batch and any(mask.shape == decoded.shape for mask in masks):
         return []
     return masks

@@ -235,7 +235,7 @@ class Match:
             skip=(skip,) if isinstance(skip, str) else tuple(skip),
         )
 
-    def padding(self, batch: Batch) -> list[np.ndarray]:
+    def padding(self, batch: Mapping[str, Any]) -> list[np.ndarray]:
         """Masks of the places that count; of a batch that is not required all are compared."""
         return [] if any(batch is one for one in self.batches.optional.values()) else padding(batch)
 

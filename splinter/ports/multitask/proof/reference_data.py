@@ -11,7 +11,6 @@ from functools import cache
 import numpy as np
 from transformers import BertTokenizer
 
-
 PYTHON = hasattr(BertTokenizer, "_tokenize")
 """Since transformers 5.0 the class of that name is the fast tokenizer, which needs no help."""
 

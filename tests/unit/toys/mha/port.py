@@ -48,7 +48,7 @@ def tiny():
     sizes |= {"attention.in_proj_weight": (24, 8), "attention.in_proj_bias": (24,)}
     sizes |= {"attention.out_proj.weight": (8, 8), "attention.out_proj.bias": (8,)}
     rng = np.random.default_rng(0)
-    arrays = {name: rng.normal(size=shape).astype("float32") for name, shape in sizes.items()}
+    arrays = {name: rng.normal(scale=0.3, size=shape).astype("float32") for name, shape in sizes.items()}
     save_safetensors(folder / "model.safetensors", {n: (s, "float32") for n, s in sizes.items()}, arrays.items)
     return folder
 

@@ -28,7 +28,7 @@ def weights(mode):
     rules += [Rule("hidden.weight", "hidden.weight", transpose=True), Rule("hidden.bias", "hidden.bias")]
     rules.append(Rule("out.weight_g", "out.weight_g", reshape=(-1,)))  # (2, 1) there, (2,) here
     rules += [Rule("out.weight_v", "out.weight_v", transpose=True), Rule("out.bias", "out.bias")]
-    return WeightMap(rules)
+    return WeightMap(rules, keep={"out.weight": "Paddle keeps what it computes of weight_g and weight_v"})
 
 
 @functools.cache
