@@ -12,8 +12,9 @@ import numpy as np
 
 from . import kinds
 from .compare import Alignment, Tolerance
-from .explain import Explanation, Fault, explain, relative
+from .explain import Explanation, Fault, explain
 from .kinds import Found
+from .passes import relative
 from .port import Pair, Side
 
 DRAWS = 3

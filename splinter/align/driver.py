@@ -436,7 +436,7 @@ class Driver:
                 return plain(*arguments, **named)
             first = next(iter(bound.values()))
             rate = float(bound.get(drop.rate, 0.0 if drop.fused else 0.5))
-            if rate:
+            if rate or not drop.fused:  # attention that is told no rate is not known to drop at all
                 given = None if drop.fused else self.to_numpy(first)
                 found.append(Dropped(rate, given, running[-1] if running else ""))
             return plain(**{**bound, drop.rate: 0.0}) if drop.fused else first
@@ -569,7 +569,7 @@ class Driver:
         return found
 
     def dropouts(self, model: Any, forward: Callable, batch: Arrays, dtype: str) -> list[Dropped]:
-        """Each dropout of a pass in training mode, in the order they run; nothing is dropped. A rate of 0 is none."""
+        """Each dropout of a pass in training mode, in the order they run, those of rate 0 too; nothing is dropped."""
         try:
             model.train()
             with self.unmoved(model), self.without_dropout(model) as found, self.no_gradients(), self.computing():

@@ -19,7 +19,7 @@ from .running import REFUSED
 def add_dropouts(alignment: Alignment, pair: Pair) -> None:
     """Every dropout of the batches, then for each rate of the reference what a dropout of ones leaves."""
     for rate in sorted(_add_every(alignment, pair)):
-        if rate < 1:
+        if 0 < rate < 1:
             _add_law(alignment, pair, rate)
 
 
@@ -54,6 +54,7 @@ def _add_every(alignment: Alignment, pair: Pair) -> set[float]:
             alignment.note(f"{name}: {REFUSED} ({type(error).__name__}: {error})")
             continue
         ours = pair.ours.driver.dropouts(models[1], pair.ours.forward, batch, "float64")
+        theirs, ours = _that_count(theirs, ours)
         seen |= {one.rate for one in theirs}
         taken.append(batch)
         # nothing that a pass has left is kept longer than it is looked at: at base size it is gigabytes
@@ -70,6 +71,13 @@ def _add_every(alignment: Alignment, pair: Pair) -> set[float]:
         if taken and _draws(side, model, taken[0]):
             alignment.note(f"the {side.kind} side draws numbers in training mode beside the dropouts that were seen")
     return seen
+
+
+def _that_count(theirs: list[Dropped], ours: list[Dropped]) -> tuple[list[Dropped], list[Dropped]]:
+    """Both without calls of rate 0, unless both make the same: a library may leave them out, and then none counts."""
+    if [one.rate for one in theirs] == [one.rate for one in ours]:
+        return theirs, ours
+    return [one for one in theirs if one.rate], [one for one in ours if one.rate]
 
 
 def _with_rates(pair: Pair, side: Side) -> Any:

@@ -27,28 +27,22 @@ Kinds, each measured:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import formulas, kinds, pairing
-from .compare import SHORT, Narrowed, Tolerance, finite
-from .kinds import Found
+from . import kinds
+from .compare import Tolerance, finite
+from .diagnosis import REDUCED, between, within
 from .narrow import narrowed
-from .port import Pair, Side
+from .passes import Limits, Passes, relative, together
+from .port import Pair
+from .products import proven
 from .record import clean, contradiction, verdict
-from .steps import renamed
 from .terminal import printable
 
-GAUGE = 16.0
-"""Limit of e / (eps |A||B|): what the BLAS tests allow a product."""
-MANTISSAS = {"TF32 or float16": 10, "bfloat16": 7}
-"""Bits of the fraction."""
-REDUCED = 2**8
-"""From so many eps of the largest number on, an error that is gone in float64 is not that of float32 additions."""
 DOUBLE = 1e-6
 """What of a float32 tolerance is asked of float64, where rounding is 2e-9 of float32's."""
 CERTAIN = ("data", "nan", "shape", "weight", "layout", "padding row", "sign", "reduced precision")
@@ -93,175 +87,6 @@ class Fault(NamedTuple):
     kind: str
     place: str
     what: str
-
-
-def together(theirs: np.ndarray, ours: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Two intermediates in one shape; None where there is none."""
-    shape = pairing.common_shape(theirs, ours)
-    return None if shape is None else pairing.unmasked(pairing.fitted(theirs, shape), pairing.fitted(ours, shape))
-
-
-def relative(theirs: np.ndarray, ours: np.ndarray) -> float:
-    """Largest difference over the largest number of the reference; infinite where they cannot be compared."""
-    if theirs.shape != ours.shape or theirs.dtype.kind not in "fiub":
-        return float("inf")
-    if not theirs.size:
-        return 0.0
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(theirs.astype(np.float64) - ours.astype(np.float64)).max()
-    size = np.abs(theirs.astype(np.float64)).max()
-    return float(difference / size if size else difference) if np.isfinite(difference) else float("inf")
-
-
-def rounded(array: np.ndarray, bits: int) -> np.ndarray:
-    """The nearest numbers with so many bits of fraction, as float64."""
-    fraction, exponent = np.frexp(array.astype(np.float64))
-    return np.ldexp(np.round(fraction * 2.0 ** (bits + 1)) / 2.0 ** (bits + 1), exponent)
-
-
-def gauge(a: np.ndarray, b: np.ndarray, ours: np.ndarray) -> float:
-    """Largest error of a product in units of eps |a||b|, element by element.
-
-    Args:
-        a: (..., N, K) and b: (K, M), the factors as they were; ours: (..., N, M), of the precision that is judged.
-    """
-    exact = a.astype(np.float64) @ b.astype(np.float64)
-    limit = np.finfo(ours.dtype).eps * (np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64))
-    return float((np.abs(exact - ours) / np.maximum(limit, np.finfo(np.float64).tiny)).max())
-
-
-def proven(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
-    """Rows (..., T) -> whether the highest position is provably the same: twice the error is less than the gap.
-
-    The gap is that between the two highest numbers of the reference; a tie proves nothing.
-    """
-    if theirs.shape[-1] < 2:
-        return np.ones(theirs.shape[:-1], bool)
-    highest = np.partition(theirs.astype(np.float64), -2, axis=-1)
-    error = np.abs(theirs.astype(np.float64) - ours).max(axis=-1)
-    return 2 * error < highest[..., -1] - highest[..., -2]
-
-
-def judge_product(a: np.ndarray, b: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> tuple[str, str]:
-    """Which kind of difference two results of one product have.
-
-    Args:
-        a: (..., N, K) and b: (K, M); theirs, ours: (..., N, M), without bias.
-
-    Returns:
-        Kind, and the measurement that decided.
-    """
-    if np.array_equal(theirs, ours):
-        return "equal", "bit-equal"
-    found = gauge(a, b, ours)
-    if found <= GAUGE < gauge(a, b, theirs):
-        return "semantic", "ours is the product of these factors within the bound, theirs is not"
-    if found <= GAUGE:
-        return "rounding", f"e/(eps |A||B|) = {found:.2g}, at most {GAUGE:.0f}"
-    if b.shape[0] == b.shape[1] and gauge(a, b.T, ours) <= GAUGE:
-        return "layout", "the product with the second factor transposed"
-    if ours.dtype == np.float32:
-        apart = np.square(theirs.astype(np.float64) - ours).mean()
-        for name, bits in MANTISSAS.items():
-            emulated = rounded(a, bits) @ rounded(b, bits)
-            # on the whole: how ties are rounded differs, and a single one of them is as large as what is looked for
-            if np.square(emulated - ours).mean() < apart / 64:
-                return "reduced precision", f"e/(eps |A||B|) = {found:.3g}; factors rounded to {name} give our numbers"
-    return "semantic", f"e/(eps |A||B|) = {found:.3g}, more than {GAUGE:.0f}"
-
-
-class Passes:
-    """One batch through both models of a pair: theirs, ours, and ours with the reference's outputs put in."""
-
-    def __init__(self, pair: Pair, batch: str):
-        batches = pair.port.batches(pair.folder, pair.mode)
-        self.pair, self.name = pair, batch if batch in batches else next(iter(batches))
-        self.batch = batches[self.name]
-        self.modules = pair.modules  # our path -> their path
-        self.theirs, self.ours = pair.model(pair.theirs), pair.model(pair.ours)
-        to_ours = {their: our for our, their in self.modules.items()}
-        inputs, outputs, their_end = self._run(pair.theirs, self.theirs, self.modules.values())
-        self.their_inputs, self.their_outputs = (renamed(arrays, to_ours) for arrays in (inputs, outputs))
-        self.own_inputs, own_outputs, end = self._run(pair.ours, self.ours, self.modules)
-        beside = {our: their for their, our in pairing.paired(self.their_outputs, own_outputs)[0]}
-        put = {
-            our: pairing.fitted(self.their_outputs[their], own_outputs[our].shape)
-            for our, their in beside.items()
-            if together(self.their_outputs[their], own_outputs[our]) is not None
-            and _fits(self.their_outputs[their], own_outputs[our])
-        }
-        self.inputs, forced, forced_end = self._run(pair.ours, self.ours, self.modules, put)
-        self.propagated, self.alone = (
-            {beside.get(key, key): array for key, array in outputs.items()} for outputs in (own_outputs, forced)
-        )
-        self.raw = their_end, end
-        self.their_end, self.end, self.forced_end = (
-            pair.port.readout(outputs, self.batch) for outputs in (their_end, end, forced_end)
-        )
-        masks = tuple(pair.port.padding(self.batch))
-        for seen in ("their_inputs", "their_outputs", "own_inputs", "inputs", "propagated", "alone",
-                     "their_end", "end", "forced_end"):  # fmt: skip
-            setattr(self, seen, pairing.blanked(getattr(self, seen), masks))  # as the step has compared them
-
-    def _run(self, side: Side, model: Any, paths: Iterable[str], put: Mapping[str, np.ndarray] | None = None):
-        inputs: dict[str, np.ndarray] = {}
-        forward, dtype = side.forward, self.pair.dtype
-        return inputs, *side.driver.trace(model, forward, self.batch, dtype, list(paths), inputs, put)
-
-    @cached_property
-    def _kinds(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Layers of both by path, where their drivers tell them."""
-        sides = (self.pair.theirs, self.theirs), (self.pair.ours, self.ours)
-        theirs, ours = (side.driver.layers(model) if hasattr(side.driver, "layers") else {} for side, model in sides)
-        return theirs, ours
-
-    def label(self, name: str) -> str:
-        """'layers.3.norm1 (LayerNorm against LayerNorm)'."""
-        path = name.partition("#")[0]
-        found = self._kinds[0].get(self.modules.get(path, "")), self._kinds[1].get(path)
-        if path not in self.modules or None in found:
-            return name
-        return f"{name} ({' against '.join(type(layer).__name__ for layer in found)})"
-
-    def before(self, name: str) -> dict[str, np.ndarray]:
-        """What the layers that ran before one have made, in theirs and so in ours, in the order they ran."""
-        names = list(self.their_outputs)
-        return {one: self.their_outputs[one] for one in names[: names.index(name)]} if name in names else {}
-
-    @cached_property
-    def padded(self) -> tuple[str, np.ndarray] | None:
-        """The batch's mask: its name, and where it marks padding."""
-        return kinds.padding(self.batch)
-
-
-def _fits(theirs: np.ndarray, ours: np.ndarray) -> bool:
-    """Whether a reference's output can be put in place of one of ours: of its size, or fewer equal rows."""
-    return theirs.size == ours.size or np.broadcast_shapes(theirs.shape, ours.shape) == ours.shape
-
-
-@dataclass
-class Limits:
-    """What is a fault: an error beyond the tolerance, or beyond float32's where float32 is inside."""
-
-    tolerance: Tolerance
-    prefix: str
-    narrowed: Narrowed | None = None
-
-    def beyond(self, name: str, reference: np.ndarray, error: float | None) -> bool:
-        """Whether a relative error of a tensor is a fault."""
-        touched = self.narrowed is not None and not self.narrowed.untouched(self.prefix + name)
-        tolerance = self.narrowed.tolerance if self.narrowed is not None and touched else self.tolerance
-        return exceeds(tolerance, reference, error)
-
-
-def exceeds(tolerance: Tolerance, reference: np.ndarray, error: float | None) -> bool:
-    """Whether a relative error is more than a tolerance allows."""
-    if error is None:
-        return False
-    if reference.dtype.kind != "f":
-        return error != 0
-    size = float(np.abs(reference.astype(np.float64)).max(initial=0))
-    return error * (size or 1.0) > tolerance.atol + tolerance.rtol * size
 
 
 def explain(pair: Pair, tolerance: Tolerance, batch: str = "", float32: Tolerance | None = None) -> Explanation:
@@ -354,14 +179,14 @@ def _first_layer(passes: Passes, limits: Limits, layers: list[Layer]) -> Fault |
         more = [one for one in ran[: ran.index(name)] if one not in passes.their_outputs]
         beside = f"; {passes.label(more[-1])} runs before it in ours alone" if more else ""
         if layer.given is not None and limits.beyond(name, passes.their_inputs[name], layer.given):
-            kind, why = _between(passes, name, passes.their_inputs[name], passes.inputs[name])
+            kind, why = between(passes, name, passes.their_inputs[name], passes.inputs[name])
             size = "" if layer.given == float("inf") else f" by {layer.given:.1e}"
             what = f"what {passes.label(name)} is given differs{size}, though all layers before it agree"
             return Fault(kind, name, f"{what}; {why}{beside}")
         if layer.alone == float("inf"):
             continue  # a shape of its own is no fault: what follows tells whether the numbers are right
         if limits.beyond(name, passes.their_outputs[name], layer.alone):
-            kind, why = _within(passes, name)
+            kind, why = within(passes, name)
             what = f"{passes.label(name)} itself differs by {layer.alone:.1e}, given the reference's input"
             return Fault(kind, name, f"{what}; {why}{beside}")
     return None
@@ -374,7 +199,7 @@ def _first_output(passes: Passes, limits: Limits) -> Fault | None:
             continue
         error = relative(output, passes.forced_end[name])
         if limits.beyond(name, output, error):
-            kind, why = _between(passes, "", output, passes.forced_end[name])
+            kind, why = between(passes, "", output, passes.forced_end[name])
             size = "" if error == float("inf") else f" by {error:.1e}"
             return Fault(kind, name, f"{name} differs{size}, though the outputs of all layers agree; {why}")
     return None
@@ -423,193 +248,6 @@ def _outcome(passes: Passes) -> str:
     sure = [proven(raw[0][name], raw[1][name]) for name in argmax]  # as predicted from, padding and all
     rows = np.concatenate([one.ravel() for one in sure]) if sure else np.empty(0, bool)
     return said + (f"; {int(rows.sum())} of {rows.size} predictions are proven unchanged" if rows.size else "")
-
-
-# -- which kind -------------------------------------------------------------------------------------------
-
-
-def _between(passes: Passes, name: str, theirs: np.ndarray, ours: np.ndarray) -> Found:
-    """The kind of a difference that arises between layers: an activation, attention, a residual, a mask."""
-    if theirs.dtype.kind != "f" or theirs.shape != ours.shape:
-        return _kind(passes.pair, theirs, ours)
-    before, dtype = passes.before(name) or passes.their_outputs, passes.pair.dtype
-    if found := kinds.differ(theirs, ours):
-        return found
-    if formula := formulas.activation(before, theirs, dtype):
-        other = formulas.activation(before, ours, dtype)
-        return "activation", f"theirs is {formula}, ours {f'is {other}' if other else 'is not'}"
-    kept = None if passes.padded is None else ~passes.padded[1]
-    if other := formulas.attention(before, theirs, ours, kept, dtype):
-        return "attention", other
-    given = {f"the input of {one}": passes.their_inputs[one] for one in before if one in passes.their_inputs}
-    if part := kinds.part_of(theirs, ours, given | {f"the output of {one}": array for one, array in before.items()}):
-        return "residual", _more_or_less(*part)
-    kind, why = _kind(passes.pair, theirs, ours)
-    leak = _leak(passes) if kind == "semantic" else ""
-    return ("mask", leak) if leak else (kind, why + _where(passes, theirs, ours))
-
-
-def _more_or_less(part: str, by: float) -> str:
-    """What a difference that is a multiple of something means."""
-    if np.isclose(by, -1, rtol=1e-4):
-        return f"ours lacks {part}, which theirs adds"
-    if np.isclose(by, 1, rtol=1e-4):
-        return f"ours adds {part} once more than theirs"
-    return f"ours = theirs {'+' if by > 0 else '-'} {abs(by):.4g} x {part}"
-
-
-def _where(passes: Passes, theirs: np.ndarray, ours: np.ndarray) -> str:
-    """'; only where attention_mask marks padding', where a difference lies in a part of the batch alone."""
-    apart = np.abs(ours.astype("float64") - theirs)
-    where = apart > 1e-2 * apart.max()
-    if passes.padded is not None and where.shape[:2] == passes.padded[1].shape and passes.padded[1].any():
-        marked = where.reshape(*where.shape[:2], -1).any(axis=2)
-        for marks, what in ((passes.padded[1], "marks padding"), (~passes.padded[1], "marks none")):
-            if not marked[~marks].any():
-                return f"; only where {passes.padded[0]} {what}"
-    rows = kinds.rows_of(where)
-    return f"; only in row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))}" if len(rows) < len(theirs) / 2 else ""
-
-
-def _leak(passes: Passes) -> str:
-    """Whether other tokens at padded positions move the layers at all others, in one side alone; else ''."""
-    if passes.padded is None or not passes.padded[1].any() or passes.padded[1].all():
-        return ""
-    padded, pair = passes.padded[1], passes.pair
-    tokens = [n for n, a in passes.batch.items() if getattr(a, "shape", None) == padded.shape and n.endswith("ids")]
-    ids = next((n for n in tokens if passes.batch[n].dtype.kind == "i" and len(np.unique(passes.batch[n])) > 2), None)
-    if ids is None:
-        return ""
-    others = passes.batch[ids][~padded]
-    changed = {**passes.batch, ids: np.where(padded, np.resize(others[::-1], padded.shape), passes.batch[ids])}
-
-    def moved(side: Side, model: Any, paths: Iterable[str], plain: Mapping[str, np.ndarray], names: Mapping[str, str]):
-        seen, _ = side.driver.trace(model, side.forward, changed, pair.dtype, list(paths))
-        seen = renamed(seen, names)
-        alike = (n for n, a in seen.items() if n in plain and a.shape == plain[n].shape and a.shape[:2] == padded.shape)
-        return {n: relative(plain[n][~padded], seen[n][~padded]) for n in alike}
-
-    to_ours = {their: our for our, their in passes.modules.items()}
-    theirs = moved(pair.theirs, passes.theirs, passes.modules.values(), passes.their_outputs, to_ours)
-    ours = moved(pair.ours, passes.ours, passes.modules, passes.propagated, {one: one for one in passes.modules})
-    for name in (name for name in ours if name in theirs):
-        for whose, mine, other in (("ours", ours[name], theirs[name]), ("theirs", theirs[name], ours[name])):
-            if mine > 1e-4 and mine > 1e3 * other:
-                return f"padded positions move all others in {whose} alone, by {mine:.1e} in {passes.label(name)}"
-    return ""
-
-
-def _within(passes: Passes, name: str) -> Found:
-    """The kind of a difference that a layer makes of equal input: its weights, a formula, its precision."""
-    theirs, ours = passes.their_outputs[name], passes.alone[name]
-    both = together(theirs, ours)
-    if (found := _weights(passes, name)) or both is None:
-        return found or _kind(passes.pair, theirs, ours)
-    theirs, ours = both
-    if inner := [one for one in passes.before(name) if one.startswith(f"{name.partition('#')[0]}.")]:
-        kind, what = _between(passes, name, theirs, ours)
-        return kind, f"{'all' if len(inner) > 1 else 'what'} that runs inside of it agrees; {what}"
-    given, why = passes.inputs.get(name), "its weights equal the reference's"
-    if given is not None and given.dtype.kind == "f" and ours.dtype.kind == "f":
-        for look in (_norm, _activation, _bias, _product):
-            if found := look(passes, name, given, theirs, ours):
-                return found[0], f"{why}; {found[1]}"
-    if ours.dtype.kind == "f" and (found := kinds.differ(theirs, ours)):
-        return found[0], f"{why}; {found[1]}"
-    kind, measured = _kind(passes.pair, theirs, ours)
-    where = _where(passes, theirs, ours) if ours.dtype.kind == "f" else ""
-    return kind, f"{why}, so a constant or a formula differs; {measured}{where}"
-
-
-def _weights(passes: Passes, name: str) -> Found | None:
-    """The first weight of a layer that is not the reference's."""
-    path = name.partition("#")[0]
-    reference = passes.pair.translate(passes.pair.theirs.driver.state(passes.theirs))
-    for leaf, array in passes.pair.ours.driver.state(passes.ours).items():
-        if leaf.rpartition(".")[0] != path or leaf not in reference or np.array_equal(array, reference[leaf]):
-            continue
-        if array.ndim == 2 and array.shape[0] == array.shape[1] and np.array_equal(array, reference[leaf].T):
-            return "layout", f"{leaf} lies transposed"
-        if found := kinds.padding_row(reference[leaf], array) or kinds.differ(reference[leaf], array):
-            return found[0], f"of {leaf} {found[1]}"
-        for other, theirs in reference.items():  # query and key, say, exchanged
-            if theirs.shape == array.shape and other != leaf and np.array_equal(array, theirs):
-                return "weight", f"{leaf} is the reference's {other}"
-        return "weight", f"{leaf} is not the reference's, by {relative(reference[leaf], array):.1e}"
-    return None
-
-
-def _own(passes: Passes, name: str) -> dict[str, np.ndarray]:
-    """Weights and buffers of a layer of ours by their last name."""
-    path, driver = name.partition("#")[0], passes.pair.ours.driver
-    arrays = dict(driver.state(passes.ours))
-    if hasattr(driver, "buffers"):
-        arrays |= {leaf: driver.to_numpy(tensor) for leaf, tensor in driver.buffers(passes.ours).items()}
-    return {leaf.rpartition(".")[2]: array for leaf, array in arrays.items() if leaf.rpartition(".")[0] == path}
-
-
-def _norm(passes: Passes, name: str, given: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> Found | None:
-    """Another epsilon."""
-    own = _own(passes, name)
-    weight, bias = own.get("weight"), own.get("bias")
-    variance = next((own[leaf] for leaf in ("running_var", "_variance") if leaf in own), None)
-    if weight is None or weight.ndim != 1:
-        return None
-    if variance is None:
-        found = [formulas.epsilon(given, made, weight, bias) for made in (theirs, ours)]
-    else:
-        found = [formulas.channel_epsilon(given, made, weight, variance) for made in (theirs, ours)]
-    reference, mine = found
-    if reference is None or mine is None or not mine.other(reference):
-        return None
-    return "epsilon", f"ours is as with epsilon {mine}, where theirs has {reference}"
-
-
-def _activation(passes: Passes, name: str, given: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> Found | None:
-    """A layer that is an activation."""
-    found = [formulas.activation({"its input": given}, made, passes.pair.dtype) for made in (theirs, ours)]
-    return ("activation", f"theirs is {found[0]}, ours is {found[1] or 'not'}") if found[0] else None
-
-
-def _bias(passes: Passes, name: str, given: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> Found | None:
-    """A bias that is left out, or added twice."""
-    bias, along = _own(passes, name).get("bias"), kinds.vector(theirs, ours)
-    if bias is None or along is None or bias.shape != along[1].shape:
-        return None
-    for by, what in ((-1, "ours leaves its bias out"), (1, "ours adds its bias twice")):
-        if kinds.small(along[1], by * bias, kinds.largest(along[1]), kinds.largest(ours)):
-            return "offset", what
-    return None
-
-
-def _product(passes: Passes, name: str, given: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> Found | None:
-    """A product of the input and the weight, on one side at least."""
-    own = _own(passes, name)
-    weight, bias = own.get("weight"), own.get("bias")
-    if weight is None or weight.ndim != 2:
-        return None
-    results = [made - (0 if bias is None else bias) for made in (theirs, ours)]
-    for factor in (weight, weight.T):  # (in, out) in Paddle, (out, in) in torch
-        fits = given.shape[-1] == factor.shape[0] and results[0].shape[-1] == factor.shape[1]
-        if fits and any(gauge(given, factor, result) <= GAUGE for result in results):
-            return judge_product(given, factor, *results)
-    return None
-
-
-def _kind(pair: Pair, theirs: np.ndarray, ours: np.ndarray) -> Found:
-    """The kind of a difference about which nothing is known but the numbers."""
-    if theirs.dtype.kind not in "f":
-        return "data", "integers, of which none is rounded"
-    if found := kinds.differ(theirs, ours):
-        return found
-    if theirs.shape != ours.shape:
-        return "shape", f"theirs has shape {theirs.shape}, ours {ours.shape}"
-    if pair.dtype == "float64":
-        return "semantic", "float64 rounding is far smaller"
-    units = relative(theirs, ours) / SHORT.get(pair.dtype, float(np.finfo(theirs.dtype).eps))
-    if units < REDUCED:
-        return "rounding", f"{units:.0f} eps of the largest number"
-    return "semantic", f"{units:.0f} eps of the largest number"
 
 
 def stored(record: Mapping[str, Any], others: list[Mapping[str, Any]]) -> str:

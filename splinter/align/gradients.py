@@ -26,7 +26,8 @@ def add_gradients(alignment: Alignment, pair: Pair, runs: pairing.Runs) -> None:
             value, gradients = side.driver.gradients(model, side.forward, side.loss, batch, dtype)
             values.append(np.asarray(value, numpy_dtype(dtype)))
             found.append(pair.translate(gradients, gradients=True) if side is pair.theirs else gradients)
-        alignment.add(f"{name}/loss", values[0], values[1], values[2] if pair.refereed else None)
+        # one number: the ratio of two single roundings says nothing, for either may be nearly nothing by luck
+        alignment.add(f"{name}/loss", values[0], values[1], scale=float(np.abs(values[0])))
         _add_each(alignment, f"{name}/grad/", found, pair.port.zero_gradient)
         batches += 1
     if not batches:

@@ -208,8 +208,8 @@ def test_dropout_of_every_shape_is_held(driver, nn):
 
     model, batch = Model(), {"x": np.random.default_rng(0).normal(size=(2, 3, 4, 8)).astype("float32")}
     found = driver.dropouts(model, forward, batch, "float32")
-    assert [one.rate for one in found] == [0.4, 0.2, 0.3]
-    assert [one.path for one in found] == ["block", "block.channels", "block"]
+    assert [one.rate for one in found] == [0.4, 0.2, 0.0, 0.3]
+    assert [one.path for one in found] == ["block", "block.channels", "block.off", "block"]
     assert found[0].given is None and found[1].given.shape == (2, 3, 4, 8)
     _, quiet = driver.trace(model, forward, batch, "float32", ())
     model.train()

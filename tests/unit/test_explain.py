@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from splinter.align import explain
-from splinter.align.explain import judge_product, rounded
+from splinter.align.products import gauge, judge_product, proven, rounded
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(2, 5, 64)).astype("float32"), RNG.normal(size=(64, 64)).astype("float32")
@@ -51,7 +51,7 @@ def test_the_gauge_by_hand():
     """
     a, b = np.array([[1.0, 2.0]], "float32"), np.array([[1.0], [-1.0]], "float32")
     eps = float(np.finfo("float32").eps)
-    assert explain.gauge(a, b, np.array([[-1.0 + 6 * eps]], "float32")) == pytest.approx(2)
+    assert gauge(a, b, np.array([[-1.0 + 6 * eps]], "float32")) == pytest.approx(2)
 
 
 def test_predictions_that_cannot_change():
@@ -60,8 +60,8 @@ def test_predictions_that_cannot_change():
     """
     theirs = np.array([[1.0, 3.0, 0.0], [1.0, 3.0, 0.0], [3.0, 3.0, 0.0]])
     ours = theirs + np.array([[0.9], [1.1], [0.0]])
-    assert explain.proven(theirs, ours).tolist() == [True, False, False]
-    assert explain.proven(theirs[:, :1], ours[:, :1]).tolist() == [True] * 3
+    assert proven(theirs, ours).tolist() == [True, False, False]
+    assert proven(theirs[:, :1], ours[:, :1]).tolist() == [True] * 3
 
 
 def record(step="forward", dtype="float32", verdict="failed", rel=1e-4, **more):

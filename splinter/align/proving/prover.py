@@ -36,6 +36,7 @@ def proof_of(match: Match, say: Say) -> Proof:
         environment=_environment(match),
         rules=str(match.found.weights),
         outputs=dict(match.pairing.pairs.values()),
+        batches=(*match.batches.required, *match.batches.optional),
     )
     for name, dtype in planned(match, proof.left):
         say(f"{name} {dtype}")

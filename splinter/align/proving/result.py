@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class Proof:
         command: what makes this proof again, where that is known.
         rules: the map of the weights, as the source of a WeightMap.
         outputs: their name -> our name, of the outputs that were compared.
+        batches: names of what both were given.
         seconds: of the whole.
     """
 
@@ -79,6 +80,7 @@ class Proof:
     command: str = ""
     rules: str = ""
     outputs: Mapping[str, str] = field(default_factory=dict)
+    batches: Sequence[str] = ()
     seconds: float = 0.0
 
     @property
@@ -147,11 +149,15 @@ class Proof:
 
     @property
     def all_notes(self) -> list[str]:
-        """What a reviewer should know, each thing once."""
-        of_checks = [
-            f"{check.name}: {note.partition(';')[0]}" for check in self.checks for note in check.alignment.notes
-        ]
-        return list(dict.fromkeys([*self.notes, *of_checks]))
+        """What a reviewer should know, each thing once: what is said of several batches is said of all of them."""
+        of_batches: dict[str, list[str]] = {}
+        for check in self.checks:
+            for note in check.alignment.notes:
+                batch, colon, what = note.partition(": ")
+                batches = of_batches.setdefault(f"{check.name}: {what if batch in self.batches else note}", [])
+                batches += [batch] if batch in self.batches and batch not in batches else []
+        told = [f"{what.partition(';')[0]}{_in_batches(names)}" for what, names in of_batches.items()]
+        return list(dict.fromkeys([*self.notes, *told]))
 
     @property
     def scope(self) -> list[str]:
@@ -192,6 +198,12 @@ class Proof:
         from .markdown import table
 
         return table(self)
+
+
+def _in_batches(names: Sequence[str]) -> str:
+    if len(names) < 3:
+        return f" ({', '.join(names)})" if names else ""
+    return f" ({names[0]} and {len(names) - 1} more batches)"
 
 
 def _cell(check: Check) -> str:
