@@ -1,67 +1,19 @@
-"""What the engine needs of a framework: arrays in and out, traces, gradients, updates. One base, a subclass for each.
+"""What the engine does with a model of any framework: arrays in and out, traces, gradients, updates.
 
-`torch_side.py` and `paddle_side.py` write what differs; `steps.py` calls whichever a Side names.
+`torch_side.py` and `paddle_side.py` write what differs (framework.py); `steps.py` calls whichever a Side names.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from dataclasses import is_dataclass
+from typing import Any
 
 import numpy as np
 
-Arrays = Mapping[str, np.ndarray]
-SHORT = ("bfloat16", "float16")
-"""Numbers of 16 bits; on this side of a driver they are float32."""
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def numpy_dtype(dtype: str) -> str:
-    """What a framework's numbers are here."""
-    return "float32" if dtype in SHORT else dtype
-
-
-def written_by_each(function: F) -> F:
-    """A function without which a driver is none: where one lacks it, the error names it."""
-
-    @functools.wraps(function)
-    def missing(self: Any, *arguments: Any, **named: Any) -> Any:
-        what = (function.__doc__ or "").partition("\n")[0]
-        raise NotImplementedError(f"the driver {type(self).__qualname__} does not write {function.__name__}(): {what}")
-
-    return missing  # type: ignore[return-value]
-
-
-@dataclass(frozen=True)
-class Drop:
-    """A function of a framework that drops out.
-
-    Args:
-        name: where it lies in the framework's `functional`.
-        rate: the argument that is the rate.
-        arguments: their names in order, where the function itself does not tell.
-        fused: it drops inside of something else, attention say: its rate is seen, but not what it falls on.
-    """
-
-    name: str
-    rate: str = "p"
-    arguments: tuple[str, ...] = ()
-    fused: bool = False
-
-
-class Dropped(NamedTuple):
-    """One dropout of a pass."""
-
-    rate: float
-    given: np.ndarray | None
-    """What it falls on; None where it lies inside of attention or of a recurrent layer."""
-    path: str
-    """The innermost layer that was running."""
+from .framework import Arrays
+from .held import Dropped, Held
 
 
 def run_of(key: str) -> str:
@@ -86,139 +38,8 @@ def _is(tensor: Any, dtype: str) -> bool:
     return str(tensor.dtype).rpartition(".")[2] == dtype
 
 
-class Driver:
-    """The functions that are the same in every framework, in terms of those that each writes itself.
-
-    Attributes:
-        Tensor: the framework's class of tensors.
-        functional: the module whose functions all layers call when they run.
-        drops: which of them drop out; those that a version lacks are passed over.
-        recurrent: classes of layers with a `dropout` of their own, whose gradient may want training mode.
-        hook_tables: names of a layer's dicts of hooks.
-        framework: its name.
-        home: the package that holds its own layers.
-        unbiased: whether the framework's BatchNorm keeps a running variance over n - 1 of n numbers.
-    """
-
-    Tensor: ClassVar[Any]
-    functional: ClassVar[Any]
-    drops: ClassVar[tuple[Drop, ...]] = (Drop("dropout"),)
-    recurrent: ClassVar[tuple[type, ...]] = ()
-    hook_tables: ClassVar[tuple[str, ...]] = ()
-    framework: ClassVar[str]
-    home: ClassVar[str]
-    unbiased: bool = True
-
-    def __init__(self) -> None:
-        # read here: what stands in place of a function later need not name its arguments
-        self.signatures = {
-            drop.name: drop.arguments or tuple(inspect.signature(getattr(self.functional, drop.name)).parameters)
-            for drop in self.drops
-            if hasattr(self.functional, drop.name)
-        }
-
-    # What a framework writes
-
-    @written_by_each
-    def environment(self) -> dict[str, Any]:
-        """Versions and switches that decide what the numbers mean."""
-        raise NotImplementedError
-
-    @written_by_each
-    def settle(self) -> None:
-        """Set the switches for comparing."""
-        raise NotImplementedError
-
-    @written_by_each
-    def seed(self, number: int) -> None:
-        """Seed the generators."""
-        raise NotImplementedError
-
-    @written_by_each
-    def tensor(self, array: np.ndarray, dtype: str | None = None) -> Any:
-        """A tensor of a copy of the array, in `dtype`; None: the array's own."""
-        raise NotImplementedError
-
-    @written_by_each
-    def like(self, array: np.ndarray, tensor: Any) -> Any:
-        """The array as a tensor of another one's dtype, where that one lies."""
-        raise NotImplementedError
-
-    @written_by_each
-    def require_gradient(self, tensor: Any, required: bool) -> None:
-        """Whether a backward pass leaves a gradient on this leaf."""
-        raise NotImplementedError
-
-    @written_by_each
-    def to_numpy(self, tensor: Any) -> np.ndarray:
-        """A copy on the CPU, of numbers of 16 bits as float32; live tensors change under the comparison otherwise."""
-        raise NotImplementedError
-
-    @written_by_each
-    def cast(self, model: Any, dtype: str) -> Any:
-        """The model with its floating-point tensors in `dtype`; integers, booleans and complex numbers as they are."""
-        raise NotImplementedError
-
-    @written_by_each
-    def layers(self, model: Any) -> dict[str, Any]:
-        """Every layer by its path, the model itself as ""."""
-        raise NotImplementedError
-
-    @written_by_each
-    def buffers(self, model: Any) -> dict[str, Any]:
-        """Named floating-point tensors that no optimizer moves: running statistics, tables; each once."""
-        raise NotImplementedError
-
-    @written_by_each
-    def fill(self, tensor: Any, array: np.ndarray) -> None:
-        """Give a parameter or buffer these numbers, in place and in its own dtype."""
-        raise NotImplementedError
-
-    @written_by_each
-    def hook(self, layer: Any, function: Callable) -> Any:
-        """Call function(layer, inputs, output) whenever the layer has run; what it returns, if anything, is handed on.
-
-        Returns:
-            What has `remove()`.
-        """
-        raise NotImplementedError
-
-    @written_by_each
-    def clear_gradients(self, model: Any) -> None:
-        """Leave no parameter with a gradient, not even of zeros."""
-        raise NotImplementedError
-
-    @written_by_each
-    def free_parameters(self, arrays: Arrays, dtype: str) -> dict[str, Any]:
-        """Parameters outside any model, for feeding an optimizer."""
-        raise NotImplementedError
-
-    @written_by_each
-    def no_gradients(self) -> contextlib.AbstractContextManager:
-        """The context of a forward pass alone."""
-        raise NotImplementedError
-
-    def computing(self) -> contextlib.AbstractContextManager:
-        """The context of every pass."""
-        return contextlib.nullcontext()
-
-    def operations(self, see: Callable[[str, list, list], None]) -> contextlib.AbstractContextManager:
-        """The context in which every operation calls see(its name, tensors it takes, tensors it makes)."""
-        raise NotImplementedError
-
-    def tables(self, layer: Any) -> list[Any]:
-        """Tensors that a layer computes for itself when it is built, and no checkpoint holds."""
-        raise NotImplementedError
-
-    def compiled(self, model: Any) -> Any:
-        """The model through the framework's compiler."""
-        raise NotImplementedError
-
-    def learns(self, tensor: Any) -> bool:
-        """Whether a backward pass leaves a gradient on a parameter."""
-        raise NotImplementedError
-
-    # What follows from it
+class Driver(Held):
+    """The functions that are the same in every framework, in terms of those that each writes itself."""
 
     def from_numpy(self, batch: Mapping[str, Any], dtype: str, gradient: bool = False) -> dict[str, Any]:
         """Arrays as tensors, those in lists and dicts too; floats take `dtype`, all others keep theirs.
@@ -238,10 +59,6 @@ class Driver:
         tensor = self.tensor(np.asarray(value), dtype if floating else None)
         self.require_gradient(tensor, gradient and floating)
         return tensor
-
-    def parameters(self, model: Any) -> dict[str, Any]:
-        """What an optimizer moves, by name, each once; frozen ones included."""
-        return dict(model.named_parameters())
 
     def state(self, model: Any) -> dict[str, np.ndarray]:
         """Named parameters as arrays."""
@@ -316,132 +133,6 @@ class Driver:
         if isinstance(output, tuple | list):
             for one in output:
                 yield from self._tensors(one)
-
-    # A model, held still
-
-    def before(self, layer: Any, function: Callable) -> Any:
-        """Call function(layer, inputs) whenever the layer is about to run; returns what has `remove()`."""
-        return layer.register_forward_pre_hook(function)
-
-    @contextlib.contextmanager
-    def preserved(self, model: Any) -> Iterator[None]:
-        """Leave a model as it was found: the mode of each layer, gradients, hooks."""
-        layers = list(self.layers(model).values())
-        modes = [layer.training for layer in layers]
-        tables = [getattr(layer, name) for layer in layers for name in self.hook_tables]
-        hooks = [dict(table) for table in tables]
-        # copies: what Paddle hands out as a gradient is emptied together with its parameter's
-        gradients = [(p, None if p.grad is None else p.grad.clone()) for p in self.parameters(model).values()]
-        self.clear_gradients(model)
-        try:
-            yield
-        finally:
-            for layer, mode in zip(layers, modes, strict=True):
-                layer.training = mode
-            for table, found in zip(tables, hooks, strict=True):
-                table.clear()
-                table.update(found)
-            for parameter, gradient in gradients:
-                parameter.grad = gradient
-
-    @contextlib.contextmanager
-    def unmoved(self, model: Any) -> Iterator[None]:
-        """Leave the buffers of a model as they were: passes in training mode move its running statistics.
-
-        A table that it makes when it runs, or makes anew for a longer row, stays as it is.
-        """
-        before = {name: self.to_numpy(tensor) for name, tensor in self.buffers(model).items()}
-        try:
-            yield
-        finally:
-            for name, tensor in self.buffers(model).items():
-                if name in before and before[name].shape == tuple(tensor.shape):
-                    self.fill(tensor, before[name])
-
-    def _recurrent(self, model: Any) -> dict[str, Any]:
-        return {path: layer for path, layer in self.layers(model).items() if isinstance(layer, self.recurrent)}
-
-    @contextlib.contextmanager
-    def _undropped(self, model: Any) -> Iterator[None]:
-        """Recurrent layers with their own dropout at nothing."""
-        rates = [(layer, layer.dropout) for layer in self._recurrent(model).values()]
-        for layer, _ in rates:
-            layer.dropout = 0.0
-        try:
-            yield
-        finally:
-            for layer, rate in rates:
-                layer.dropout = rate
-
-    @contextlib.contextmanager
-    def differentiable(self, model: Any) -> Iterator[None]:
-        """Evaluation mode, in which recurrent layers have a gradient all the same.
-
-        Paddle's rnn operator and cudnn's keep what their gradient needs in training mode alone; so they are in that
-        mode, and their own dropout is held at nothing.
-        """
-        model.eval()
-        with self._undropped(model):
-            for layer in self._recurrent(model).values():
-                layer.train()
-            try:
-                yield
-            finally:
-                model.eval()
-
-    @contextlib.contextmanager
-    def without_dropout(self, model: Any) -> Iterator[list[Dropped]]:
-        """Nothing is dropped in training mode; the list fills with each dropout that would have fallen.
-
-        Seen are the functions in `drops`, whoever calls them, and the dropout of recurrent layers. A model that has its
-        own (a kernel that drops inside, numbers drawn by hand) still draws.
-        """
-        found: list[Dropped] = []
-        running: list[str] = []
-        plain = {name: getattr(self.functional, name) for name in self.signatures}
-        hooks = [hook for path, layer in self.layers(model).items() for hook in self._follow(path, layer, running)]
-        for path, layer in self._recurrent(model).items():
-            if layer.dropout and layer.num_layers > 1:
-                hooks.append(self._note_inside(layer, Dropped(layer.dropout, None, path), found))
-        for drop in self.drops:
-            if drop.name in plain:
-                setattr(self.functional, drop.name, self._held(drop, plain[drop.name], found, running))
-        try:
-            with self._undropped(model):
-                yield found
-        finally:
-            for name, function in plain.items():
-                setattr(self.functional, name, function)
-            for hook in hooks:
-                hook.remove()
-
-    def _follow(self, path: str, layer: Any, running: list[str]) -> tuple[Any, Any]:
-        """Hooks that keep `running` the layers that are at work, the innermost last."""
-
-        def left(layer: Any, given: Any, output: Any) -> None:
-            running.pop()
-
-        return self.before(layer, lambda layer, given: running.append(path)), self.hook(layer, left)
-
-    def _note_inside(self, layer: Any, dropped: Dropped, found: list[Dropped]) -> Any:
-        """A hook that notes the dropout between the layers of a recurrent layer."""
-        return self.before(layer, lambda layer, given: found.append(dropped) if layer.training else None)
-
-    def _held(self, drop: Drop, plain: Callable, found: list[Dropped], running: list[str]) -> Callable:
-        """A function that notes its dropout and does all else that it does."""
-
-        def held(*arguments: Any, **named: Any) -> Any:
-            bound = {**dict(zip(self.signatures[drop.name], arguments, strict=False)), **named}
-            if not bound.get("training", True):
-                return plain(*arguments, **named)
-            first = next(iter(bound.values()))
-            rate = float(bound.get(drop.rate, 0.0 if drop.fused else 0.5))
-            if rate or not drop.fused:  # attention that is told no rate is not known to drop at all
-                given = None if drop.fused else self.to_numpy(first)
-                found.append(Dropped(rate, given, running[-1] if running else ""))
-            return plain(**{**bound, drop.rate: 0.0}) if drop.fused else first
-
-        return held
 
     def narrow(self, model: Any, forward: Callable, batch: Arrays) -> tuple[dict[str, str], set[str]]:
         """Where numbers that float32 has rounded come into a pass in float64.

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import pairing
 from .compare import Alignment
-from .driver import Dropped
+from .held import Dropped
 from .port import Pair, Side
 from .running import REFUSED
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import pairing
 from .compare import Alignment
-from .driver import numpy_dtype
+from .framework import numpy_dtype
 from .port import MissingField, Pair, Side
 
 

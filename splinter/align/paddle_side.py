@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import paddle
 
-from .driver import SHORT, Arrays, Driver, Drop, numpy_dtype
+from .compare import SHORT
+from .driver import Driver
+from .framework import Arrays, Drop, numpy_dtype
 
 STATISTICS = ("_mean", "_variance")
 """What Paddle's norms call their running statistics: parameters without gradient, where torch has buffers."""

@@ -189,7 +189,7 @@ class Port:
         metric_cases: (mode) -> name of a case -> data source whose reference columns both sides get, or None.
         zero_gradient: regular expression of our parameters whose gradient is zero by algebra; None: it is measured.
         padding: (batch) -> masks (B, T): where one is 0, nothing that lies along it is compared.
-        skip: regular expressions of our layers whose outputs are not compared.
+        skip: regular expression, or several, of our layers whose outputs are not compared.
         checkpoints: name -> function that returns the folder; the first is the one that is always aligned. Left out:
             there is one, and sides are given None for a folder.
         fetch: (name or folder) -> folder, for a checkpoint that the caller names.
@@ -217,7 +217,7 @@ class Port:
     data_sources: Callable[[str, str], Sequence[str]] = None  # type: ignore[assignment]
     metric_cases: Callable[[str], Mapping[str, str | None]] = None  # type: ignore[assignment]
     zero_gradient: str | None = None
-    skip: tuple[str, ...] = ()
+    skip: str | Sequence[str] = ()
     checkpoints: Mapping[str, Callable[[], Any]] = field(default_factory=lambda: {"loaded": lambda: None})
     fetch: Callable[[str], Path] = Path
     missing: Callable[[str, str], Sequence[str]] = lambda step, mode: ()
@@ -278,7 +278,8 @@ class Pair:
     @cached_property
     def modules(self) -> dict[str, str]:
         """Our module path -> theirs, of the layers whose outputs are compared."""
-        skipped = re.compile("|".join(self.port.skip) or r"(?!)")
+        skip = [self.port.skip] if isinstance(self.port.skip, str) else self.port.skip
+        skipped = re.compile("|".join(f"(?:{one})" for one in skip) or r"(?!)")
         pairs = self.port.weights(self.mode).modules(self.our_names)
         return {ours: theirs for ours, theirs in pairs.items() if not skipped.search(ours)}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import pairing
 from .compare import Alignment
-from .driver import Arrays
+from .framework import Arrays
 from .port import Pair, Side
 
 PASSES = 3

@@ -16,8 +16,8 @@ import numpy as np
 
 from . import pairing
 from .compare import Alignment
-from .driver import numpy_dtype
 from .dropout_calls import add_dropouts
+from .framework import numpy_dtype
 from .gradients import add_gradients, add_updates
 from .initial import add_laws
 from .pairing import renamed

@@ -15,7 +15,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .driver import SHORT, Arrays, Driver, Drop
+from .compare import SHORT
+from .driver import Driver
+from .framework import Arrays, Drop
 
 
 class UnsafeFile(ValueError):

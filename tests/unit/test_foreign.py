@@ -169,7 +169,7 @@ def test_a_layer_can_be_skipped():
     """
     wrong = shaped(lambda x: x + 1, lambda x: x - 1)
     assert steps.forward(wrong).judge(NEAR).first_divergence.name == "rows/dense"
-    left = steps.forward(shaped(lambda x: x + 1, lambda x: x - 1, skip=(r"^dense$",))).judge(NEAR)
+    left = steps.forward(shaped(lambda x: x + 1, lambda x: x - 1, skip=r"^dense$")).judge(NEAR)
     assert left.passed and [c.name for c in left.comparisons] == ["rows/out"]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..driver import Arrays, Driver
+from ..driver import Driver
+from ..framework import Arrays
 from ..weights import WeightMap
 from .inventory import places
 

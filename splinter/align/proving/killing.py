@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..compare import Alignment, finite
-from ..driver import Arrays
+from ..framework import Arrays
 from ..kill import Strike
 from ..port import MissingFunction, Side
 from .batches import given

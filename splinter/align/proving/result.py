@@ -153,7 +153,7 @@ class Proof:
         of_batches: dict[str, list[str]] = {}
         for check in self.checks:
             for note in check.alignment.notes:
-                batch, colon, what = note.partition(": ")
+                batch, _, what = note.partition(": ")
                 batches = of_batches.setdefault(f"{check.name}: {what if batch in self.batches else note}", [])
                 batches += [batch] if batch in self.batches and batch not in batches else []
         told = [f"{what.partition(';')[0]}{_in_batches(names)}" for what, names in of_batches.items()]
