@@ -2,6 +2,6 @@
 
 from .inventory import Inventory, Tensor, take_inventory
 from .search import Found, Trial, find
-from .trial import trial
+from .trial import Ready, trial
 
-__all__ = ["Found", "Inventory", "Tensor", "Trial", "find", "take_inventory", "trial"]
+__all__ = ["Found", "Inventory", "Ready", "Tensor", "Trial", "find", "take_inventory", "trial"]

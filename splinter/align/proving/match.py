@@ -18,6 +18,9 @@ from .options import CHECKS, STEP, Options
 from .outputs import Pairing, flattened, paired
 from .subject import Subject, Values
 
+PRECISE = "float64"
+"""What maps are tried in, where both models run in it."""
+
 
 class OnTheFly(Pair):
     """A pair made of two models; that both may lie in one file is no fault of a user's script."""
@@ -62,6 +65,14 @@ class Match:
     def _call(self, subject: Subject, model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         output = model(*batch.values()) if self.positional else model(**batch)
         return dict(flattened(output, subject.driver.Tensor))
+
+    def _labelled(self, subject: Subject, model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs that are compared, by the names that both sides have."""
+        outputs, place = self._call(subject, model, batch), self._place(subject)
+        return {label: outputs[pair[place]] for label, pair in self.pairing.pairs.items() if pair[place] in outputs}
+
+    def _place(self, subject: Subject) -> int:
+        return 0 if subject is self.theirs else 1
 
     def _try(
         self, subject: Subject, model: Any, batch: Batch, dtype: str = "float32"
@@ -148,12 +159,22 @@ class Match:
             return mapping.Found(self.options.rules, dict.fromkeys(names, "by the map given"), [])
         self.say("weights: the map is looked for")
         theirs, ours = (self._inventory(subject) for subject in (self.theirs, self.ours))
-        return mapping.find(theirs, ours, rules=self.options.rules, drop=self.options.drop or {})
+        return mapping.find(theirs, ours, self.options.rules, self.options.drop or {}, self._trial())
+
+    def _trial(self) -> mapping.Trial | None:
+        """What decides where names and order do not: a pass of both, each layer given the reference's input."""
+        if self.refuses(PRECISE):
+            return None
+        return mapping.trial(self._ready(self.theirs), self._ready(self.ours), self.first, PRECISE)
+
+    def _ready(self, subject: Subject) -> mapping.Ready:
+        model = subject.driver.cast(subject.copied(), PRECISE)
+        return mapping.Ready(subject.driver, model, lambda model, batch: self._labelled(subject, model, batch))
 
     def _inventory(self, subject: Subject) -> mapping.Inventory:
         """Of what the compared outputs are made of: a head whose output has no counterpart takes no part."""
         model = subject.driver.cast(subject.copied(), "float32")
-        compared = {pair[0 if subject is self.theirs else 1] for pair in self.pairing.pairs.values()}
+        compared = {pair[self._place(subject)] for pair in self.pairing.pairs.values()}
 
         def run() -> dict[str, np.ndarray]:
             outputs, _ = self._try(subject, model, self.first)
@@ -184,17 +205,11 @@ class Match:
         return next(iter(self.batches.required.values()))
 
     def _side(self, subject: Subject, load: Callable[[Any], Any]) -> Side:
-        place = 0 if subject is self.theirs else 1
-
-        def forward(model, batch):
-            outputs = self._call(subject, model, batch)
-            return {label: outputs[pair[place]] for label, pair in self.pairing.pairs.items() if pair[place] in outputs}
-
         loss = projection(subject.driver, self.options.seed)
         if self.options.loss is not None:
-            own = self.options.loss[place]
+            own = self.options.loss[self._place(subject)]
             loss = lambda model, outputs, batch: own(outputs, batch)  # noqa: E731
-        factory = self.options.optimizer[place] if self.options.optimizer is not None else None
+        factory = self.options.optimizer[self._place(subject)] if self.options.optimizer is not None else None
 
         def optimizer(named, recipe, decayed):
             return Stepped(subject.driver, factory(list(named.values())), named) if factory else Descent(
@@ -207,7 +222,7 @@ class Match:
             kind=subject.role,
             load=load,
             build=lambda folder: subject.builder() if subject.builder else subject.copied(),
-            forward=forward,
+            forward=lambda model, batch: self._labelled(subject, model, batch),
             loss=loss,
             optimizer=optimizer,
             decayed=lambda names: [],
