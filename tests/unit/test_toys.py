@@ -10,10 +10,8 @@ from splinter.align import EXACT, Pair, Tolerance, steps
 from splinter.align.steps import ROUNDED, STEPS
 
 TOY = Path(__file__).parent / "toy"
-SINGLE = Tolerance(atol=0.0, rtol=1e-4, why="Adam makes steps of the noise of small gradients: seen 2.6e-5 of a weight")
-DOUBLE = Tolerance(
-    atol=0.0, rtol=1e-9, why="a few small layers; Paddle keeps the norm's epsilon as float32: seen 3e-11"
-)
+DOUBLE = Tolerance(atol=0.0, rtol=1e-8, why="Paddle keeps the norm's epsilon as float32: seen 5.3e-10 in the training")
+SINGLE = Tolerance(atol=0.0, rtol=1e-4, why="Adam makes steps of the noise of small gradients: seen 2.9e-5 of a weight")
 
 THEIR_HIDDEN, OUR_HIDDEN = (
     "        self.hidden = nn.Linear(width, width)\n",
