@@ -281,3 +281,14 @@ def test_a_proof_notices_every_fault_of_a_pair_that_differs_in_nothing_else():
     verdicts = {str(one.fault): one.verdict for one in outcomes if one not in about_laws}
     assert set(verdicts.values()) <= {"caught", "without effect"}, verdicts
     assert list(verdicts.values()).count("caught") > 30
+
+
+def test_the_command_prints_a_table_and_fails_on_a_blind_spot(monkeypatch, capsys):
+    """A norm's epsilon is about `forward`; where that is told to allow anything, it survives."""
+    monkeypatch.setattr(faults, "KINDS", (faults.epsilons,))
+    options = {"steps": ("forward",), "dtypes": ("float64",), "hostile": False}
+    pair = (lambda: TOYS["torch"](), lambda: TOYS["paddle"](), BATCH)
+    assert killing.kill(*pair, options) == 0
+    assert "| epsilon 1e-05 -> 1e-12 | bn | forward float64 | batch/bn |" in capsys.readouterr().out
+    assert killing.kill(*pair, {**options, "tolerance": Tolerance(1.0, 1.0, "a toy's")}) == 1
+    assert "**survived**" in capsys.readouterr().out
