@@ -230,7 +230,7 @@ def _failed(error: Exception, chosen: argparse.Namespace) -> int:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif not isinstance(error, OSError) and type(error).__module__.split(".")[0] != "splinter":
         raise error
-    # bad examples of a file are told together, each in a line of its own
-    first, *others = error.lines if isinstance(error, DataErrors) else [text]
+    # bad examples of a file, or tensors without a counterpart, are told together, each in a line of its own
+    first, *others = error.lines if isinstance(error, DataErrors) else text.split("\n  ")
     _say("\n".join([line(f"{command}: {first}"), *(f"  {line(one)}" for one in others)]))
     return 2

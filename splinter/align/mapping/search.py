@@ -29,6 +29,8 @@ TIED, TRIED, UNDECIDED = (
 )
 PACKED = ", one of one side for several of the other"
 GIVEN = "by the rule given"
+SAME = 0.5
+"""Names that are nearer to each other than this mean the same tensor, where nothing else lies nearer."""
 COMPUTED = "derived: the model computes it from its configuration"
 DERIVED = (
     "inv freq",
@@ -236,7 +238,7 @@ class _Search:
             if not fits:
                 continue
             alias = min(fits, key=lambda alias: names.distance(alias, name))
-            if names.distance(alias, name) < 0.5:
+            if names.distance(alias, name) < SAME:
                 self._take(Rule(alias, name, transpose=fits[alias].transpose), TIED)
                 self.tied[alias] = aliases[alias]
                 self.notes.append(f"tied in theirs, not in ours: {alias} = {aliases[alias]}, {name} is its own")
@@ -258,14 +260,23 @@ class _Search:
             raise WeightError(self._lost(*lost))
 
     def _lost(self, theirs: list[str], ours: list[str]) -> str:
-        lines = []
-        for names, whose, left in ((ours, "ours", self.left[1]), (theirs, "theirs", self.left[0])):
-            if names:
-                told = ", ".join(f"{name} {list(left[name].shape)}" for name in names[:6])
-                more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-                lines.append(f"{len(names)} tensors of {whose} have no counterpart: {told}{more}")
+        """An error that lists what has no counterpart, and what would give it one."""
+        names, lines = Names(theirs, ours), []
+        for our in list(ours):
+            their = min(theirs, key=lambda name: names.distance(name, our), default="")
+            if their and names.distance(their, our) < SAME:
+                sizes = list(self.left[0][their].shape), list(self.left[1][our].shape)
+                lines.append(f"{their} is {sizes[0]} in theirs, {our} {sizes[1]} in ours: are both built alike?")
+                theirs, ours = [one for one in theirs if one != their], [one for one in ours if one != our]
+        for lost, whose, left in ((ours, "ours", self.left[1]), (theirs, "theirs", self.left[0])):
+            if lost:
+                told = ", ".join(f"{name} {list(left[name].shape)}" for name in lost[:6])
+                more = f" and {len(lost) - 6} more" if len(lost) > 6 else ""
+                lines.append(f"without a counterpart in {whose}: {told}{more}")
         way = Rule(theirs[0] if theirs else "their.name", ours[0] if ours else "our.name")
-        return "; ".join(lines) + f"; rules=[{way}] feeds ours, drop={{their name: reason}} leaves theirs out"
+        if theirs or ours:
+            lines.append(f"rules=[{way!r}] feeds ours, drop={{their name: reason}} leaves theirs out")
+        return "tensors do not find each other:\n  " + "\n  ".join(lines)
 
     def _turn(self) -> None:
         """Square matrices of layers of no known kind are turned as the other matrices of such layers are."""
