@@ -413,8 +413,8 @@ def initials(driver: Driver, layers: Layers) -> Iterator[Fault]:
         plan = numbers(driver, "weight", lambda array: array / 2)
         yield Fault("drawn at half the deviation", path, "init", ("init",), plan, "built")
     for path in middle(owning(layers, "bias")):
-        plan = numbers(driver, "bias", lambda array: np.full_like(array, array.flat[0] + 0.01))
-        yield Fault("bias begins at another constant", path, "init", ("init",), plan, "built")
+        plan = numbers(driver, "bias", lambda array: np.full_like(array, 0.01))
+        yield Fault("bias begins at 0.01", path, "init", ("init",), plan, "built")
 
 
 KINDS: tuple[Callable[[Driver, Layers], Iterator[Fault]], ...] = (
