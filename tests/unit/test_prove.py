@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from splinter.align import prove
+from splinter.align import Rule, prove
 from splinter.align.proving import ProveError
 from splinter.cli import main as cli
 
@@ -22,6 +22,11 @@ import reader_torch  # noqa: E402
 
 BATCH = {"input_ids": np.random.default_rng(0).integers(1, 31, (3, 8)), "attention_mask": np.ones((3, 8), np.int64)}
 QUICK = {"updates": 3}
+
+
+SAME_NAMES = [
+    Rule(f"{layer}.{leaf}", f"{layer}.{leaf}") for layer in ("first", "second") for leaf in ("weight", "bias")
+]
 
 
 def theirs():
@@ -162,6 +167,33 @@ def test_a_precision_that_a_framework_cannot_is_left_out_and_said():
 def test_what_cannot_be_proven_says_what_would_do(call, said):
     with pytest.raises(ProveError, match=said):
         call()
+
+
+def test_two_norms_exchanged_show_though_they_are_fresh():
+    """
+    Fresh norms are all alike, and no output tells one from another; in the copies that are compared they are moved.
+    """
+
+    class Twice(torch.nn.Module):
+        def __init__(self, exchanged=False):
+            super().__init__()
+            self.first, self.second = torch.nn.LayerNorm(6), torch.nn.LayerNorm(6)
+            self.exchanged = exchanged
+
+        def forward(self, x):
+            one, other = (self.second, self.first) if self.exchanged else (self.first, self.second)
+            return other(torch.tanh(one(x)))
+
+    class Port(Twice):
+        pass
+
+    x, options = (
+        np.random.default_rng(0).normal(size=(4, 6)),
+        {"rules": SAME_NAMES, "skip": "first|second", "steps": ["forward"]},
+    )
+    assert prove(lambda: Twice(), lambda: Port(), [x], **options).passed
+    assert not prove(lambda: Twice(), lambda: Port(True), [x], **options).passed
+    assert prove(lambda: Twice(), lambda: Port(True), [x], hostile=False, **options).passed
 
 
 def test_one_model_twice_is_no_proof():

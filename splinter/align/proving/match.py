@@ -16,7 +16,7 @@ from .error import ProveError
 from .learning import Descent, Recipe, Stepped, projection
 from .options import CHECKS, STEP, Options
 from .outputs import Pairing, flattened, paired
-from .subject import Subject, Values
+from .subject import STIR, Subject, Values, stirred
 
 PRECISE = "float64"
 """What maps are tried in, where both models run in it."""
@@ -53,6 +53,13 @@ class Match:
             raise ProveError("theirs and ours are one model; a comparison with itself proves nothing")
         self.theirs, self.ours, self.options, self.say = theirs, ours, options, say
         self.notes: list[str] = []
+        if options.hostile and options.weights == "copy":
+            self.theirs, moved = stirred(theirs)
+            if moved:
+                self.notes.append(
+                    f"{moved} tensors of theirs hold one number throughout (fresh norms, biases); they were moved by "
+                    f"up to {STIR:.0%} in the copies that are compared, so that it shows where they go"
+                )
         if type(theirs.model) is type(ours.model):
             self.notes.append(f"both sides are of one class, {theirs.name}: what they share is not proven")
         self.positional = batches.positional

@@ -53,6 +53,8 @@ class Options:
             raise ProveError(f"weights={self.weights!r}: 'copy' (theirs go into ours) or 'check' (both hold them)")
         if unknown := sorted(set(self.steps or ()) - set(CHECKS)):
             raise ProveError(f"steps={list(self.steps or ())}: no {', '.join(unknown)}; there are {', '.join(CHECKS)}")
+        if self.updates < 1:
+            raise ProveError(f"updates={self.updates}: at least 1; steps= leaves backward out")
         if unknown := sorted(set(self.dtypes) - set(PRECISIONS)):
             raise ProveError(f"dtypes={list(self.dtypes)}: no {', '.join(unknown)}; there are {', '.join(PRECISIONS)}")
 

@@ -133,8 +133,9 @@ def prove(
         dtypes: "float64", "float32", and on request "bfloat16", "float16".
         tolerance: one for all, or step -> one, or step -> dtype -> one. Default: defaults.py, with reasons.
         optimizer: (theirs, ours), each (list of parameters) -> an optimizer of its framework, for the updates.
-        updates: how many follow upon each other; 0: none.
-        hostile: whether the first batch is varied: one row, one token, padding on all sides, repeated ids, longer.
+        updates: how many follow upon each other.
+        hostile: whether the first batch is varied (one row, one token, padding on all sides, repeated ids, longer), and
+            tensors of one number (fresh norms, biases) are moved, in copies, so that it shows where they go.
         export: True, or (save(our model, folder), load(folder) -> a model of theirs).
         compiled: True, or a function (our model) -> its compiled form.
         seed: of the projection.

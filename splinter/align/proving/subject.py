@@ -104,6 +104,45 @@ class Subject:
         return made
 
 
+STATISTICS = ("running_mean", "running_var", "_mean", "_variance")
+STIR = 0.1
+"""How far a tensor of one number is moved, as a share of that number, or of 1 where it is 0."""
+
+
+def stirred(subject: Subject) -> tuple[Subject, int]:
+    """A subject with a model of its own, in which no parameter and no running statistic holds one number throughout.
+
+    A fresh norm multiplies by ones and adds zeros: it could be exchanged for another, or its bias left out, and no
+    output would tell.
+
+    Returns:
+        The subject, and how many tensors were moved; the subject itself where none was.
+    """
+    driver = subject.driver
+    own = driver.parameters(subject.model)
+    constant = {
+        name
+        for name, tensor in subject.tensors().items()
+        # all else is a table that the model makes itself
+        if (name in own or name.rpartition(".")[2] in STATISTICS) and _one_number(driver.to_numpy(tensor))
+    }
+    if not constant:
+        return subject, 0
+    made = copy.copy(subject)
+    made.model = subject.copied()
+    rng = np.random.default_rng(0)
+    for name, tensor in made.tensors().items():
+        if name in constant:
+            array = driver.to_numpy(tensor)
+            moved = array + STIR * (np.abs(array) + (array == 0)) * rng.uniform(-1, 1, array.shape)
+            driver.fill(tensor, moved.astype(array.dtype))
+    return made, len(constant)
+
+
+def _one_number(array: np.ndarray) -> bool:
+    return bool(array.size > 1 and np.ptp(array) == 0)
+
+
 class Values(Mapping[str, np.ndarray]):
     """The tensors of a model as arrays, each copied when it is asked for: no second set of weights in memory.
 
