@@ -43,7 +43,8 @@ def rows(one: Mapping[str, Any]) -> list[str]:
     for check, failure in one["failed"].items():
         script = failure.get("script", "")
         link = f"[{script}](../tests/zoo/faults/{script}.py)" if script else ""
-        cause = f"{failure['cause']} (`{failure['source']}`)" if script else "not known"
+        source = f" (`{failure['source']}`)" if script else ""
+        cause = failure.get("cause", "not known") + source
         found.append(f"{head} **{check}** | {plain(failure['said'])} | {cause} | {link} | {one['seconds']:.0f} |")
         head = "| | | |"
     return found

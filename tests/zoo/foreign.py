@@ -21,7 +21,7 @@ class Finding:
         first: a piece of what the proof says of it: the place where it is seen first.
         cause: what the source of the port does, read there; one sentence.
         source: file and line, below the folder of the package.
-        script: the name of the file in faults/ that shows it without this project.
+        script: the name of the file in faults/ that shows it without this project; "" for a false alarm of ours.
     """
 
     first: str
