@@ -393,7 +393,7 @@ class Alignment:
 
     def message(self) -> str:
         """Why the step failed, in full."""
-        lines = [f"{self.step}/{self.system} ({self.mode}, {self.checkpoint}, {self.dtype}):"]
+        lines = [f"{self.step}/{self.system} ({', '.join(filter(None, (self.mode, self.checkpoint, self.dtype)))}):"]
         lines += [f"  {problem}" for problem in self.problems[:6]]
         failed = [c for c in self.comparisons if not c.passed]
         lines += [f"  first divergence {one.sentence()}" for one in failed[:1]]

@@ -29,6 +29,12 @@ def table(proof: Proof) -> str:
     for check in proof.checks:
         if check.name == "forward" and check.alignment.comparisons:
             lines += ["", *_folded(f"Layers and outputs, {check.dtype}", _layers(check))]
+    if proof.unnamed:
+        rows = ((f"`{ours}`", f"`{theirs}`", why) for ours, (theirs, why) in proof.unnamed.items())
+        lines += [
+            "",
+            *_folded("Weights paired by something else than their names", _table(("ours", "theirs", "why"), rows)),
+        ]
     lines += ["", *(f"- note: {_text(note)}" for note in proof.all_notes)]
     lines += [*(f"- not run: {name}: {_text(why)}" for name, why in proof.left.items()), "", proof.scope[-1], ""]
     if proof.command:

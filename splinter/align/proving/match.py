@@ -168,11 +168,22 @@ class Match:
         theirs, ours = (self._inventory(subject) for subject in (self.theirs, self.ours))
         return mapping.find(theirs, ours, self.options.rules, self.options.drop or {}, self._trial())
 
-    def _trial(self) -> mapping.Trial | None:
-        """What decides where names and order do not: a pass of both, each layer given the reference's input."""
-        if self.refuses(PRECISE):
-            return None
-        return mapping.trial(self._ready(self.theirs), self._ready(self.ours), self.first, PRECISE)
+    def _trial(self) -> mapping.Trial:
+        """What decides where names and order do not: a pass of both, each layer given the reference's input.
+
+        Two models in float64 are made for it when it is first asked, for most maps need none.
+        """
+        made: list[mapping.Trial] = []
+
+        def run(weights: WeightMap) -> Mapping[str, float]:
+            if self.refuses(PRECISE):
+                return {}  # no evidence
+            if not made:
+                self.say("weights: candidates are tried")
+                made.append(mapping.trial(self._ready(self.theirs), self._ready(self.ours), self.first, PRECISE))
+            return made[0](weights)
+
+        return run
 
     def _ready(self, subject: Subject) -> mapping.Ready:
         model = subject.driver.cast(subject.copied(), PRECISE)

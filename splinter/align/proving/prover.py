@@ -34,6 +34,7 @@ def proof_of(match: Match, say: Say) -> Proof:
         weights=described(match.found.pairs, match.found.reasons),
         notes=[*match.notes, *match.found.notes],
         environment=_environment(match),
+        tensors={ours: (their, match.found.reasons[ours]) for ours, their in match.found.pairs.items()},
         rules=str(match.found.weights),
         outputs=dict(match.pairing.pairs.values()),
         batches=(*match.batches.required, *match.batches.optional),

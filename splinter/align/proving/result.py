@@ -63,6 +63,7 @@ class Proof:
         notes: what a reviewer should know: outputs of one side alone, batches that the reference refused, and so on.
         environment: versions and machine.
         command: what makes this proof again, where that is known.
+        tensors: of ours -> (theirs, why they belong together), for all that are fed.
         rules: the map of the weights, as the source of a WeightMap.
         outputs: their name -> our name, of the outputs that were compared.
         batches: names of what both were given.
@@ -78,6 +79,7 @@ class Proof:
     notes: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    tensors: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     rules: str = ""
     outputs: Mapping[str, str] = field(default_factory=dict)
     batches: Sequence[str] = ()
@@ -100,6 +102,11 @@ class Proof:
     def document(self) -> Document:
         """As alignment.json has it, schema 1."""
         return {"schema": 1, "environment": self.environment, "results": [check.record for check in self.checks]}
+
+    @property
+    def unnamed(self) -> dict[str, tuple[str, str]]:
+        """The tensors that were paired by something else than their names."""
+        return {ours: pair for ours, pair in self.tensors.items() if not pair[1].startswith("by name")}
 
     @property
     def kept_steps(self) -> tuple[str, ...]:
