@@ -7,6 +7,7 @@ lies, and all that comes behind has only been handed it on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,8 @@ def backward(alignment: Alignment, pair: Pair) -> Fault | None:
     failed = {one.name: one for one in alignment.comparisons if not one.passed}
     first = next(iter(failed))
     name, _, rest = first.partition("/")
+    if name.endswith("in training mode"):
+        return _in_training(pair, first, rest)
     batches = pair.port.batches(pair.folder, pair.mode)
     if name not in batches:
         what = f"every loss and gradient agrees, {failed[first].sentence()}"
@@ -66,6 +69,29 @@ def backward(alignment: Alignment, pair: Pair) -> Fault | None:
     )
     more = f"; so are {alike} others" if alike else ""
     return Fault(kind, names[0], f"{what}{more}; {len(names)} of {len(theirs)} gradients differ")
+
+
+def _in_training(pair: Pair, first: str, name: str) -> Fault:
+    """What differs in training mode alone: a running statistic, or an output."""
+    path, _, leaf = name.rpartition(".")
+    if path not in pair.modules:
+        return Fault(
+            "training", first, f"{name} differs in training mode, with nothing dropped, and not in evaluation mode"
+        )
+    sides = (pair.theirs, pair.modules[path]), (pair.ours, path)
+    theirs, ours = (_keeps(side.driver.layers(side.load(pair.folder))[own]) for side, own in sides)
+    what = f"the running statistic {leaf} of {path}{_layers(pair, name)} moves otherwise"
+    if theirs is not None and ours is not None and not np.isclose(theirs, ours):
+        return Fault("momentum", name, f"{what}: a pass keeps {ours:.4g} of it in ours, {theirs:.4g} in theirs")
+    return Fault("statistics", name, f"{what}, though both keep as much of it: its law differs")
+
+
+def _keeps(layer: Any) -> float | None:
+    """Which share of a running statistic a pass in training mode keeps: Paddle's momentum, and 1 less torch's."""
+    if hasattr(layer, "_momentum"):
+        return float(layer._momentum)
+    momentum = getattr(layer, "momentum", None)
+    return None if momentum is None else 1 - float(momentum)
 
 
 def _gradients(pair: Pair, batch: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -98,12 +98,13 @@ class Driver(Held):
             def hook(layer, given, output):
                 run, key = runs[path], f"{path}#{runs[path]}" if runs[path] else path
                 runs[path] += 1
-                if not isinstance(output, self.Tensor):
-                    own.update({f"{path}#{run}.{k}": self.to_numpy(one) for k, one in enumerate(self._tensors(output))})
-                    return None
-                own[key] = self.to_numpy(output)
+                alone = isinstance(output, self.Tensor)
+                made = {key: output} if alone else {f"{path}#{run}.{k}": t for k, t in enumerate(self._tensors(output))}
+                own.update({name: self.to_numpy(tensor) for name, tensor in made.items()})
                 if inputs is not None and given and isinstance(given[0], self.Tensor):
-                    inputs[key] = self.to_numpy(given[0])
+                    inputs.update(dict.fromkeys(made, self.to_numpy(given[0])))
+                if not alone:
+                    return None
                 if put is None or key not in put or put[key].shape != tuple(output.shape):
                     return None
                 return self.like(put[key], output)

@@ -69,7 +69,8 @@ class Side:
         framework: "torch" or "paddle"; picks the driver (torch_side.py, paddle_side.py). An outside port may
             bring its own: a dotted module name, with a `Driver` (driver.py) as `DRIVER`, or with the functions that its
             steps need.
-        sources: the modules that are this implementation; two sides with a source in common are not a pair.
+        sources: the modules that are this implementation, or "module:Class" where both sides lie in one; two sides with
+            a source in common are not a pair.
         kind: a word for the report, another one on each side: "transformers", "twin" (written here from the paper),
             "port".
         load: (folder) -> model with the weights of the checkpoint, in either mode.
@@ -116,7 +117,7 @@ class Side:
         """sha256 of the source files, so that a report shows that the reference was not edited."""
         digest = hashlib.sha256()
         for name in self.sources:
-            spec = importlib.util.find_spec(name)
+            spec = importlib.util.find_spec(name.partition(":")[0])
             if spec is None or spec.origin is None:
                 raise ModuleNotFoundError(f"{name}, a source of the {self.kind} side, is not installed")
             digest.update(Path(spec.origin).read_bytes())
@@ -129,6 +130,7 @@ def edited(module: str) -> bool:
 
     A module that no wheel vouches for, of the project itself or of an editable installation, counts as it is.
     """
+    module = module.partition(":")[0]
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return False

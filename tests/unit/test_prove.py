@@ -269,6 +269,60 @@ def test_a_suite_is_written_runs_and_catches_a_mistake(tmp_path, capsys):
     assert "is there already" in capsys.readouterr().err
 
 
+PAIR = """
+import numpy as np
+import torch
+from torch import nn
+class A(nn.Module):
+    def __init__(self, momentum=0.1, scale=1.0):
+        super().__init__()
+        self.scale, self.norm = scale, nn.BatchNorm1d(4, momentum=momentum)
+        self.read, self.out = nn.LSTM(4, 4, batch_first=True), nn.Linear(4, 2)
+    def forward(self, x):
+        states, _ = self.read(self.scale * self.norm(x.transpose(1, 2)).transpose(1, 2))
+        return self.out(states)
+class B(A): pass
+def theirs(): return A()
+def ours(): return B(FAULT)
+def batch(): return [np.random.default_rng(0).normal(size=(3, 5, 4))]
+"""
+
+
+def pair_of_one_file(fault):
+    names = {}
+    exec(PAIR.replace("FAULT", fault), names)
+    names["A"].__module__ = names["B"].__module__ = "torch"  # any module that is there
+    return names["theirs"], names["ours"], names["batch"]()
+
+
+def test_momentum_of_a_running_statistic_is_named():
+    proof = prove(*pair_of_one_file("momentum=0.01"), **QUICK)
+    assert proof.failure.name == "backward", str(proof)
+    assert "momentum: the running statistic running_mean of norm" in str(proof)
+    assert "a pass keeps 0.99 of it in ours, 0.9 in theirs" in str(proof)
+
+
+def test_a_recurrent_layer_is_not_blamed_for_what_it_is_given():
+    proof = prove(*pair_of_one_file("scale=0.5"), **QUICK)
+    assert "scale: what read#0.0 (LSTM against LSTM) is given differs" in str(proof), str(proof)
+
+
+def test_a_suite_of_two_classes_in_one_file_and_of_some_steps(tmp_path, capsys):
+    (tmp_path / "my_port.py").write_text(PAIR.replace("FAULT", ""))
+    kept = tmp_path / "kept"
+    command = ["prove", str(tmp_path / "my_port.py"), "--steps", "weights", "forward", "--write-suite", str(kept)]
+    assert cli.main(command) == 0, capsys.readouterr().out
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], cwd=kept,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
+
+
+def test_an_option_of_the_file_that_nobody_takes_is_one_line(tmp_path, capsys):
+    (tmp_path / "my_port.py").write_text(PAIR.replace("FAULT", "") + "OPTIONS = {'tolerence': 3}")
+    assert cli.main(["prove", str(tmp_path / "my_port.py")]) == 2
+    assert "OPTIONS holds tolerence, which prove does not take" in capsys.readouterr().err
+
+
 def test_the_fixture_fails_with_the_verdict_and_leaves_a_record(pytester):
     pytester.makepyfile(
         FILE.replace("EPSILON", "1e-12") + "\ndef test_port(prove): prove(theirs, ours, batch(), updates=2)\n"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..weights import Rule
 from .error import ProveError
 from .named import Named, from_classes, from_file, read_config
-from .prover import prove
+from .options import Options
+from .prover import KEPT, prove
 from .result import Proof
 
 
@@ -19,6 +21,9 @@ def run(chosen: argparse.Namespace) -> int:
     """Prove what the command line names; returns the exit code."""
     named = _named(chosen)
     options = {**named.options, **_options(chosen)}
+    names = [one.name for one in fields(Options)]
+    if unknown := sorted(set(options) - set(names)):
+        raise ProveError(f"OPTIONS holds {', '.join(unknown)}, which prove does not take; it takes {', '.join(names)}")
     if chosen.kill:
         from .killing import kill
 
@@ -67,5 +72,5 @@ def _write_suite(proof: Proof, named: Named, options: dict[str, Any], folder: Pa
     from .suite import write
 
     plain = {name: value for name, value in options.items() if isinstance(value, (str, bool, int, float, list, tuple))}
-    files = write(proof, folder, named.source, plain, tuple(dict.fromkeys(proof.kept_steps)))
+    files = write(proof, folder, named.source, plain, tuple(one for one in KEPT if one in proof.kept_steps))
     print(f"\nwritten: {', '.join(map(str, files))}\nrun it: cd {shlex.quote(str(folder))} && pytest")

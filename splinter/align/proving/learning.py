@@ -69,11 +69,12 @@ class Stepped:
         return norm
 
 
-def projection(driver: Any, seed: int) -> Callable[[Any, Mapping[str, Any], Any], Any]:
-    """A loss that sends a gradient through every floating output: its sum with fixed random weights.
+def distance(driver: Any, seed: int) -> Callable[[Any, Mapping[str, Any], Any], Any]:
+    """A loss that sends a gradient through every floating output: its mean distance to fixed random targets.
 
-    Weights are drawn from the name and the shape of an output alone, so both sides have the same; their norm is 1. They
-    are 0 where the batch is padding.
+    Targets are drawn from the name and the shape of an output alone, so both sides have the same; what stands at
+    padding counts for nothing. The distance is sqrt(1 + d^2): its gradient is never larger than 1, and all terms are
+    positive, so that the loss is no small difference of large numbers, of which rounding would be a large part.
     """
 
     def loss(model: Any, outputs: Mapping[str, Any], batch: Any) -> Any:
@@ -82,10 +83,10 @@ def projection(driver: Any, seed: int) -> Callable[[Any, Mapping[str, Any], Any]
         for name, tensor in outputs.items():
             if "float" not in str(tensor.dtype):
                 continue
-            rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-            weights = rng.normal(size=tuple(tensor.shape))
-            weights = blanked({name: weights}, masks)[name]
-            total = total + (tensor * driver.like(weights / np.sqrt(weights.size), tensor)).sum()
+            rng, shape = np.random.default_rng([seed, zlib.crc32(name.encode())]), tuple(tensor.shape)
+            counts = blanked({name: np.ones(shape)}, masks)[name]
+            target, share = driver.like(rng.normal(size=shape), tensor), driver.like(counts / counts.size, tensor)
+            total = total + (((tensor - target) ** 2 + 1).sqrt() * share).sum()
         return total
 
     return loss

@@ -25,7 +25,7 @@ def table(proof: Proof) -> str:
     lines += [f"- weights: {proof.weights}", ""]
     lines += _table(HEAD, (_row(check) for check in proof.checks))
     if proof.failure:
-        lines += ["", "```", proof.failure.message, "```"]
+        lines += ["", "```", *proof.finding, "```"]
     for check in proof.checks:
         if check.name == "forward" and check.alignment.comparisons:
             lines += ["", *_folded(f"Layers and outputs, {check.dtype}", _layers(check))]

@@ -13,7 +13,7 @@ from ..port import Pair, Port, Side
 from ..weights import WeightMap
 from .batches import Batch, Batches, hostile, padding
 from .error import ProveError
-from .learning import Descent, Recipe, Stepped, projection
+from .learning import Descent, Recipe, Stepped, distance
 from .options import CHECKS, STEP, Options
 from .outputs import Pairing, flattened, paired
 from .subject import STIR, Subject, Values, stirred
@@ -223,7 +223,7 @@ class Match:
         return next(iter(self.batches.required.values()))
 
     def _side(self, subject: Subject, load: Callable[[Any], Any]) -> Side:
-        loss = projection(subject.driver, self.options.seed)
+        loss = distance(subject.driver, self.options.seed)
         if self.options.loss is not None:
             own = self.options.loss[self._place(subject)]
             loss = lambda model, outputs, batch: own(outputs, batch)  # noqa: E731
@@ -236,7 +236,7 @@ class Match:
 
         return Side(
             framework=subject.framework,
-            sources=(subject.source,),
+            sources=(f"{subject.source}:{subject.name}",),
             kind=subject.role,
             load=load,
             build=lambda folder: subject.builder() if subject.builder else subject.copied(),

@@ -123,8 +123,8 @@ def prove(
             that build one (then laws of initialisation are compared as well). They are copied, never changed.
         batches: what both are given: a dict by the names of `forward`'s arguments, a list by their places, or a dict of
             named ones. Arrays of numpy, tensors of either framework, None, bool, int, float, text.
-        loss: (theirs, ours), each (outputs by name, batch) -> scalar. Default: a fixed random projection of all
-            floating outputs, a loss that both return included.
+        loss: (theirs, ours), each (outputs by name, batch) -> scalar. Default: the mean distance of all floating
+            outputs, a loss that both return included, to fixed random targets.
         rules: of the weights' map, that go before what is found; a WeightMap is taken as it is.
         drop: tensors of theirs without a counterpart -> why.
         weights: "copy": theirs go into ours. "check": both hold the checkpoint already, and must hold the same.
@@ -139,7 +139,7 @@ def prove(
             tensors of one number (fresh norms, biases) are moved, in copies, so that it shows where they go.
         export: True, or (save(our model, folder), load(folder) -> a model of theirs).
         compiled: True, or a function (our model) -> its compiled form.
-        seed: of the projection.
+        seed: of these targets.
         name: of the port, for the report. Default: the class of ours.
 
     Returns:
@@ -170,10 +170,12 @@ def as_port(theirs: Any, ours: Any, batches: Any, **options: Any) -> Port:
     match = Match(
         Subject(theirs, "theirs"), Subject(ours, "ours"), given(batches), Options(**options), lambda text: None
     )
-    built = match.theirs.builder is not None and match.ours.builder is not None
-    return replace(match.port(), steps=("forward", "backward", *(("init",) if built else ())))
+    asked = match.options.steps or KEPT
+    return replace(match.port(), steps=tuple(one for one in KEPT if one in asked and not CHECKERS[one].without(match)))
 
 
+KEPT = ("forward", "backward", "init")
+"""The checks that a suite of tests runs again, as steps of the same names."""
 PATIENCE = 2.0
 """Seconds after which a user at a terminal is told what is going on."""
 

@@ -134,7 +134,19 @@ class Proof:
         lines += [f"{'then' if place else 'first'}: {one.sentence()}" for place, one in enumerate(failed[:SHOWN])]
         if len(failed) > SHOWN:
             lines.append(f"{len(failed)} of {len(alignment.comparisons)} tensors differ; the report has all of them")
-        return lines
+        return [*lines, *self._others(self.failure.name)]
+
+    def _others(self, told: str) -> list[str]:
+        """A line on each other check that failed: its kind and place, else the first thing that differs."""
+        lines: dict[str, str] = {}
+        for check in self.checks:
+            if check.passed or check.name == told or check.name in lines:
+                continue
+            explained, first = check.record.get("explanation"), check.alignment.first_divergence
+            said = [explained["sentence"]] if explained else check.alignment.problems[:1]
+            said = said or ([first.sentence()] if first else ["see the report"])
+            lines[check.name] = f"{check.name}: {said[0]}"
+        return list(lines.values())
 
     @property
     def headline(self) -> str:
