@@ -68,15 +68,11 @@ def llama(prefix: str) -> dict[str, Finding]:
 
 
 def opt() -> dict[str, Finding]:
-    """Both OPTs: what the mask hides has another position, which is seen where hidden states are compared."""
-    cause = "only where the mask hides a token: there its position differs"
-    script = "opt_padding_positions"
-    return found(
-        "backward",
-        "in training mode/",
-        cause,
-        "paddlenlp/transformers/opt/modeling.py:518",
-        script,
+    """Both OPTs."""
+    cause = "embeddings are dropped out; in transformers they are not"
+    source = "paddlenlp/transformers/opt/modeling.py:573"
+    return row("opt/modeling.py:782") | found(
+        "dropout", "embeddings.dropout, rate 0 against 0.1", cause, source, "opt_embedding_dropout"
     )
 
 
@@ -174,7 +170,23 @@ FINDINGS: dict[str, dict[str, Finding]] = {
     | alarm("init", "only ours has pos_encoding.weight", "a table that no gradient moves is no initial law"),
     "llama": llama(""),
     "llama-words": llama("llama."),
-    "opt": opt(),
+    "opt": opt()
+    | found(
+        "backward",
+        "in training mode/last_hidden_state",
+        "what the mask hides has another position; no word is moved by it",
+        "paddlenlp/transformers/opt/modeling.py:520",
+        "opt_padding_positions",
+    ),
+    "opt-words": opt()
+    | found(
+        "backward",
+        "only ours has lm_head.decoder_weight",
+        "the head has a matrix of its own, which learns apart from the embedding",
+        "paddlenlp/transformers/opt/modeling.py:1033",
+        "opt_untied_head",
+    )
+    | alarm("decode", "token 1/logits", "logits of a token that the mask hides are compared"),
     "t5": alarm("backward", "repeated ids/grad/", SINGLE),
     "t5-words": alarm("backward", "repeated ids/grad/", SINGLE),
     "mt5": alarm("backward", "repeated ids/grad/", SINGLE),
