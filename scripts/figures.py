@@ -18,7 +18,8 @@ example:
   python scripts/figures.py --steps report/steps.json
   tox -e align -- --checkpoint base && python scripts/figures.py --align report/alignment.json
   tox -e bench -- --checkpoint base --benchmark-json=bench.json && python scripts/figures.py --bench bench.json
-  tox -e zoo -- --zoo-json=results/zoo.json && tox -e zoo-formers -- --zoo-json=results/zoo.json && python scripts/figures.py
+  tox -e zoo -- --zoo-json=results/zoo.json && tox -e zoo-formers -- --zoo-json=results/zoo.json &&
+    python scripts/figures.py
   tox -e kill && python scripts/figures.py --kill report/kill.json
 """
 
