@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from .causes import cause
 from .collection import Case
 from .compare import EXACT, Alignment, Narrowed, Tolerance
-from .explain import Explanation
+from .explain import Explanation, cause
 from .narrow import narrowed
 from .port import Pair, edited
 

@@ -10,7 +10,7 @@ import paddle
 import pytest
 import torch
 
-from splinter.align.products import GAUGE, gauge, judge_product
+from splinter.align.explain.products import GAUGE, gauge, judge_product
 
 SHAPES = [(1, 384, 768), (3, 128, 768), (2, 50, 256), (4, 17, 96)]
 """(B, T, D) of token states; logits are (B, Q, T)."""

@@ -7,7 +7,7 @@ from invented import pair_of, seeded
 from torch import nn
 
 from splinter.align import Tolerance, steps
-from splinter.align.causes import cause
+from splinter.align.explain.causes import cause
 from splinter.align.judging import judged
 
 DOUBLE = Tolerance(atol=0.0, rtol=1e-11, why="invented: one block of float64")

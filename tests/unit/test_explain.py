@@ -1,4 +1,4 @@
-"""explain.py: kinds of differences on invented arrays, and what is told of a stored run."""
+"""explain: kinds of differences on invented arrays, and what is told of a stored run."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from splinter.align import explain
-from splinter.align.products import gauge, judge_product, proven, rounded
+from splinter.align.explain.products import gauge, judge_product, proven, rounded
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(2, 5, 64)).astype("float32"), RNG.normal(size=(64, 64)).astype("float32")

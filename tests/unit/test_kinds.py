@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from splinter.align import formulas, kinds
+from splinter.align.explain import formulas, kinds
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 4, 6))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..compare import Alignment
-from ..products import proven
+from ..explain.products import proven
 from .batches import DECODED
 from .outputs import flattened
 

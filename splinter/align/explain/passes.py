@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from . import kinds, pairing
-from .compare import Narrowed, Tolerance
-from .port import Pair, Side
-from .steps import renamed
+from .. import pairing
+from ..compare import Narrowed, Tolerance
+from ..port import Pair, Side
+from ..steps import renamed
+from . import kinds
 
 
 def together(theirs: np.ndarray, ours: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

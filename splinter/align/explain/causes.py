@@ -1,4 +1,4 @@
-"""Why a step fails, whichever it is: explain.py for forward; here gradients, updates and initial laws.
+"""Why a step fails, whichever it is: forward.py for a pass; here gradients, updates and initial laws.
 
 A gradient is looked at in the order of the backward pass, the last layer first: where it first goes wrong the fault
 lies, and all that comes behind has only been handed it on.
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ..compare import Alignment, Tolerance
+from ..port import Pair, Side
 from . import kinds
-from .compare import Alignment, Tolerance
-from .explain import Explanation, Fault, explain
+from .forward import Explanation, Fault, explain
 from .kinds import Found
 from .passes import relative
-from .port import Pair, Side
 
 DRAWS = 3
 """Builds of each side, enough to tell what is drawn from what is fixed."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from ..compare import SHORT
+from ..port import Pair, Side
+from ..steps import renamed
 from . import formulas, kinds
-from .compare import SHORT
 from .kinds import Found
 from .passes import Passes, relative, together
-from .port import Pair, Side
 from .products import GAUGE, gauge, judge_product
-from .steps import renamed
 
 REDUCED = 2**8
 """From so many eps of the largest number on, an error that is gone in float64 is not that of float32 additions."""
