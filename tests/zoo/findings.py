@@ -70,7 +70,7 @@ def llama(prefix: str) -> dict[str, Finding]:
 def opt() -> dict[str, Finding]:
     """Both OPTs."""
     cause = "embeddings are dropped out; in transformers they are not"
-    source = "paddlenlp/transformers/opt/modeling.py:573"
+    source = "paddlenlp/transformers/opt/modeling.py:587"
     return row("opt/modeling.py:782") | found(
         "dropout", "embeddings.dropout, rate 0 against 0.1", cause, source, "opt_embedding_dropout"
     )
@@ -175,7 +175,7 @@ FINDINGS: dict[str, dict[str, Finding]] = {
         "backward",
         "in training mode/last_hidden_state",
         "what the mask hides has another position; no word is moved by it",
-        "paddlenlp/transformers/opt/modeling.py:520",
+        "paddlenlp/transformers/opt/modeling.py:524",
         "opt_padding_positions",
     ),
     "opt-words": opt()
