@@ -13,13 +13,15 @@ Records = Mapping[str, Mapping[str, Any]]
 
 
 def summary(records: Records) -> str:
-    """How many pairs, how many agree, how many tensors were found without a rule."""
+    """How many pairs, how many agree, the initial law apart, how many tensors were found without a rule."""
     ran = [one for one in records.values() if "cannot" not in one]
     aligned = sum(not one["failed"] for one in ran)
+    laws = sum(set(one["failed"]) == {"init"} for one in ran)
     tensors, by_rule = (sum(counts) for counts in zip(*map(mapped, ran), strict=True))
     return (
-        f"{len(ran)} pairs ran: {aligned} are aligned, {len(ran) - aligned} are not. Of their {tensors:,} tensors "
-        f"{tensors - by_rule:,} were mapped without a rule. {len(records) - len(ran)} more cannot be proven."
+        f"{len(ran)} pairs ran. {aligned} are aligned, {laws} more in all but the law of their initial weights, and "
+        f"{len(ran) - aligned - laws} are not. Of {tensors:,} tensors {tensors - by_rule:,} were mapped without a "
+        f"rule. {len(records) - len(ran)} more pairs cannot be proven."
     )
 
 

@@ -100,6 +100,12 @@ def unread(checks: str, first: str) -> dict[str, Finding]:
     return found(checks, first, "not read yet", "", "")
 
 
+def drawn(first: str) -> dict[str, Finding]:
+    """paddle.vision leaves its convolutions to the framework's law, and torchvision has one for each model."""
+    cause = "convolutions keep Paddle's default law; torchvision draws them by one of its own"
+    return found("init", f"{first} law", cause, "paddle/vision/models", "vision_initial_law")
+
+
 UNSEEN = "its dropout is a function of its own, which is not counted"
 SINGLE = "a gradient that is zero by algebra is the noise of a float32 softmax, and larger than float64's"
 HIDDEN = "what dropout is given is compared where the mask hides it, too"
@@ -254,4 +260,42 @@ FINDINGS: dict[str, dict[str, Finding]] = {
     "formers-gemma3-words": unread("forward backward", "batch/")
     | unread("decode", "token 1/logits")
     | formers_law("paddleformers/transformers/gemma3_text/modeling.py:486"),
+    "resnet18": drawn("conv1.weight"),
+    "mobilenet_v2": drawn("features.0.0.weight"),
+    "vgg": drawn("0.weight"),
+    "vgg-bn": drawn("0.weight"),
+    "squeezenet1_1": found(
+        "forward backward",
+        "batch/",
+        "the first convolution is padded, pooling rounds down, features are halved, and no ReLU follows the last",
+        "paddle/vision/models/squeezenet.py:153",
+        "squeezenet_padding",
+    )
+    | drawn("_conv.weight"),
+    "mobilenet_v3_small": found(
+        "forward backward",
+        "mid_se",
+        "hardsigmoid has a slope of 0.1666667 for 1/6, which is seen in float64 alone",
+        "paddle/nn/functional/activation.py:hardsigmoid",
+        "hardsigmoid_slope",
+    )
+    | drawn("conv.0.weight"),
+    "shufflenet_v2_x0_5": unread("forward backward", "batch/")
+    | unread("dropout", "nothing was compared")
+    | drawn("_conv1.0.weight"),
+    "alexnet": found(
+        "forward backward",
+        "batch/",
+        "dropout scales down in evaluation: features are halved twice",
+        "paddle/vision/models/alexnet.py:144",
+        "dropout_downscales",
+    ),
+    "inception_v3": found(
+        "forward backward",
+        "batch/",
+        "norms have an epsilon of 1e-5, torchvision's 1e-3",
+        "paddle/vision/models/inceptionv3.py:58",
+        "inception_epsilon",
+    )
+    | drawn("weight"),
 }

@@ -42,6 +42,7 @@ class Foreign:
         batch: what both are called with: arrays by name, or in order.
         options: more for `prove`.
         findings: check -> what is known to be wrong with it; every other check passes.
+        slow: it takes minutes, for it cannot be built small; runs with --slow.
         cannot: why the port cannot be proven at all, a piece of what is raised; "" where it can.
     """
 
@@ -53,6 +54,7 @@ class Foreign:
     options: Mapping[str, Any] = field(default_factory=dict)
     findings: Mapping[str, Finding] = field(default_factory=dict)
     cannot: str = ""
+    slow: bool = False
 
 
 def _name_operators() -> None:

@@ -51,7 +51,12 @@ def findings(pair, proof):
     return failed
 
 
-@pytest.mark.parametrize("pair", [one for one in PAIRS if not one.cannot], ids=lambda pair: pair.name)
+def cases(pairs):
+    """Of a test, by name; those that take minutes are marked."""
+    return [pytest.param(pair, id=pair.name, marks=[pytest.mark.slow] if pair.slow else []) for pair in pairs]
+
+
+@pytest.mark.parametrize("pair", cases(one for one in PAIRS if not one.cannot))
 def test_pair(pair, keep):
     """
     Each check passes, or fails where it is known to.
@@ -69,7 +74,7 @@ def test_pair(pair, keep):
         pytest.xfail("; ".join(f"{check}: {finding.cause}" for check, finding in pair.findings.items()))
 
 
-@pytest.mark.parametrize("pair", [one for one in PAIRS if one.cannot], ids=lambda pair: pair.name)
+@pytest.mark.parametrize("pair", cases(one for one in PAIRS if one.cannot))
 def test_still_cannot_be_run(pair, keep):
     """
     What the library offers under this name raises what it raised.
