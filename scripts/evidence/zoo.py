@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,9 +18,12 @@ def summary(records: Records) -> str:
     ran = [one for one in records.values() if "cannot" not in one]
     aligned = sum(not one["failed"] for one in ran)
     tensors, by_rule = (sum(counts) for counts in zip(*map(mapped, ran), strict=True))
+    failed = Counter(check for one in ran for check in one["failed"])
     return (
-        f"{len(ran)} pairs ran: {aligned} are aligned, {len(ran) - aligned} are not. Of their {tensors:,} tensors "
-        f"{tensors - by_rule:,} were mapped without a rule. {len(records) - len(ran)} more cannot be proven."
+        f"{len(ran)} pairs ran: {aligned} are aligned in all that was compared, {len(ran) - aligned} are not. A check "
+        f"failed so often: {', '.join(f'{check} {count}' for check, count in failed.most_common())}. So every layer and "
+        f"output agrees in {len(ran) - failed['forward']} pairs. Of {tensors:,} tensors {tensors - by_rule:,} were "
+        f"mapped without a rule. {len(records) - len(ran)} more pairs cannot be proven."
     )
 
 
