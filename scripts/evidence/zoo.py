@@ -21,8 +21,8 @@ def summary(records: Records) -> str:
     failed = Counter(check for one in ran for check in one["failed"])
     return (
         f"{len(ran)} pairs ran: {aligned} are aligned in all that was compared, {len(ran) - aligned} are not. A check "
-        f"failed so often: {', '.join(f'{check} {count}' for check, count in failed.most_common())}. So every layer and "
-        f"output agrees in {len(ran) - failed['forward']} pairs. Of {tensors:,} tensors {tensors - by_rule:,} were "
+        f"failed so often: {', '.join(f'{check} {count}' for check, count in failed.most_common())}. So every layer "
+        f"and output agrees in {len(ran) - failed['forward']} pairs. Of {tensors:,} tensors {tensors - by_rule:,} were "
         f"mapped without a rule. {len(records) - len(ran)} more pairs cannot be proven."
     )
 
