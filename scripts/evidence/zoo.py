@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,15 +14,16 @@ Records = Mapping[str, Mapping[str, Any]]
 
 
 def summary(records: Records) -> str:
-    """How many pairs, how many agree, the initial law apart, how many tensors were found without a rule."""
+    """How many pairs, how many agree, how many tensors were found without a rule."""
     ran = [one for one in records.values() if "cannot" not in one]
     aligned = sum(not one["failed"] for one in ran)
-    laws = sum(set(one["failed"]) == {"init"} for one in ran)
     tensors, by_rule = (sum(counts) for counts in zip(*map(mapped, ran), strict=True))
+    failed = Counter(check for one in ran for check in one["failed"])
     return (
-        f"{len(ran)} pairs ran. {aligned} are aligned, {laws} more in all but the law of their initial weights, and "
-        f"{len(ran) - aligned - laws} are not. Of {tensors:,} tensors {tensors - by_rule:,} were mapped without a "
-        f"rule. {len(records) - len(ran)} more pairs cannot be proven."
+        f"{len(ran)} pairs ran: {aligned} are aligned in all that was compared, {len(ran) - aligned} are not. A check "
+        f"failed so often: {', '.join(f'{check} {count}' for check, count in failed.most_common())}. So every layer "
+        f"and output agrees in {len(ran) - failed['forward']} pairs. Of {tensors:,} tensors {tensors - by_rule:,} were "
+        f"mapped without a rule. {len(records) - len(ran)} more pairs cannot be proven."
     )
 
 

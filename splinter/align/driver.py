@@ -199,7 +199,9 @@ class Driver(Held):
         with self.differentiable(model):
             value = self._backward(model, forward, loss, batch, dtype)
         named = self.parameters(model).items()
-        return value, {name: self.to_numpy(p.grad) for name, p in named if p.grad is not None}
+        found = {name: self.to_numpy(p.grad) for name, p in named if p.grad is not None}
+        self.clear_gradients(model)  # at base size a second set of them is gigabytes
+        return value, found
 
     def _backward(self, model: Any, forward: Callable, loss: Callable, batch: Arrays, dtype: str) -> float:
         tensors = self.from_numpy(batch, dtype)
