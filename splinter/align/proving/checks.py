@@ -85,9 +85,12 @@ def logits(match: Match) -> str | None:
     """The label of the logits of a model that decodes, found by running the reference; None for all others."""
     vocabulary = getattr(getattr(match.theirs.model, "config", None), "vocab_size", None)
     pair = match.pair(SINGLE)
-    run = runner(pair.theirs, pair.model(pair.theirs), SINGLE)
-    label = decode.which(run(match.first), match.first, vocabulary)
-    return None if label is None or decode.looks_ahead(run, match.first, label) else label
+    run, batch = runner(pair.theirs, pair.model(pair.theirs), SINGLE), decode.unlabelled(match.first)
+    try:
+        label = decode.which(run(batch), batch, vocabulary)
+        return None if label is None or decode.looks_ahead(run, batch, label) else label
+    except Exception:  # a model that decodes runs without labels; what else it may want, it was not told
+        return None
 
 
 def without_decoding(match: Match) -> str:
@@ -99,13 +102,13 @@ def decoding(match: Match, pair: Pair) -> Alignment:
     """The same greedy tokens, and ours with a cache as without."""
     alignment, label = pair.alignment("forward"), logits(match)
     assert label is not None
-    models = pair.model(pair.theirs), pair.model(pair.ours)
+    models, batch = (pair.model(pair.theirs), pair.model(pair.ours)), decode.unlabelled(match.first)
     runs = runner(pair.theirs, models[0], pair.dtype), runner(pair.ours, models[1], pair.dtype)
-    ids = decode.greedy(alignment, runs[0], runs[1], match.first, label)
-    if decode.DECODED in match.first:
+    ids = decode.greedy(alignment, runs[0], runs[1], batch, label)
+    if decode.DECODED in batch:
         alignment.notes.append("a cache is tried with decoders alone")
         return alignment
-    whole = {decode.IDS: ids, **({decode.MASK: np.ones_like(ids)} if decode.MASK in match.first else {})}
+    whole = {decode.IDS: ids, **({decode.MASK: np.ones_like(ids)} if decode.MASK in batch else {})}
     for subject, model, run in zip((match.theirs, match.ours), models, runs, strict=True):
         try:
             found = decode.cached(subject.driver, model, ids)

@@ -21,6 +21,11 @@ Run = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
 """batch -> outputs by label."""
 
 
+def unlabelled(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The batch as it is when a model decodes; labels would not grow with the tokens."""
+    return {name: value for name, value in batch.items() if "label" not in name}
+
+
 def which(outputs: Mapping[str, np.ndarray], batch: Mapping[str, Any], vocabulary: int | None) -> str | None:
     """The label of the logits over the vocabulary for every token of the batch; None where there are none."""
     name = DECODED if DECODED in batch else IDS
