@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,8 @@ def _add_every(alignment: Alignment, pair: Pair) -> set[float]:
             alignment.note(f"{name}: {REFUSED} ({type(error).__name__}: {error})")
             continue
         ours = pair.ours.driver.dropouts(models[1], pair.ours.forward, batch, "float64")
-        theirs, ours = _that_count(theirs, ours)
+        masks = tuple(pair.port.padding(batch))
+        theirs, ours = _that_count(*([_where_it_counts(one, masks) for one in found] for found in (theirs, ours)))
         seen |= {one.rate for one in theirs}
         taken.append(batch)
         # nothing that a pass has left is kept longer than it is looked at: at base size it is gigabytes
@@ -71,6 +72,13 @@ def _add_every(alignment: Alignment, pair: Pair) -> set[float]:
         if taken and _draws(side, model, taken[0]):
             alignment.note(f"the {side.kind} side draws numbers in training mode beside the dropouts that were seen")
     return seen
+
+
+def _where_it_counts(dropped: Dropped, masks: Sequence[np.ndarray]) -> Dropped:
+    """A dropout without what it falls on at padding."""
+    if dropped.given is None or not masks:
+        return dropped
+    return dropped._replace(given=pairing.blanked({"": dropped.given}, masks)[""])
 
 
 def _that_count(theirs: list[Dropped], ours: list[Dropped]) -> tuple[list[Dropped], list[Dropped]]:

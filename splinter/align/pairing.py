@@ -47,7 +47,10 @@ def traced(pair: Pair, side: Side, dtype: str, model: Any, batch: Any) -> tuple[
 
 
 def blanked(arrays: Mapping[str, np.ndarray], masks: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays that lie along a mask, (B, T, ...) or (B * T, ...), with 0 where it is 0: nothing there has a meaning."""
+    """Arrays that lie along a mask, with 0 where it is 0: nothing there has a meaning.
+
+    These are (B, T, ...), (B * T, ...), and (B, H, T, ...) of heads, whose queries lie along it.
+    """
     return {name: functools.reduce(_blank, masks, array) for name, array in arrays.items()}
 
 
@@ -56,6 +59,8 @@ def _blank(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
         if array.shape[: len(shape)] == shape and array.ndim > len(shape):
             counts = mask.reshape(shape + (1,) * (array.ndim - len(shape))) != 0
             return np.where(counts, array, np.zeros((), array.dtype))
+    if array.ndim == 4 and (len(array), array.shape[2]) == mask.shape:
+        return np.where(mask[:, None, :, None] != 0, array, np.zeros((), array.dtype))
     return array
 
 

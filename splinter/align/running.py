@@ -36,7 +36,7 @@ def add_statistics(alignment: Alignment, pair: Pair, runs: pairing.Runs) -> None
     for (side, dtype), model in zip(runs, models, strict=True):
         starts.append(_start(side, model, unlike))
         passes = side.driver.passes(model, side.forward, [batch] * PASSES, dtype)
-        outputs.append(pair.port.readout(passes[-1], batch))
+        outputs.append(pairing.blanked(dict(pair.port.readout(passes[-1], batch)), tuple(pair.port.padding(batch))))
         changed = _moved(starts[-1], _buffers(side, model))
         moved.append({n: array for n, array in changed.items() if side is pair.theirs or kept(n) is None})
         drawn |= not moved[-1] and not all(np.array_equal(a, passes[0][n], True) for n, a in passes[-1].items())

@@ -93,26 +93,11 @@ def test_a_place_of_padding_counts_for_nothing():
     # whose places are they, the encoder's or the decoder's?
     assert padding({"attention_mask": mask, "decoder_input_ids": mask}) == []
     assert len(padding({"attention_mask": mask, "decoder_input_ids": mask[:, :2]})) == 1
-    arrays = {
-        "states": np.ones((2, 3, 4)),
-        "merged": np.ones((6, 4)),
-        "pooled": np.ones((2, 4)),
-        "bad": np.full((2, 3, 1), np.nan),
-    }
-    kept = blanked(arrays, [mask])
-    assert {name: int(np.nansum(array)) for name, array in kept.items()} == {
-        "states": 20,
-        "merged": 20,
-        "pooled": 8,
-        "bad": 0,
-    }
-    assert np.isnan(kept["bad"]).sum() == 5
-
-
-def test_without_a_mask_or_a_name_nothing_is_padded():
-    assert not [name for name in varied(input_ids=IDS).required if "padding" in name]
-    assert list(hostile(given([IDS, MASK])).required) == ["batch", "one row"]
-    assert list(varied(pixel_values=np.zeros((2, 3, 4, 4))).required) == ["batch", "one row"]
+    shapes = {"states": (2, 3, 4), "merged": (6, 4), "pooled": (2, 4), "scores": (2, 5, 3, 3)}
+    kept = blanked({name: np.ones(shape) for name, shape in shapes.items()}, [mask])
+    counts = {"states": 20, "merged": 20, "pooled": 8, "scores": 5 * 5 * 3}
+    assert {name: int(array.sum()) for name, array in kept.items()} == counts
+    assert np.isnan(blanked({"bad": np.full((2, 3, 1), np.nan)}, [mask])["bad"]).sum() == 5
 
 
 # -- outputs ----------------------------------------------------------------------------------------------

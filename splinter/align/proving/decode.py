@@ -10,7 +10,7 @@ import numpy as np
 
 from ..compare import Alignment
 from ..explain.products import proven
-from .batches import DECODED
+from .batches import DECODED, MASKS
 from .outputs import flattened
 
 TOKENS = 10
@@ -22,8 +22,11 @@ Run = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
 
 
 def unlabelled(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The batch as it is when a model decodes; labels would not grow with the tokens."""
-    return {name: value for name, value in batch.items() if "label" not in name}
+    """The batch as it is when a model decodes: without labels, which do not grow with the tokens, nor padding."""
+    given = {name: value for name, value in batch.items() if "label" not in name}
+    return {
+        name: np.ones_like(value) if name in MASKS and value is not None else value for name, value in given.items()
+    }
 
 
 def which(outputs: Mapping[str, np.ndarray], batch: Mapping[str, Any], vocabulary: int | None) -> str | None:
