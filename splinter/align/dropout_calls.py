@@ -54,8 +54,7 @@ def _add_every(alignment: Alignment, pair: Pair) -> set[float]:
             alignment.note(f"{name}: {REFUSED} ({type(error).__name__}: {error})")
             continue
         ours = pair.ours.driver.dropouts(models[1], pair.ours.forward, batch, "float64")
-        masks = tuple(pair.port.padding(batch))
-        theirs, ours = _that_count(*([_where_it_counts(one, masks) for one in found] for found in (theirs, ours)))
+        theirs, ours = _that_count(theirs, ours)
         seen |= {one.rate for one in theirs}
         taken.append(batch)
         # nothing that a pass has left is kept longer than it is looked at: at base size it is gigabytes
@@ -63,7 +62,7 @@ def _add_every(alignment: Alignment, pair: Pair) -> set[float]:
             pairing.traced(pair, side, "float64", model, batch) for side, model in zip(sides, models, strict=True)
         )
         if _alike(*traced):
-            _add_calls(alignment, name, theirs, ours)
+            _add_calls(alignment, name, theirs, ours, tuple(pair.port.padding(batch)))
             continue
         alignment.note(f"{name}: the passes themselves differ, so only which rates of dropout occur was compared")
         their_rates, our_rates = (sorted({one.rate for one in found}) for found in (theirs, ours))
@@ -72,13 +71,6 @@ def _add_every(alignment: Alignment, pair: Pair) -> set[float]:
         if taken and _draws(side, model, taken[0]):
             alignment.note(f"the {side.kind} side draws numbers in training mode beside the dropouts that were seen")
     return seen
-
-
-def _where_it_counts(dropped: Dropped, masks: Sequence[np.ndarray]) -> Dropped:
-    """A dropout without what it falls on at padding."""
-    if dropped.given is None or not masks:
-        return dropped
-    return dropped._replace(given=pairing.blanked({"": dropped.given}, masks)[""])
 
 
 def _that_count(theirs: list[Dropped], ours: list[Dropped]) -> tuple[list[Dropped], list[Dropped]]:
@@ -105,7 +97,9 @@ def _with_rates(pair: Pair, side: Side) -> Any:
     return built
 
 
-def _add_calls(alignment: Alignment, name: str, theirs: list[Dropped], ours: list[Dropped]) -> None:
+def _add_calls(
+    alignment: Alignment, name: str, theirs: list[Dropped], ours: list[Dropped], masks: Sequence[np.ndarray]
+) -> None:
     """The dropouts of one pass beside each other; a difference names module and rate."""
     rates = [[one.rate for one in found] for found in (theirs, ours)]
     alignment.add(f"{name}/dropout rates", rates[0], rates[1], exact=True)
@@ -115,10 +109,12 @@ def _add_calls(alignment: Alignment, name: str, theirs: list[Dropped], ours: lis
         alignment.problems += [f"{name}: {one}" for one in _other_rates(theirs, ours)]
         return
     for number, (their, our) in enumerate(zip(theirs, ours, strict=True)):
-        _add_given(alignment, f"{name}/", f"dropout {number}{our.path and ', '}{our.path}", their, our)
+        _add_given(alignment, f"{name}/", f"dropout {number}{our.path and ', '}{our.path}", their, our, masks)
 
 
-def _add_given(alignment: Alignment, prefix: str, label: str, their: Dropped, our: Dropped) -> None:
+def _add_given(
+    alignment: Alignment, prefix: str, label: str, their: Dropped, our: Dropped, masks: Sequence[np.ndarray]
+) -> None:
     """What one dropout falls on, on both sides."""
     a, b = their.given, our.given
     if a is None or b is None:
@@ -131,7 +127,8 @@ def _add_given(alignment: Alignment, prefix: str, label: str, their: Dropped, ou
         )
         return
     if shape is not None:
-        a, b = pairing.fitted(a, shape), pairing.fitted(b, shape)
+        # in one shape first: heads that are merged in one side alone would be blanked there alone
+        a, b = (pairing.blanked_queries(pairing.fitted(one, shape), masks) for one in (a, b))
     # rounding is 1e-11 of it, float32 inside 1e-6; before the sum or behind it, say, is another number altogether
     alignment.add(prefix + label, a, b, bound=1e-5 * float(np.abs(a).max(initial=0)))
 

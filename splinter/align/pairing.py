@@ -47,10 +47,7 @@ def traced(pair: Pair, side: Side, dtype: str, model: Any, batch: Any) -> tuple[
 
 
 def blanked(arrays: Mapping[str, np.ndarray], masks: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays that lie along a mask, with 0 where it is 0: nothing there has a meaning.
-
-    These are (B, T, ...), (B * T, ...), and (B, H, T, ...) of heads, whose queries lie along it.
-    """
+    """Arrays that lie along a mask, (B, T, ...) or (B * T, ...), with 0 where it is 0: nothing there has a meaning."""
     return {name: functools.reduce(_blank, masks, array) for name, array in arrays.items()}
 
 
@@ -59,9 +56,15 @@ def _blank(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
         if array.shape[: len(shape)] == shape and array.ndim > len(shape):
             counts = mask.reshape(shape + (1,) * (array.ndim - len(shape))) != 0
             return np.where(counts, array, np.zeros((), array.dtype))
-    if array.ndim == 4 and (len(array), array.shape[2]) == mask.shape:
-        return np.where(mask[:, None, :, None] != 0, array, np.zeros((), array.dtype))
     return array
+
+
+def blanked_queries(array: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Scores (B, H, T, T) with 0 where the query is padding; all else as `blanked` has it."""
+    for mask in masks:
+        if array.ndim == 4 and (len(array), array.shape[2]) == mask.shape:
+            array = np.where(mask[:, None, :, None] != 0, array, np.zeros((), array.dtype))
+    return blanked({"": array}, masks)[""]
 
 
 def renamed(arrays: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, np.ndarray]:
