@@ -66,6 +66,11 @@ class Match:
         self.say("both models run once")
         self.batches, self.refused = self._accepted(batches)
         self.found = self._map()
+        if packed := [ours for ours, why in self.found.reasons.items() if mapping.PACKED in why]:
+            self.notes.append(
+                f"{len(packed)} tensors are parts of one tensor of the other side, cut or joined whole and in their order "
+                f"({packed[0]}, ...); that order is taken for granted: a port that packs by groups of heads would differ"
+            )
 
     # What is compared
 
