@@ -68,8 +68,8 @@ class Match:
         self.found = self._map()
         if packed := [ours for ours, why in self.found.reasons.items() if mapping.PACKED in why]:
             self.notes.append(
-                f"{len(packed)} tensors ({packed[0]}, ...) are parts of one tensor of the other side, cut or joined whole "
-                "and in their order; that is taken for granted: a port that packs by groups of heads would differ"
+                f"{len(packed)} tensors ({packed[0]}, ...) are parts of one tensor of the other side, cut or joined "
+                "whole and in their order; that is taken for granted: a port that packs by groups of heads would differ"
             )
 
     # What is compared
