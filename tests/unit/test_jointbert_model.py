@@ -89,6 +89,7 @@ def test_both_forms_of_the_crf_agree(monkeypatch):
     """
     At moderate transitions the plain form gives the same numbers as the products, in float32 as well.
     """
+    paddle.seed(0)  # not what another test has left: the bound is less than two roundings
     crf = model.CRF(30)
     emissions = paddle.randn([4, 12, 30]) * 50
     mask = paddle.to_tensor(np.arange(12) < np.array([12, 3, 7, 1])[:, None])
