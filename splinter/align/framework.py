@@ -175,6 +175,7 @@ class Framework:
         """Tensors that a layer computes for itself when it is built, and no checkpoint holds."""
         raise NotImplementedError
 
+    @written_by_each
     def compiled(self, model: Any) -> Any:
         """The model through the framework's compiler."""
         raise NotImplementedError

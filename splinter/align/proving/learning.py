@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,6 @@ from .batches import DECODED, MASKS, padding
 
 RATE = 1e-2
 """How far one update of `Descent` moves the weights, as a share of their norm."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What the steps ask a port for; nothing decays and nothing is clipped."""
-
-    learning_rate: float = RATE
-    weight_decay: float = 0.0
-    max_norm: float = 0.0
 
 
 class Descent:

@@ -15,8 +15,6 @@ FOLD = 40
 """Rows from which on a table is folded away."""
 HEAD = ("check", "precision", "numbers", "worst tensor", "max abs", "relative", "of the reference's own error",
         "limit", "verdict")  # fmt: skip
-GUIDE = "docs/reading-a-proof.md"
-"""The page that says what each line means."""
 
 
 def table(proof: Proof) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from .. import mapping
-from ..port import Pair, Port, Side
+from ..port import Pair, Port, Recipe, Side
 from ..weights import WeightMap
 from .batches import Batch, Batches, hostile, padding
 from .error import ProveError
-from .learning import Descent, Recipe, Stepped, distance
+from .learning import RATE, Descent, Stepped, distance
 from .options import CHECKS, STEP, Options
 from .outputs import Pairing, flattened, paired
 from .subject import STIR, Subject, Values, stirred
@@ -267,7 +267,7 @@ class Match:
             batches=lambda folder, mode: self.batches.required,
             optional_batches=lambda folder, mode: self.batches.optional,
             train_batches=lambda folder, mode: self._train_batches(),
-            recipe=Recipe,
+            recipe=lambda: Recipe(learning_rate=RATE),
             features=(max(1, self.options.updates),),
             padding=self.padding,
             skip=(skip,) if isinstance(skip, str) else tuple(skip),
