@@ -53,7 +53,9 @@ FACTORIZED = replace(
     name="funnel-factorized",
     data_sources=lambda step, mode: [],
     metric_cases=lambda mode: {},
-    steps=("forward", "backward"),
+    zero_gradient=r"\.k_head\.bias$|^qa_outputs\.bias$|^funnel\.decoder\.layers\.0\.ffn\.layer_norm\.bias$",
+    steps=("forward", "backward", "init"),
     checkpoints={"tiny": cases.tiny_factorized},
 )
-"""The other form of relative attention (appendix A.2.2), which no published checkpoint uses."""
+"""The other form of relative attention (appendix A.2.2), which no published checkpoint uses; with one decoder layer and
+a law of its own for the matrices."""
