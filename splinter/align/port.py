@@ -80,7 +80,7 @@ class Side:
         loss: (model, outputs, batch of tensors) -> scalar.
         optimizer: (named parameters, recipe, decayed names) -> object with step(rate) and moments().
         decayed: (parameter names) -> those that weight decay applies to.
-        hyperparameters: () -> the recipe's defaults by name.
+        hyperparameters: () -> the recipe's defaults by name: numbers, and words such as the name of a schedule.
         rates: (features, recipe) -> learning rate of every update, and some beyond the last; left out: the recipe's.
         data: (name of a data source) -> columns and texts, from raw file to model input.
         metric: (name of a metric case, columns of its data source or None) -> scores and predictions.
@@ -96,7 +96,7 @@ class Side:
     loss: Callable[[Any, Any, Any], Any] = _absent("loss")
     optimizer: Callable[[Mapping[str, Any], Any, Iterable[str]], Any] = _absent("optimizer")
     decayed: Callable[[Iterable[str]], Sequence[str]] = _absent("decayed")
-    hyperparameters: Callable[[], Mapping[str, float]] = _absent("hyperparameters")
+    hyperparameters: Callable[[], Mapping[str, Any]] = _absent("hyperparameters")
     rates: Callable[[int, Any], Sequence[float]] = _absent("rates")
     data: Callable[[str], Arrays] = _absent("data")
     metric: Callable[[str, Arrays | None], Arrays] = _absent("metric")

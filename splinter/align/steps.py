@@ -76,8 +76,15 @@ def forward(pair: Pair) -> Alignment:
     return alignment
 
 
-def _add_hyperparameters(alignment: Alignment, pair: Pair, names: tuple[str, ...]) -> None:
-    """Defaults of both sides, side by side: a port with another default trains another model."""
+def _add_hyperparameters(
+    alignment: Alignment, pair: Pair, names: tuple[str, ...], further: tuple[str, ...] = ()
+) -> None:
+    """Defaults of both sides, side by side: a port with another default trains another model.
+
+    Args:
+        names: numbers that both sides must state.
+        further: numbers or words, compared where both sides state them.
+    """
     theirs, ours = pair.theirs.hyperparameters(), pair.ours.hyperparameters()
     for side, found in ((pair.theirs, theirs), (pair.ours, ours)):
         if lacking := [name for name in names if name not in found]:
@@ -86,6 +93,8 @@ def _add_hyperparameters(alignment: Alignment, pair: Pair, names: tuple[str, ...
             )
     for name in names:
         alignment.add(f"default {name}", float(theirs[name]), float(ours[name]), exact=True)
+    for name in (name for name in further if name in theirs and name in ours):
+        alignment.add(f"default {name}", np.array(theirs[name]), np.array(ours[name]), exact=True)
 
 
 def _columns(pair: Pair, step: str) -> Alignment:
@@ -146,7 +155,8 @@ def loss(pair: Pair) -> Alignment:
 def lr(pair: Pair) -> Alignment:
     """Every update uses the same learning rate, from the warm-up to beyond the end."""
     alignment = pair.alignment("lr", "exact")
-    _add_hyperparameters(alignment, pair, ("learning_rate", "warmup", "epochs", "min_steps", "batch_size"))
+    names = ("learning_rate", "warmup", "epochs", "min_steps", "batch_size")
+    _add_hyperparameters(alignment, pair, names, ("max_steps", "micro_batch", "seed", "schedule"))
     if not pair.port.features:
         alignment.problems.append("the port names no features: no rate was compared")
     for features in pair.port.features:
@@ -159,7 +169,7 @@ def lr(pair: Pair) -> Alignment:
 def optimizer(pair: Pair) -> Alignment:
     """1000 updates from injected gradients give the same weights and moments, plain, then with decay and clipping."""
     alignment = pair.alignment("optimizer")
-    _add_hyperparameters(alignment, pair, ("beta1", "beta2", "epsilon"))
+    _add_hyperparameters(alignment, pair, ("beta1", "beta2", "epsilon"), ("optimizer",))
     rng = np.random.default_rng(0)
     shapes = {"matrix.weight": (5, 7), "LayerNorm.weight": (7,), "layer.bias": (3,)}
     initial = {n: rng.normal(size=s).astype("float32") for n, s in shapes.items()}

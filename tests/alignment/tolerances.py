@@ -212,6 +212,7 @@ TOLERANCES = {
             atol=0.0, rtol=1e-14, why="peak * (1 - t/T) there, peak * (T - t)/T here, to the last update: seen 7.6e-16"
         ),
         "multitask": Tolerance(atol=0.0, rtol=0.0, why="a constant: seen 0"),
+        "multitask-frozen": Tolerance(atol=0.0, rtol=0.0, why="a constant: seen 0"),
         "funnel": Tolerance(atol=0.0, rtol=0.0, why="the same few float64 operations in the same order: seen 0"),
         "jointbert": Tolerance(atol=0.0, rtol=0.0, why="the same few float64 operations in the same order: seen 0"),
         "splinter": Tolerance(atol=0.0, rtol=0.0, why="the same few float64 operations in the same order: seen 0"),

@@ -26,19 +26,25 @@ def removed_in_5(name: str) -> Any:
     return importlib.import_module(f"transformers.{name}")
 
 
-@cache
-def linear_rates(features: int, recipe: Recipe) -> list[float]:
-    """What transformers' linear schedule gives each update, and 25 beyond the last; the step rule restated."""
-    from transformers import get_linear_schedule_with_warmup
-
+def step_rule(features: int, recipe: Recipe) -> tuple[int, int]:
+    """The authors' rule restated: updates that the schedule is made for, and those that are run."""
     per_epoch = -(-features // recipe.batch_size)
     total, epochs = per_epoch * recipe.epochs, recipe.epochs
     if total < recipe.min_steps:
         total, epochs = recipe.min_steps, recipe.min_steps // per_epoch + 1
+    return total, min(epochs * per_epoch, recipe.max_steps or epochs * per_epoch)
+
+
+@cache
+def linear_rates(features: int, recipe: Recipe) -> list[float]:
+    """What transformers' linear schedule gives each update, and 25 beyond the last."""
+    from transformers import get_linear_schedule_with_warmup
+
+    total, updates = step_rule(features, recipe)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
     schedule = get_linear_schedule_with_warmup(optimizer, int(total * recipe.warmup), total)
     used = []
-    for _ in range(epochs * per_epoch + 25):
+    for _ in range(updates + 25):
         used.append(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()

@@ -13,6 +13,7 @@ import numpy as np
 from splinter import datasets
 from splinter.ports.common import checkpoint
 from splinter.ports.common.proof import files
+from splinter.ports.common.proof.recipes import unlike
 from splinter.ports.common.training.schedule import Recipe
 from splinter.sample import PATH as SAMPLE
 
@@ -222,8 +223,8 @@ def _span_cases(rng: np.random.Generator):
 
 
 def recipe(mode: str = "classification") -> Recipe:
-    """The port's own recipe of a mode: all defaults."""
-    return replace(RECIPES[mode])
+    """What optimizer and schedule are aligned with; the defaults of each mode are compared by themselves."""
+    return unlike(RECIPES[mode])
 
 
 # -- files ------------------------------------------------------------------------------------------------
@@ -298,7 +299,7 @@ def training_recipe(folder: Path, mode: str) -> Recipe:
     """A short run; steps large enough that the tiny model really learns in them."""
     small = read_checkpoint(folder)[0].d_model < 256
     epochs = 4 if small and mode == "classification" else 1
-    return replace(recipe(mode), learning_rate=1e-3 if small else 2e-5, batch_size=8, epochs=epochs)
+    return replace(RECIPES[mode], learning_rate=1e-3 if small else 2e-5, batch_size=8, epochs=epochs)
 
 
 def training_record(log: list[dict[str, float]], decoded: Arrays, dtype: str) -> dict[str, np.ndarray]:

@@ -44,11 +44,12 @@ def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) ->
     return model.eval()
 
 
-def hyperparameters(mode: str) -> dict[str, float]:
+def hyperparameters(mode: str) -> dict[str, Any]:
     """The recipes of docs/funnel.md, written a second time. They are decisions of this project: the authors publish
     none for these tasks in full, and what they use elsewhere differs (see the page)."""
-    common = {"warmup": 0.1, "min_steps": 0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-6}
-    common |= {"weight_decay": 0.0, "max_norm": 1.0}
+    common: dict[str, Any] = {"warmup": 0.1, "min_steps": 0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-6}
+    common |= {"weight_decay": 0.0, "max_norm": 1.0, "max_steps": 0, "micro_batch": 0, "seed": 42}
+    common |= {"schedule": "linear", "optimizer": "hf"}
     if mode == "classification":
         return {**common, "learning_rate": 2e-5, "epochs": 3, "batch_size": 32}
     return {**common, "learning_rate": 3e-5, "epochs": 2, "batch_size": 16}

@@ -46,7 +46,7 @@ def forward(model: twin.JointBERT, batch: Mapping[str, torch.Tensor]) -> dict[st
     return out
 
 
-def hyperparameters() -> dict[str, float]:
+def hyperparameters() -> dict[str, Any]:
     """Defaults of monologg's main.py, restated."""
     return {
         "learning_rate": 5e-5,
@@ -59,6 +59,11 @@ def hyperparameters() -> dict[str, float]:
         "epsilon": 1e-8,
         "weight_decay": 0.0,
         "max_norm": 1.0,
+        "max_steps": 0,
+        "seed": 1234,
+        "schedule": "linear",
+        "optimizer": "hf",
+        "micro_batch": 0,
     }
 
 

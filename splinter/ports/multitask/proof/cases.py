@@ -14,6 +14,7 @@ import numpy as np
 from splinter import datasets
 from splinter.ports.common import checkpoint
 from splinter.ports.common.proof import files
+from splinter.ports.common.proof.recipes import unlike
 from splinter.ports.common.training.schedule import Recipe
 from splinter.sample import PATH as SAMPLE
 
@@ -281,8 +282,8 @@ def dataset(task: str, columns: Arrays) -> Dataset:
 
 
 def recipe(phase: str = "finetune") -> Recipe:
-    """The port's own recipe."""
-    return replace(RECIPE, learning_rate=RATES[phase])
+    """What optimizer and schedule of a phase are aligned with; the defaults are compared by themselves."""
+    return unlike(replace(RECIPE, learning_rate=RATES[phase]))
 
 
 def training_recipe(folder: Path) -> Recipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import rates
 
 from .. import data, metric, train
-from ..config import TASKS, read_checkpoint
+from ..config import RATES, RECIPE, TASKS, read_checkpoint
 from ..model import MultitaskBert
 from . import cases
 
@@ -88,7 +88,7 @@ def side(mode: str, frozen: bool = False) -> Side:
         loss=train.loss,
         optimizer=AdamW,
         decayed=train.decayed,
-        hyperparameters=lambda: asdict(cases.recipe()),
+        hyperparameters=lambda: asdict(replace(RECIPE, learning_rate=RATES["pretrain" if frozen else "finetune"])),
         rates=rates,
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, mode),

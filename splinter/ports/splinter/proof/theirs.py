@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from .. import twin
 from . import cases, reference_data, reference_metric
 
 
-def hyperparameters() -> dict[str, float]:
+def hyperparameters() -> dict[str, Any]:
     """Defaults of the authors' script, restated (run_mrqa.py, argument parser and AdamW of transformers 2.9)."""
     return {
         "learning_rate": 3e-5,
@@ -33,6 +34,11 @@ def hyperparameters() -> dict[str, float]:
         "epsilon": 1e-8,
         "weight_decay": 0.0,
         "max_norm": 1.0,
+        "max_steps": 0,
+        "seed": 42,
+        "schedule": "linear",
+        "optimizer": "hf",
+        "micro_batch": 0,
     }
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from splinter.align import torch_side
 from splinter.align.port import Side
+from splinter.ports.common.proof.theirs import step_rule
 from splinter.ports.common.torch.train import AdamW
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import Recipe
@@ -20,7 +22,7 @@ from .. import twin
 from . import cases, reference_mining
 
 
-def hyperparameters() -> dict[str, float]:
+def hyperparameters() -> dict[str, Any]:
     """Those of the authors' pretraining (run_pretraining.py, optimization.py), restated; its updates and warm-up are
     2,400,000 and 10,000."""
     return {
@@ -34,15 +36,20 @@ def hyperparameters() -> dict[str, float]:
         "epsilon": 1e-6,
         "weight_decay": 0.01,
         "max_norm": 1.0,
+        "max_steps": 0,
+        "seed": 42,
+        "schedule": "from-start",
+        "optimizer": "bert",
+        "micro_batch": 0,
     }
 
 
 def rates(features: int, recipe: Recipe) -> list[float]:
     """BERT's schedule: polynomial decay of power 1 over all updates, overwritten by the warm-up while that lasts."""
-    total = -(-features // recipe.batch_size) * recipe.epochs
+    total, updates = step_rule(features, recipe)
     warmup = int(total * recipe.warmup)
     found = []
-    for update in range(total + 25):
+    for update in range(updates + 25):
         decayed_rate = recipe.learning_rate * (1 - min(update, total) / total)
         found.append(recipe.learning_rate * update / warmup if update < warmup else decayed_rate)
     return found
