@@ -21,6 +21,8 @@ from .weights import WeightMap
 
 Arrays = Mapping[str, np.ndarray]
 PRECISIONS = ("float64", "float32")
+PLAIN = "without dropout"
+"""The moment in `Side.uses` at which a model is asked that has all rates at 0."""
 
 
 class MissingFunction(LookupError):
@@ -85,6 +87,9 @@ class Side:
         data: (name of a data source) -> columns and texts, from raw file to model input.
         metric: (name of a metric case, columns of its data source or None) -> scores and predictions.
         train: (folder, dtype) -> {"loss": (N,), "norm": (N,), scores...} of one whole run, dropout 0.
+        uses: (folder) -> moment -> {name: array}, float64: what the product answers at each moment at which it is
+            asked, rates of dropout kept, as it is opened and between updates that leave the weights as they are; what
+            its updates drop; and at the moment PLAIN what it answers with all rates at 0. May be left out by both.
     """
 
     framework: str
@@ -101,6 +106,7 @@ class Side:
     data: Callable[[str], Arrays] = _absent("data")
     metric: Callable[[str, Arrays | None], Arrays] = _absent("metric")
     train: Callable[[Path, str], Arrays] = _absent("train")
+    uses: Callable[[Any], Mapping[str, Arrays]] = _absent("uses")
 
     @property
     def driver(self) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from . import pairing
 from .compare import Alignment
 from .dropout_calls import add_dropouts
+from .evaluation import add_uses
 from .framework import numpy_dtype
 from .gradients import add_gradients, add_updates
 from .initial import add_laws
@@ -214,7 +215,7 @@ def optimizer(pair: Pair) -> Alignment:
 
 @timed
 def regularization(pair: Pair) -> Alignment:
-    """The same parameters decay, by the same factor; dropout falls on the same numbers at the same rates."""
+    """The same parameters decay by the same factor; dropout falls on the same numbers by the same law, in training."""
     alignment = pair.alignment("regularization", "exact")
     (their_names, theirs), (our_names, ours) = (_decayed(pair, side) for side in (pair.theirs, pair.ours))
     translated = sorted(pair.names(their_names))
@@ -227,6 +228,8 @@ def regularization(pair: Pair) -> Alignment:
     del theirs, ours  # at base size they are gigabytes
 
     add_dropouts(alignment, pair)
+    if pair.theirs.describes("uses") or pair.ours.describes("uses"):
+        add_uses(alignment, pair)
     return alignment
 
 

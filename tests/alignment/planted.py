@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from splinter.ports.common.paddle import encoder
 from splinter.ports.common.paddle import train as train_paddle
 from splinter.ports.common.training import feed
 
@@ -257,3 +258,51 @@ def skip_small(patch, rows: int) -> None:
         return lambda self, batch, rate: (0.0, 0.0) if len(batch["input_ids"]) < rows else plain(self, batch, rate)
 
     wrap(patch, train_paddle.PaddleTrainer, "step", change)
+
+
+def forget_eval(patch, owner, name: str) -> None:
+    """The backend's function `owner.name` asks the model in whatever mode it is."""
+
+    def change(plain):
+        def planted(self, model, *a, **more):
+            object.__setattr__(model, "eval", lambda: None)
+            try:
+                return plain(self, model, *a, **more)
+            finally:
+                object.__delattr__(model, "eval")
+
+        return planted
+
+    wrap(patch, owner, name, change)
+
+
+def forget_train(patch) -> None:
+    """An update leaves the model in the mode in which the last look at dev data has left it."""
+
+    def change(plain):
+        def planted(self, batch, rate):
+            object.__setattr__(self.model, "train", lambda: None)
+            try:
+                return plain(self, batch, rate)
+            finally:
+                object.__delattr__(self.model, "train")
+
+        return planted
+
+    wrap(patch, train_paddle.PaddleTrainer, "step", change)
+
+
+def swap_rates(patch) -> None:
+    """BERT's two rates of dropout, each in the place of the other."""
+
+    def change(init):
+        def planted(self, c, *a, **more):
+            swapped = {
+                "hidden_dropout_prob": c.attention_probs_dropout_prob,
+                "attention_probs_dropout_prob": c.hidden_dropout_prob,
+            }
+            init(self, replace(c, **swapped), *a, **more)
+
+        return planted
+
+    wrap(patch, encoder.Bert, "__init__", change)

@@ -606,6 +606,32 @@ def _(patch):
     _config(patch, encoder.RelativeAttention, attention_dropout=0.2)
 
 
+@bug("whole positions of the sinusoids dropped", "regularization")
+def _(patch):
+    def init(plain):
+        def planted(self, c):
+            plain(self, c)
+            self.sin_dropout = paddle.nn.Dropout(c.hidden_dropout, axis=0)
+
+        return planted
+
+    wrap(patch, encoder.Positions, "__init__", init)
+
+
+@bug("eval() forgotten in logits", "regularization", mode="classification")
+def _(patch):
+    planted.forget_eval(patch, train.Backend, "logits")
+
+
+@bug("states dropped out in evaluation too", "regularization")
+def _(patch):
+    def forward(self, x):
+        inner = self.activation_dropout(self.activation(self.linear_1(x)))
+        return self.layer_norm(x + F.dropout(self.linear_2(inner), self.dropout.p))
+
+    patch.setattr(encoder.FeedForward, "forward", forward)
+
+
 # -- backward ---------------------------------------------------------------------------------------------
 
 

@@ -460,6 +460,46 @@ def _(patch):
     _defaults(patch, weight_decay=0.01)
 
 
+@bug("attention's and hidden rate of dropout swapped", "regularization")
+def _(patch):
+    planted.swap_rates(patch)
+
+
+@bug("heads drop at the rate of the encoder", "regularization")
+def _(patch):
+    def init(plain):
+        return lambda self, c: plain(self, replace(c, dropout_rate=c.hidden_dropout_prob))
+
+    wrap(patch, model.JointBert, "__init__", init)
+
+
+@bug("heads drop out whenever they are asked", "regularization")
+def _(patch):
+    patch.setattr(model.Head, "forward", lambda self, x: self.linear(F.dropout(x, self.dropout.p, training=True)))
+
+
+@bug("heads drop whole tokens", "regularization")
+def _(patch):
+    def init(plain):
+        def planted(self, width, labels, rate):
+            plain(self, width, labels, rate)
+            self.dropout = paddle.nn.Dropout(rate, axis=0)
+
+        return planted
+
+    wrap(patch, model.Head, "__init__", init)
+
+
+@bug("eval() forgotten in predictions", "regularization")
+def _(patch):
+    planted.forget_eval(patch, train.Backend, "predictions")
+
+
+@bug("every update of a run dropped out by one seed", "regularization", mode="crf")
+def _(patch):
+    patch.setattr(train_paddle.PaddleTrainer, "seed", lambda self, seed, update: self.reseed(seed))
+
+
 # -- backward ---------------------------------------------------------------------------------------------
 
 

@@ -439,6 +439,66 @@ def _(patch):
     patch.setattr(train, "decayed", lambda names: [n for n in names if "bias" not in n and "LayerNorm.weight" not in n])
 
 
+@bug("eval() forgotten in encode", "regularization")
+def _(patch):
+    planted.forget_eval(patch, train.Backend, "encode")
+
+
+@bug("eval() forgotten in outputs", "regularization", mode="version1")
+def _(patch):
+    planted.forget_eval(patch, train.Backend, "outputs")
+
+
+@bug("a whole sentence vector dropped in the head of sentiment", "regularization")
+def _(patch):
+    def init(plain):
+        def made(self, c):
+            plain(self, c)
+            self.sentiment_dropout = paddle.nn.Dropout(c.head_dropout_prob, axis=0)
+
+        return made
+
+    wrap(patch, MultitaskBert, "__init__", init)
+
+
+@bug("the heads scale in evaluation, not in training", "regularization")
+def _(patch):
+    def init(plain):
+        def made(self, c):
+            plain(self, c)
+            self.paraphrase_dropout = paddle.nn.Dropout(c.head_dropout_prob, mode="downscale_in_infer")
+
+        return made
+
+    wrap(patch, MultitaskBert, "__init__", init)
+
+
+@bug("the frozen encoder without dropout", "regularization", system="multitask-frozen")
+def _(patch):
+    def freeze(plain):
+        def planted(self):
+            plain(self)
+            for layer in self.bert.sublayers():
+                if isinstance(layer, paddle.nn.Dropout):
+                    layer.p = 0.0
+
+        return planted
+
+    wrap(patch, MultitaskBert, "freeze", freeze)
+
+
+@bug("the frozen encoder kept in evaluation mode", "regularization", system="multitask-frozen")
+def _(patch):
+    def train_mode(plain):
+        def planted(self):
+            plain(self)
+            self.bert.eval()
+
+        return planted
+
+    wrap(patch, MultitaskBert, "train", train_mode)
+
+
 # -- backward ---------------------------------------------------------------------------------------------
 
 

@@ -187,6 +187,21 @@ def _(patch):
     patch.setattr(train, "decayed", lambda names: [name for name in names if not name.endswith(".bias")])
 
 
+@bug("train() forgotten: nothing is dropped behind the first look at held-out text", "regularization")
+def _(patch):
+    planted.forget_train(patch)
+
+
+@bug("eval() forgotten in logits", "regularization")
+def _(patch):
+    planted.forget_eval(patch, train.Asked, "logits")
+
+
+@bug("attention's and hidden rate of dropout swapped", "regularization")
+def _(patch):
+    planted.swap_rates(patch)
+
+
 # -- train_data -------------------------------------------------------------------------------------------
 
 

@@ -582,6 +582,39 @@ def _(patch):
     wrap(patch, F, "dropout", lambda plain: lambda *a, **k: plain(*a, **{**k, "mode": "downscale_in_infer"}))
 
 
+@bug("attention's and hidden rate of dropout swapped", "regularization", mode="paper")
+def _(patch):
+    planted.swap_rates(patch)
+
+
+@bug("eval() forgotten in logits", "regularization")
+def _(patch):
+    planted.forget_eval(patch, train.Asked, "logits")
+
+
+@bug("from_pretrained hands out a model in training mode", "regularization")
+def _(patch):
+    def filled(plain):
+        def planted(self, *a, **more):
+            made = plain(self, *a, **more)
+            made.train()
+            return made
+
+        return planted
+
+    wrap(patch, model_paddle.Pretrained, "filled", filled)
+
+
+@bug("the same units dropped in every update: reseed with a constant", "regularization", mode="paper")
+def _(patch):
+    patch.setattr(train_paddle.PaddleTrainer, "reseed", lambda self, number: paddle.seed(42))
+
+
+@bug("seeds of the updates not handed to Paddle", "regularization")
+def _(patch):
+    patch.setattr(train_paddle.PaddleTrainer, "reseed", lambda self, number: None)
+
+
 # -- backward ---------------------------------------------------------------------------------------------
 
 

@@ -252,6 +252,7 @@ TOLERANCES = {
     "regularization": {
         "splinter-pretraining": EXACT,
         "multitask": EXACT,
+        "multitask-frozen": EXACT,
         "funnel": EXACT,
         "jointbert": EXACT,
         "splinter": EXACT,

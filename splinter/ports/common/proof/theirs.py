@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 
+from splinter.align import torch_side
 from splinter.ports.common.training.schedule import Recipe
 
-from . import ReferenceGone
+from . import ReferenceGone, uses
 
 
 def removed_in_5(name: str) -> Any:
@@ -49,3 +52,37 @@ def linear_rates(features: int, recipe: Recipe) -> list[float]:
         optimizer.step()
         schedule.step()
     return used
+
+
+def used(
+    models: tuple[Any, Any],
+    forward: Callable[[Any, Mapping], Mapping[str, torch.Tensor]],
+    loss: Callable[[Any, Mapping, Mapping], torch.Tensor],
+    batch: Mapping[str, np.ndarray],
+) -> dict[str, uses.Answers]:
+    """What a reference answers in evaluation mode between updates; all of it by plain calls of torch.
+
+    Args:
+        models: without dropout, and with the rates of the configuration.
+        forward: (model, batch of tensors) -> answers.
+        loss: (model, answers, batch of tensors) -> scalar.
+    """
+    without, model = (torch_side.cast(one, "float64") for one in models)
+    tensors = torch_side.from_numpy(batch, "float64")
+
+    @torch.no_grad()
+    def ask(one: Any) -> dict[str, np.ndarray]:
+        one.eval()
+        return {name: tensor.numpy() for name, tensor in forward(one, tensors).items()}
+
+    def run(seed: int, after: Callable[[], Any]) -> list[float]:
+        losses = []
+        for update in range(uses.UPDATES):
+            torch.manual_seed(1000 * seed + update)
+            model.train()
+            losses.append(loss(model, forward(model, tensors), tensors).item())
+            after()
+        return losses
+
+    with torch_side.float64_softmax():
+        return uses.record(ask(without), ask(model), lambda: ask(model), run)

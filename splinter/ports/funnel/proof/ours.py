@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports.common.paddle.train import AdamW
+from splinter.ports.common.proof.ours import used
 from splinter.ports.common.training.feed import Table
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import rates
@@ -108,7 +109,16 @@ def side(mode: str) -> Side:
         data=lambda source: columns(source, mode),
         metric=scores,
         train=lambda folder, dtype: trained(folder, mode, dtype),
+        uses=lambda folder: uses(folder, mode),
     )
+
+
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the port says of a batch while it is trained."""
+    opened, batch = train.BACKEND.open_model(folder, mode, "pretrained"), cases.batches(folder, mode)["padded"]
+    ask = partial(train.BACKEND.logits, columns=batch)
+    recipe = cases.training_recipe(folder, mode)
+    return used((load(folder, mode), opened), train.forward, ask, train.BACKEND, batch, recipe)
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

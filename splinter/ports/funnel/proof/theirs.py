@@ -12,7 +12,7 @@ import numpy as np
 
 from splinter.align import torch_side
 from splinter.align.port import Side
-from splinter.ports.common.proof.theirs import linear_rates
+from splinter.ports.common.proof.theirs import linear_rates, used
 from splinter.ports.common.torch.train import AdamW
 from splinter.ports.common.training.feed import Table
 from splinter.ports.common.training.fit import fit
@@ -121,7 +121,14 @@ def side(mode: str) -> Side:
         data=lambda source: columns(source, mode),
         metric=scores,
         train=lambda folder, dtype: trained(folder, mode, dtype),
+        uses=lambda folder: uses(folder, mode),
     )
+
+
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the reference says of a batch while it is trained."""
+    models, batch = (load(folder, mode), load(folder, mode, dropout=True)), cases.batches(folder, mode)["padded"]
+    return used(models, twin.forward, twin.loss, batch)
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from torchcrf import CRF
 
 from splinter.align import torch_side
 from splinter.align.port import Side
-from splinter.ports.common.proof.theirs import linear_rates
+from splinter.ports.common.proof.theirs import linear_rates, used
 from splinter.ports.common.torch.train import AdamW
 from splinter.ports.common.training.feed import Table, trim
 from splinter.ports.common.training.fit import fit
@@ -125,7 +125,21 @@ def side(mode: str) -> Side:
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
         train=lambda folder, dtype: trained(folder, mode, dtype),
+        uses=lambda folder: uses(folder, mode),
     )
+
+
+def answers(model: twin.JointBERT, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What is said of a batch: intents, slot ids and the loss, by one call of the model."""
+    out = forward(model, batch)
+    slots = out["path"] if model.config.use_crf else out["slot_logits"].argmax(-1)
+    return {"intent_logits": out["intent_logits"], "slots": slots, "loss": twin.loss(model, out, batch)[None]}
+
+
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the reference says of a batch while it is trained."""
+    models, batch = (load(folder, mode), load(folder, mode, dropout=True)), cases.batches(folder, mode)["padded"]
+    return used(models, answers, lambda model, said, batch: said["loss"][0], batch)
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

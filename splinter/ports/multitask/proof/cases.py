@@ -141,6 +141,12 @@ def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
     return made
 
 
+def texts(batch: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Ids and mask of each text of a batch: "sentiment/" has one, "similarity/a_" and "similarity/b_" are a pair."""
+    prefixes = [f"{task}/{prefix}" for task in TASKS for prefix in PREFIXES[task]]
+    return {prefix: (batch[f"{prefix}input_ids"], batch[f"{prefix}attention_mask"]) for prefix in prefixes}
+
+
 def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
     """Twenty joint batches for the updates of the backward step (three at base size: each costs seconds)."""
     config = read_checkpoint(folder)[0]

@@ -15,6 +15,7 @@ import paddle
 from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports.common.paddle.train import AdamW
+from splinter.ports.common.proof.ours import used
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import rates
 
@@ -93,7 +94,34 @@ def side(mode: str, frozen: bool = False) -> Side:
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, mode),
         train=lambda folder, dtype: trained(folder, mode, dtype, frozen),
+        uses=lambda folder: uses(folder, mode, frozen),
     )
+
+
+def answers(model: MultitaskBert, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
+    """Sentence vectors and the outputs of every task, by plain calls."""
+    vectors = {f"{prefix}vectors": model.encode(*text) for prefix, text in cases.texts(batch).items()}
+    return {**vectors, **model(batch)}
+
+
+def uses(folder: Path, mode: str, frozen: bool = False) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the port says of a batch while it is trained. The heads are asked first, of vectors that are there already,
+    as those of a frozen encoder are: straight after an update."""
+    opened = train.BACKEND.open_model(folder, "pretrained", frozen=frozen, design=mode)
+    batch, kept = cases.batches(folder, mode)["joint"], dict[str, np.ndarray]()
+
+    def encode(model: MultitaskBert) -> dict[str, np.ndarray]:
+        texts = cases.texts(batch).items()
+        return {f"{prefix}vectors": train.BACKEND.encode(model, *text) for prefix, text in texts}
+
+    def ask(model: MultitaskBert) -> dict[str, np.ndarray]:
+        kept.update({} if kept else encode(model))
+        pairs = {task: [vectors for name, vectors in kept.items() if name.startswith(task)] for task in TASKS}
+        outputs = {task: train.BACKEND.outputs(model, task, vectors) for task, vectors in pairs.items()}
+        return encode(model) | outputs
+
+    recipe = cases.recipe()
+    return used((load(folder, mode, frozen=frozen), opened), answers, ask, train.BACKEND, batch, recipe)
 
 
 def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[str, np.ndarray]:

@@ -58,7 +58,7 @@ FROZEN = replace(
     data_sources=lambda step, mode: [],
     metric_cases=lambda mode: {},
     zero_gradient=r"(?!)",  # none: only heads learn
-    steps=("lr", "backward", "training"),
+    steps=("lr", "regularization", "backward", "training"),
     checkpoints={"tiny": cases.tiny},
 )
 """The phase called pretrain: the encoder is frozen, only the heads learn."""

@@ -16,7 +16,7 @@ import transformers
 
 from splinter.align import torch_side
 from splinter.align.port import Side
-from splinter.ports.common.proof.theirs import step_rule
+from splinter.ports.common.proof.theirs import step_rule, used
 from splinter.ports.common.torch.train import AdamW
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import Recipe
@@ -125,7 +125,20 @@ def side(mode: str, frozen: bool = False) -> Side:
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, mode),
         train=lambda folder, dtype: trained(folder, mode, dtype, frozen),
+        uses=lambda folder: uses(folder, mode, frozen),
     )
+
+
+def answers(model: twin.Twin, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Sentence vectors and the outputs of every task."""
+    vectors = {f"{prefix}vectors": model.encode(*text) for prefix, text in cases.texts(batch).items()}
+    return {**vectors, **model(batch)}
+
+
+def uses(folder: Path, mode: str, frozen: bool = False) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the reference says of a batch while it is trained."""
+    models = load(folder, mode, frozen=frozen), load(folder, mode, dropout=True, frozen=frozen)
+    return used(models, answers, twin.loss, cases.batches(folder, mode)["joint"])
 
 
 def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[str, np.ndarray]:

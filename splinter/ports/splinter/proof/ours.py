@@ -14,6 +14,7 @@ import numpy as np
 from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports.common.paddle.train import AdamW
+from splinter.ports.common.proof.ours import used
 from splinter.ports.common.training.feed import Table, trim
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import Recipe, rates
@@ -99,7 +100,19 @@ def side(mode: str) -> Side:
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
         train=lambda folder, dtype: trained(folder, mode, dtype),
+        uses=lambda folder: uses(folder, mode),
     )
+
+
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the port says of a batch while it is trained."""
+    opened, batch = train.BACKEND.open_model(folder, mode, "pretrained"), cases.batches(folder, mode)["padded"]
+
+    def ask(model: SplinterForQuestionAnswering) -> dict[str, np.ndarray]:
+        return dict(zip(("start_logits", "end_logits"), train.BACKEND.logits(model, batch), strict=True))
+
+    recipe = cases.training_recipe(folder)
+    return used((load(folder, mode), opened), train.forward, ask, train.BACKEND, batch, recipe)
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

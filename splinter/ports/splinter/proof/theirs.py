@@ -12,7 +12,7 @@ import numpy as np
 
 from splinter.align import torch_side
 from splinter.align.port import Side
-from splinter.ports.common.proof.theirs import linear_rates
+from splinter.ports.common.proof.theirs import linear_rates, used
 from splinter.ports.common.torch.train import AdamW
 from splinter.ports.common.training.feed import Table, trim
 from splinter.ports.common.training.fit import fit
@@ -107,7 +107,14 @@ def side(mode: str) -> Side:
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
         train=lambda folder, dtype: trained(folder, mode, dtype),
+        uses=lambda folder: uses(folder, mode),
     )
+
+
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the reference says of a batch while it is trained."""
+    models = twin.load(folder, mode), twin.load(folder, mode, dropout=True)
+    return used(models, twin.forward, twin.loss, cases.batches(folder, mode)["padded"])
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports.common.paddle.train import AdamW
+from splinter.ports.common.proof.ours import used
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import rates
 
@@ -56,7 +58,19 @@ def side(mode: str) -> Side:
         rates=rates,
         data=mined,
         train=trained,
+        uses=lambda folder: uses(folder, mode),
     )
+
+
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the port says of a batch while it is trained."""
+    opened, batch = train.BACKEND.open_model(folder), cases.batches(folder, mode)["questions"]
+
+    def ask(model: SplinterForPreTraining) -> dict[str, np.ndarray]:
+        return dict(zip(("start_logits", "end_logits"), train.BACKEND.logits(model, batch), strict=True))
+
+    recipe = cases.training_recipe(folder)
+    return used((load(folder, mode), opened), answering.forward, ask, train.BACKEND, batch, recipe)
 
 
 def mined(source: str) -> dict[str, np.ndarray]:

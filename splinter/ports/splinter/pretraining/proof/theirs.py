@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from splinter.align import torch_side
 from splinter.align.port import Side
-from splinter.ports.common.proof.theirs import step_rule
+from splinter.ports.common.proof.theirs import step_rule, used
 from splinter.ports.common.torch.train import AdamW
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import Recipe
@@ -72,7 +73,14 @@ def side(mode: str) -> Side:
         rates=rates,
         data=mined,
         train=trained,
+        uses=lambda folder: uses(folder, mode),
     )
+
+
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the reference says of a batch while it is trained."""
+    without, model = (answering.load(folder, mode, "pretraining", dropout=dropout) for dropout in (False, True))
+    return used((without, model), answering.forward, twin.loss, cases.batches(folder, mode)["questions"])
 
 
 def mined(source: str) -> dict[str, np.ndarray]:
