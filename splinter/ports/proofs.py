@@ -10,7 +10,7 @@ PORTS = {
     "splinter": ("PORT", "PLAIN"),
     "splinter.pretraining": ("PORT", "HF"),
     "jointbert": ("PORT",),
-    "funnel": ("PORT", "FACTORIZED"),
+    "funnel": ("PORT", "FACTORIZED", "OPTIONS"),
     "multitask": ("PORT", "FROZEN"),
 }
 """Folder -> the names of its ports; PORT is the system itself, the others differ from it by a setting."""

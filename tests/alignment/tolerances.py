@@ -196,6 +196,7 @@ TOLERANCES = {
         "splinter-pretraining-hf": FORWARD,
         "funnel": FUNNEL_FORWARD,
         "funnel-factorized": FUNNEL_FORWARD,
+        "funnel-options": FUNNEL_FORWARD,
     },
     "dev_data": {"multitask": DATA, "funnel": DATA, "jointbert": DATA, "splinter": DATA},
     "metric": {"multitask": PEARSON, "funnel": SCORES, "jointbert": SCORES, "splinter": SCORES},
@@ -265,6 +266,7 @@ TOLERANCES = {
         "splinter-pretraining-hf": BACKWARD,
         "funnel": FUNNEL_BACKWARD,
         "funnel-factorized": FUNNEL_BACKWARD,
+        "funnel-options": FUNNEL_BACKWARD,
     },
     "train_data": {
         "splinter-pretraining": DATA,

@@ -33,6 +33,15 @@ TINY = FunnelConfig(
 )
 
 
+FACTORIZED: dict[str, dict[str, Any]] = {
+    "classification": {"attention_type": "factorized", "separate_cls": False},
+    "answering": {"attention_type": "factorized", "truncate_seq": False, "pool_q_only": False},
+}
+OPTIONS: dict[str, dict[str, Any]] = {"answering": {"pooling_type": "max", "separate_cls": False}}
+"""Mode -> fields that its models change, so that with PORT's own every value of every option is in some mode; the
+decoder, which answering alone has, spreads the tokens in each of its three ways."""
+
+
 # -- checkpoints ------------------------------------------------------------------------------------------
 
 
@@ -75,13 +84,6 @@ def tiny() -> Path:
     return write_random(
         checkpoint.scratch("funnel-tiny"), TINY, seed=0, vocabulary=vocabulary(SAMPLE / "vocab.txt"), logits=4.0
     )
-
-
-@functools.cache
-def tiny_factorized() -> Path:
-    """The same weights with factorized relative attention."""
-    config = replace(TINY, attention_type="factorized")
-    return write_random(checkpoint.scratch("funnel-factorized"), config, seed=0, vocabulary=None, logits=4.0)
 
 
 @functools.cache
@@ -146,6 +148,12 @@ def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
     if mode == "answering":
         made["labels"]["start_positions"][1] = -3
     return made
+
+
+def few_batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
+    """Those in which a token is left over at one pooling, at none, at all."""
+    made = batches(folder, mode)
+    return {name: made[name] for name in ("padded", "even", "thirteen", "segments")}
 
 
 def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
