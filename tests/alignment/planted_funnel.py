@@ -67,9 +67,9 @@ def _(patch):
     _config(patch, encoder.FeedForward, layer_norm_eps=1e-5)
 
 
-@bug("erf gelu for tanh", "forward")
+@bug("tanh gelu for erf", "forward")
 def _(patch):
-    _config(patch, encoder.FeedForward, hidden_act="gelu")
+    _config(patch, encoder.FeedForward, hidden_act="gelu_new")
 
 
 @bug("scaling not applied to the three biases", "forward")
@@ -239,7 +239,7 @@ def _(patch):
 
 @bug("a tensor left at its random start, as set_state_dict does with a wrong name", "forward", also=("regularization",))
 def _(patch):
-    wrap(patch, model_paddle, "fill", lambda fill: lambda p, a: fill(p, a) if tuple(p.shape) != (32, 64) else None)
+    wrap(patch, model_paddle, "fill", lambda fill: lambda p, a: fill(p, a) if tuple(p.shape) != (32, 56) else None)
 
 
 @bug("phi and pi of keys, psi and omega of queries", "forward", system="funnel-factorized")

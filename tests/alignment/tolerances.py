@@ -278,6 +278,7 @@ TOLERANCES = {
     "init": {
         "multitask": EXACT,
         "funnel": EXACT,
+        "funnel-factorized": EXACT,
         "jointbert": EXACT,
         "splinter": EXACT,
         "splinter-plain": EXACT,
@@ -307,7 +308,7 @@ TOLERANCES = {
 }
 
 BELOW_AN_EPSILON = Tolerance(
-    atol=0.0, rtol=1e-6, why="a LayerNorm epsilon of 1e-5 for 1e-12 shows in float32: 4.0e-6 of a state"
+    atol=0.0, rtol=1e-6, why="a LayerNorm epsilon of 1e-5 for 3e-5 shows in float32: 6.8e-6 of a state"
 )
 TEAM = {
     "float64": Tolerance(atol=0.0, rtol=1e-12, why="sums over rows in another order, five updates: seen 3.3e-15"),

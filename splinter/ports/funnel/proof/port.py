@@ -51,7 +51,6 @@ PORT = Port(
 )
 
 
-
 def variant(name: str, options: Mapping[str, Mapping[str, Any]]) -> Port:
     """Another form of the model: `options` are, by mode, fields of the configuration that both sides change."""
     return replace(
@@ -67,12 +66,16 @@ def variant(name: str, options: Mapping[str, Mapping[str, Any]]) -> Port:
         # measured: without a [CLS] of its own the few tokens of the last block may all be of one segment
         zero_gradient=None,
         steps=("forward", "backward"),
-        checkpoints={"tiny": cases.tiny},
     )
 
 
-FACTORIZED = variant("funnel-factorized", cases.FACTORIZED)
-"""The other form of relative attention (appendix A.2.2), which no published checkpoint uses, with other options."""
+FACTORIZED = replace(
+    variant("funnel-factorized", cases.FACTORIZED),
+    steps=("forward", "backward", "init"),
+    checkpoints={"tiny": cases.tiny_factorized},
+)
+"""The other form of relative attention (appendix A.2.2), which no published checkpoint uses, with other options of
+pooling; with one decoder layer and a law of its own for the matrices."""
 
-OPTIONS = variant("funnel-options", cases.OPTIONS)
+OPTIONS = replace(variant("funnel-options", cases.OPTIONS), checkpoints={"tiny": cases.tiny})
 """Options of pooling that no published checkpoint uses, with the relative shift."""
