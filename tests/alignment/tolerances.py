@@ -189,6 +189,7 @@ PEER_FUNNEL = {
 TOLERANCES = {
     "forward": {
         "multitask": MULTITASK_FORWARD,
+        "multitask-options": MULTITASK_FORWARD,
         "jointbert": JOINT_FORWARD,
         "splinter": FORWARD,
         "splinter-plain": PLAIN_FORWARD,
@@ -204,6 +205,7 @@ TOLERANCES = {
         "multitask": MULTITASK_LOSS,
         "funnel": FUNNEL_LOSS,
         "jointbert": JOINT_LOSS,
+        "jointbert-forbidden": JOINT_LOSS,
         "splinter": LOSS,
         "splinter-pretraining": LOSS,
         "splinter-pretraining-hf": LOSS,
@@ -258,8 +260,10 @@ TOLERANCES = {
     },  # sets of names; factors and dropout carry bounds of their own
     "backward": {
         "multitask": MULTITASK_BACKWARD,
+        "multitask-options": MULTITASK_BACKWARD,
         "multitask-frozen": MULTITASK_BACKWARD,
         "jointbert": JOINT_BACKWARD,
+        "jointbert-forbidden": JOINT_BACKWARD,
         "splinter": BACKWARD,
         "splinter-plain": PLAIN_BACKWARD,
         "splinter-pretraining": PRETRAINING_BACKWARD,
