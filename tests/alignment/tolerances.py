@@ -189,6 +189,7 @@ PEER_FUNNEL = {
 TOLERANCES = {
     "forward": {
         "multitask": MULTITASK_FORWARD,
+        "multitask-options": MULTITASK_FORWARD,
         "jointbert": JOINT_FORWARD,
         "splinter": FORWARD,
         "splinter-plain": PLAIN_FORWARD,
@@ -196,6 +197,7 @@ TOLERANCES = {
         "splinter-pretraining-hf": FORWARD,
         "funnel": FUNNEL_FORWARD,
         "funnel-factorized": FUNNEL_FORWARD,
+        "funnel-options": FUNNEL_FORWARD,
     },
     "dev_data": {"multitask": DATA, "funnel": DATA, "jointbert": DATA, "splinter": DATA},
     "metric": {"multitask": PEARSON, "funnel": SCORES, "jointbert": SCORES, "splinter": SCORES},
@@ -203,6 +205,7 @@ TOLERANCES = {
         "multitask": MULTITASK_LOSS,
         "funnel": FUNNEL_LOSS,
         "jointbert": JOINT_LOSS,
+        "jointbert-forbidden": JOINT_LOSS,
         "splinter": LOSS,
         "splinter-pretraining": LOSS,
         "splinter-pretraining-hf": LOSS,
@@ -259,14 +262,17 @@ TOLERANCES = {
     },  # sets of names; factors and dropout carry bounds of their own
     "backward": {
         "multitask": MULTITASK_BACKWARD,
+        "multitask-options": MULTITASK_BACKWARD,
         "multitask-frozen": MULTITASK_BACKWARD,
         "jointbert": JOINT_BACKWARD,
+        "jointbert-forbidden": JOINT_BACKWARD,
         "splinter": BACKWARD,
         "splinter-plain": PLAIN_BACKWARD,
         "splinter-pretraining": PRETRAINING_BACKWARD,
         "splinter-pretraining-hf": BACKWARD,
         "funnel": FUNNEL_BACKWARD,
         "funnel-factorized": FUNNEL_BACKWARD,
+        "funnel-options": FUNNEL_BACKWARD,
     },
     "train_data": {
         "splinter-pretraining": DATA,

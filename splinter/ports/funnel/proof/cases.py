@@ -42,6 +42,15 @@ TINY = FunnelConfig(
 )
 
 
+FACTORIZED: dict[str, dict[str, Any]] = {
+    "classification": {"separate_cls": False},
+    "answering": {"truncate_seq": False, "pool_q_only": False},
+}
+OPTIONS: dict[str, dict[str, Any]] = {"answering": {"pooling_type": "max", "separate_cls": False}}
+"""Mode -> fields that its models change, so that with PORT's own every value of every option is in some mode; the
+decoder, which answering alone has, spreads the tokens in each of its three ways."""
+
+
 # -- checkpoints ------------------------------------------------------------------------------------------
 
 
@@ -157,6 +166,12 @@ def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
     if mode == "answering":
         made["labels"]["start_positions"][1] = -3
     return made
+
+
+def few_batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
+    """Those in which a token is left over at one pooling, at none, at all."""
+    made = batches(folder, mode)
+    return {name: made[name] for name in ("padded", "even", "thirteen", "segments")}
 
 
 def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:

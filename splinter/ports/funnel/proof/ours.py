@@ -20,21 +20,22 @@ from splinter.ports.common.training.feed import Table
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import rates
 
-from .. import config, data, metric, train
+from .. import config, data, metric, tasks, train
 from ..model import MODELS
 from . import cases
 
 NO_DROPOUT = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 
 
-def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) -> Any:
+def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False, **options: Any) -> Any:
     """A model in evaluation mode.
 
     Args:
         dropout: keep the rates of the configuration (else 0).
         fresh: leave the weights as the initialiser makes them.
+        options: fields of the configuration to change.
     """
-    changes: dict[str, Any] = {} if dropout else dict(NO_DROPOUT)
+    changes: dict[str, Any] = options | ({} if dropout else NO_DROPOUT)
     if fresh:
         model = MODELS[mode](config.read_checkpoint(folder, **changes)[0])
         model.eval()
@@ -88,7 +89,7 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, 
 
 
 @cache
-def side(mode: str) -> Side:
+def side(mode: str, **options: Any) -> Side:
     """The port as the engine sees it."""
     return Side(
         framework="paddle",
@@ -98,8 +99,8 @@ def side(mode: str) -> Side:
             "splinter.ports.common.paddle.encoder",
         ),
         kind="port",
-        load=lambda folder: load(folder, mode),
-        build=lambda folder: load(folder, mode, dropout=True, fresh=True),
+        load=lambda folder: load(folder, mode, **options),
+        build=lambda folder: load(folder, mode, dropout=True, fresh=True, **options),
         forward=train.forward,
         loss=train.loss,
         optimizer=AdamW,
@@ -122,10 +123,12 @@ def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample, data and decoding by our own code. Batches are never trimmed."""
+    """One whole run on the shipped sample, data and decoding by our own code; batches cut as fine-tuning cuts them."""
     model = paddle_side.cast(load(folder, mode), dtype)
     rows, hyper = columns(cases.TRAINING[mode], mode), cases.training_recipe(folder, mode)
-    log = fit(train.BACKEND.trainer(model, hyper), Table(cases.model_inputs(rows, mode), hyper), hyper)
+    cut = partial(tasks.trim, config=model.config) if mode == "classification" else dict
+    feed = Table(cases.model_inputs(rows, mode), hyper, prepare=cut)
+    log = fit(train.BACKEND.trainer(model, hyper), feed, hyper)
     dev = columns(cases.EVALUATION[mode], mode)
     found = train.BACKEND.logits(model, dev)
     if mode == "classification":

@@ -23,17 +23,18 @@ from . import cases
 NO_DROPOUT = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 
 
-def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) -> Any:
+def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False, **options: Any) -> Any:
     """A model in evaluation mode with the weights of a checkpoint.
 
     Args:
         dropout: keep the rates of the configuration (else 0).
         fresh: leave the weights as the initialiser makes them.
+        options: fields of the configuration to change.
 
     Raises:
         ValueError: a tensor is missing, or has another shape.
     """
-    changes = {} if dropout else NO_DROPOUT
+    changes = options | ({} if dropout else NO_DROPOUT)
     kind = twin.MODELS[mode]
     if fresh:
         return kind(kind.config_class.from_pretrained(folder, **changes)).eval()
@@ -104,14 +105,14 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, 
 
 
 @cache
-def side(mode: str) -> Side:
+def side(mode: str, **options: Any) -> Side:
     """The reference as the engine sees it."""
     return Side(
         framework="torch",
         sources=("transformers.models.funnel.modeling_funnel",),
         kind="transformers",
-        load=lambda folder: load(folder, mode),
-        build=lambda folder: load(folder, mode, dropout=True, fresh=True),
+        load=lambda folder: load(folder, mode, **options),
+        build=lambda folder: load(folder, mode, dropout=True, fresh=True, **options),
         forward=twin.forward,
         loss=twin.loss,
         optimizer=AdamW,
@@ -132,7 +133,7 @@ def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample, data and decoding by the reference's own code. Batches are never trimmed."""
+    """One whole run on the shipped sample, data and decoding by the reference's own code; no batch is cut."""
     from . import reference_metric
 
     model = torch_side.cast(load(folder, mode), dtype)

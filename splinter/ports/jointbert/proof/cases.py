@@ -73,15 +73,25 @@ def base_config() -> JointConfig:
 # -- checkpoints ------------------------------------------------------------------------------------------
 
 
-def write_random(folder: Path, config: JointConfig, seed: int, vocabulary: Path | None, std: float = 0.02) -> Path:
+def write_random(
+    folder: Path,
+    config: JointConfig,
+    seed: int,
+    vocabulary: Path | None,
+    std: float = 0.02,
+    forbidden: float = 0.0,
+) -> Path:
     """A checkpoint of random weights.
 
     Args:
         std: of the dense matrices; BERT's 0.02 fits its width, a narrow model needs more to be alive.
+        forbidden: what two transitions of three lose, in nats.
     """
     head = np.float32(2 / np.sqrt(config.hidden_size))
 
     def scaled(name: str, values: np.ndarray) -> np.ndarray:
+        if name == "crf.transitions":
+            return 0.5 * values - np.float32(forbidden) * (np.add.outer(*map(np.arange, values.shape)) % 3 > 0)
         if name.startswith("crf."):
             return 0.5 * values
         if "classifier" in name and name.endswith("weight"):
@@ -98,6 +108,17 @@ def tiny() -> Path:
     """The embedded checkpoint: 2 layers, width 64, the shipped vocabulary and labels, seed 0."""
     return write_random(
         checkpoint.scratch("jointbert-tiny"), tiny_config(), seed=0, vocabulary=SAMPLE / "vocab.txt", std=0.15
+    )
+
+
+@functools.cache
+def tiny_forbidden() -> Path:
+    """The same weights, but for transitions: most labels may not follow one another, as some do in BIO.
+
+    What the CRF's faster sums would lose then is left of the score of a sentence, so the plain ones must serve.
+    """
+    return write_random(
+        checkpoint.scratch("jointbert-forbidden"), tiny_config(), seed=0, vocabulary=None, std=0.15, forbidden=200.0
     )
 
 
@@ -154,6 +175,11 @@ def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
     odd["input_ids"][2, 3:5] = (100, 0)
     odd["token_type_ids"][3, 5:] = 1
     return made
+
+
+def few_batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
+    """Those with padding: what the CRF leaves out of a sentence."""
+    return {name: batch for name, batch in batches(folder, mode).items() if name in ("padded", "odd")}
 
 
 def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:

@@ -15,7 +15,7 @@ from splinter.align import torch_side
 from splinter.align.port import Side
 from splinter.ports.common.proof.theirs import linear_rates, used
 from splinter.ports.common.torch.train import AdamW
-from splinter.ports.common.training.feed import Table, trim
+from splinter.ports.common.training.feed import Table
 from splinter.ports.common.training.fit import fit
 
 from .. import twin
@@ -143,10 +143,10 @@ def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample, data and decoding by the reference's own code."""
+    """One whole run on the shipped sample, data and decoding by the reference's own code; no batch is cut."""
     model = torch_side.cast(load(folder, mode), dtype)
     hyper = cases.training_recipe(folder)
-    feed = Table(cases.model_inputs(columns(cases.TRAINING, mode)), hyper, prepare=trim)
+    feed = Table(cases.model_inputs(columns(cases.TRAINING, mode)), hyper)
     log = fit(twin.BACKEND.trainer(model, hyper), feed, hyper)
     dev = columns(cases.EVALUATION, mode)
     rows = cases.model_inputs(dev)

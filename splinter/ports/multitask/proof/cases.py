@@ -74,6 +74,13 @@ def tiny() -> Path:
 
 
 @functools.cache
+def tiny_options() -> Path:
+    """The other value of every option of the heads."""
+    config = replace(TINY, pooling="cls", head_activation="none", pair_features="compare")
+    return write_random(checkpoint.scratch("multitask-options"), config, seed=0, vocabulary=None, std=0.15)
+
+
+@functools.cache
 def base() -> Path:
     """Random weights at base size."""
     vocabulary = files.vocabulary_or_none(VOCABULARY)
@@ -158,6 +165,13 @@ def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
         sentiment, first, second = (rng.integers(2, 25, rows).tolist() for _ in range(3))
         made.append(_joint(rng, config.vocab_size, sentiment, first, second, size=4))
     return made
+
+
+def task_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
+    """Six batches for updates that see one task each: what the others alone use has no gradient then."""
+    made = train_batches(folder, mode)
+    turns = zip(made[2:8], TASKS * 2, strict=True)  # among them a batch that is smaller than its nominal size
+    return [{n: a for n, a in batch.items() if n.startswith((task, "batch_size"))} for batch, task in turns]
 
 
 def readout(outputs: Arrays, batch: Arrays) -> dict[str, np.ndarray]:
@@ -286,6 +300,9 @@ def dataset(task: str, columns: Arrays) -> Dataset:
 
 # -- training ---------------------------------------------------------------------------------------------
 
+STEPS = 8
+"""Updates of an epoch."""
+
 
 def recipe(phase: str = "finetune") -> Recipe:
     """What optimizer and schedule of a phase are aligned with; the defaults are compared by themselves."""
@@ -298,10 +315,15 @@ def training_recipe(folder: Path) -> Recipe:
     return replace(RECIPE, learning_rate=1e-3, epochs=3) if small else replace(RECIPE, epochs=1, max_steps=2)
 
 
-def training_feed(folder: Path, columns: Callable[[str], Arrays]) -> MixedFeed:
-    """Joint batches of the shipped training files, read by one of the two sides."""
+def sampling(frozen: bool) -> tuple[str, float]:
+    """How a training mixes its tasks, and the power of their sizes: all in each update, or one of them in turn."""
+    return ("proportional", 0.7) if frozen else ("joint", 0.5)
+
+
+def training_feed(folder: Path, columns: Callable[[str], Arrays], frozen: bool) -> MixedFeed:
+    """Our feed of the shipped training files."""
     sets = {task: dataset(task, columns(f"sample/{task}-train")) for task in TASKS}
-    return MixedFeed(sets, training_recipe(folder), steps=8)
+    return MixedFeed(sets, training_recipe(folder), STEPS, *sampling(frozen))
 
 
 def training_record(

@@ -125,9 +125,9 @@ def uses(folder: Path, mode: str, frozen: bool = False) -> Mapping[str, Mapping[
 
 
 def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample, data and scores by our own code."""
+    """One whole run on the shipped sample; data, order of batches and scores by our own code."""
     model = paddle_side.cast(load(folder, mode, frozen=frozen), dtype)
-    feed = cases.training_feed(folder, lambda name: columns(name, mode))
+    feed = cases.training_feed(folder, lambda name: columns(name, mode), frozen)
     log = fit(train.BACKEND.trainer(model, feed.recipe), feed, feed.recipe)
     found, values = {}, {}
     for task in TASKS:

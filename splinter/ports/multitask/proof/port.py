@@ -48,6 +48,18 @@ PORT = Port(
     missing=cases.data_sources.missing,
 )
 
+OPTIONS = replace(
+    PORT,
+    name="multitask-options",
+    modes=("version2",),
+    train_batches=cases.task_batches,
+    data_sources=lambda step, mode: [],
+    metric_cases=lambda mode: {},
+    steps=("forward", "backward"),
+    checkpoints={"tiny": cases.tiny_options},
+)
+"""[CLS] for the pooler's output, pairs that are compared, heads without activation; updates see one task each."""
+
 FROZEN = replace(
     PORT,
     name="multitask-frozen",
@@ -61,4 +73,4 @@ FROZEN = replace(
     steps=("lr", "regularization", "backward", "training"),
     checkpoints={"tiny": cases.tiny},
 )
-"""The phase called pretrain: the encoder is frozen, only the heads learn."""
+"""The phase called pretrain: the encoder is frozen, only the heads learn. Its training draws a task for each update."""

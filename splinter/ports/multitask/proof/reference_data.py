@@ -1,6 +1,7 @@
-"""Theirs, for dev_data and train_data: the skeleton's reading restated, and transformers' Python BertTokenizer.
+"""Theirs, for dev_data and train_data: the skeleton's reading restated, and transformers' Python BertTokenizer; for
+training, which rows each update sees.
 
-Shares no code with data.py. Source: minBERT default final project, datasets.py (load_multitask_data,
+Shares no code with data.py and feed.py. Source: minBERT default final project, datasets.py (load_multitask_data,
 preprocess_string and the collate functions of its datasets).
 """
 
@@ -11,6 +12,9 @@ from functools import cache
 import numpy as np
 from transformers import BertTokenizer
 
+from splinter.ports.common.training.schedule import Plan
+
+TASKS = ("sentiment", "paraphrase", "similarity")
 PYTHON = hasattr(BertTokenizer, "_tokenize")
 """Since transformers 5.0 the class of that name is the fast tokenizer, which needs no help."""
 
@@ -96,3 +100,61 @@ def _pairs(path, task):
 
 def _spaced(text):
     return " ".join(text.lower().replace(".", " .").replace("?", " ?").replace(",", " ,").replace("'", " '").split())
+
+
+class Feed:
+    """The batches of a training, restated in the plainest way: each task's rows are listed for the whole run.
+
+    Args:
+        sets: task -> what `columns` returned.
+        steps: updates per epoch.
+        sampling: "joint" = every update sees a batch of each task; else one task, drawn with the odds size ** alpha.
+    """
+
+    def __init__(self, sets, recipe, steps, sampling, alpha):
+        self.sets, self.recipe = sets, recipe
+        updates = min(recipe.epochs * steps, recipe.max_steps or recipe.epochs * steps)
+        self.plan = Plan(steps, recipe.epochs * steps, 0, updates, "constant")
+        odds = np.array([len(found["labels"]) ** alpha for found in sets.values()])
+        self.turns = [list(sets)] * updates
+        if sampling != "joint":
+            drawn = []
+            for epoch in range(recipe.epochs):
+                generator = np.random.default_rng((recipe.seed, 1, epoch))
+                drawn += generator.choice(list(sets), steps, p=odds / odds.sum()).tolist()
+            self.turns = [[task] for task in drawn[:updates]]
+
+    def _rows(self, task):
+        """A task's batches of rows, pass after pass, each in an order of its own; the last of a pass may be smaller."""
+        turn, size = 0, self.recipe.batch_size
+        while True:
+            generator = np.random.default_rng((self.recipe.seed, 2, TASKS.index(task), turn))
+            order = generator.permutation(len(self.sets[task]["labels"])).tolist()
+            yield from (order[begin : begin + size] for begin in range(0, len(order), size))
+            turn += 1
+
+    def about(self):
+        """Nothing that a resumed run would look at."""
+        return {}
+
+    def batches(self, start):
+        """Of the whole run; each with a function that names no rows."""
+        rows = {task: self._rows(task) for task in self.sets}
+        for tasks in self.turns:
+            batch = {"batch_size": np.array(self.recipe.batch_size)}
+            for task in tasks:
+                batch |= self._batch(task, next(rows[task]))
+            yield batch, list
+
+    def _batch(self, task, rows):
+        """ids, mask and labels of some rows, each text padded to its longest."""
+        found, batch = self.sets[task], {f"{task}/labels": self.sets[task]["labels"][rows]}
+        for side in ("",) if task == "sentiment" else ("a_", "b_"):
+            ends = np.cumsum(found[f"{side}lengths"])
+            texts = [found[f"{side}flat"][ends[row] - found[f"{side}lengths"][row] : ends[row]] for row in rows]
+            longest = max(len(text) for text in texts)
+            batch[f"{task}/{side}input_ids"] = np.array([[*text, *[0] * (longest - len(text))] for text in texts])
+            batch[f"{task}/{side}attention_mask"] = np.array(
+                [[1] * len(text) + [0] * (longest - len(text)) for text in texts]
+            )
+        return batch

@@ -142,10 +142,12 @@ def uses(folder: Path, mode: str, frozen: bool = False) -> Mapping[str, Mapping[
 
 
 def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample, data and scores by the reference's own code."""
+    """One whole run on the shipped sample; data, order of batches and scores by the reference's own code."""
     model = torch_side.cast(load(folder, mode, frozen=frozen), dtype)
-    feed = cases.training_feed(folder, lambda name: columns(name, mode))
-    log = fit(twin.BACKEND.trainer(model, feed.recipe), feed, feed.recipe)
+    sets = {task: columns(f"sample/{task}-train", mode) for task in TASKS}
+    hyper = cases.training_recipe(folder)
+    feed = reference_data.Feed(sets, hyper, cases.STEPS, *cases.sampling(frozen))
+    log = fit(twin.BACKEND.trainer(model, hyper), feed, hyper)
     found, values = {}, {}
     for task in TASKS:
         dev = cases.dataset(task, columns(f"sample/{task}-dev", mode))
