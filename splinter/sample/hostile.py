@@ -29,6 +29,10 @@ IDEOGRAPHS = (
 BORDERS = "".join(
     chr(code) for first, last in IDEOGRAPHS for code in (first - 1, first, last, last + 1) if code != 0x1FFFF
 )
+ACCENT, APART = "\u00e9", "e\u0301"
+"""One letter, and the same in two characters."""
+SISYPHUS = "\u03a3\u038a\u03a3\u03a5\u03a6\u039f\u03a3"
+"""Its last letter has a small form of its own, and only there."""
 NO_PIECE = "\u0301\u0302 \u0300"
 """Text that is not empty, of which an uncased tokenizer leaves nothing."""
 
@@ -47,28 +51,45 @@ CONTEXTS = [
     ),
     (" ".join(f"a{char}b" for char in BORDERS) + " end", ["b", "end", "a\u3400b", "\u9fff", "\U0002fa1fb"]),
     (
-        f"{'x' * 99} 1 {'y' * 100} 2 {'z' * 101} 3 {'\u00e9' * 100} 4 {'\u00e9' * 101} 5 {'e\u0301' * 51} 6",
-        ["1", "2", "3", "4", "5", "6", "x" * 99, "y" * 100, "z" * 101, "\u00e9" * 101, "x", "yy"],
+        f"{'x' * 99} 1 {'y' * 100} 2 {'z' * 101} 3 {ACCENT * 100} 4 {ACCENT * 101} 5 {APART * 51} 6",
+        ["1", "2", "3", "4", "5", "6", "x" * 99, "y" * 100, "z" * 101, ACCENT * 101, "x", "yy"],
     ),
     (
-        "a\0b c\u009bd e\ufffdf g\u200bh i\u00adj k\u2028l m\u2029n o\u0085p q\u180er s\u3000t u\u00a0v w\u202fx y\u1680z"
-        "\ttab\nnew\r\nline\u000bvt\fff\u001cfs\u001fus \ue000 \ufeff end",
+        "a\0b c\u009bd e\ufffdf g\u200bh i\u00adj k\u2028l m\u2029n o\u0085p q\u180er s\u3000t u\u00a0v"
+        " w\u202fx y\u1680z\ttab\nnew\r\nline\u000bvt\fff\u001cfs\u001fus \ue000 \ufeff end",
         ["a\0b", "g\u200bh", "\u200b", "u\u00a0v", "w\u202fx", "tab\nnew", "line", "end", "s\u3000t", "l", "vt", "fs"],
     ),
     (
-        "caf\u00e9 cafe\u0301 \u0130stanbul istanbul \u03a3\u038a\u03a3\u03a5\u03a6\u039f\u03a3 Stra\u00dfe STRASSE \ufb01n"
-        " \u01c5 \u1e9e \u212b \u2126 \ud55c\uad6d\uc5b4 \u1112\u1161\u11ab \u0939\u093f\u0928\u094d\u0926\u0940 x\u0300"
-        " \u0301y z\u0307\u0323 \uff26ull \u2460 \u00b2",
-        ["caf\u00e9", "cafe\u0301", "cafe", "\u0130stanbul", "\u03a3\u038a\u03a3\u03a5\u03a6\u039f\u03a3", "\ufb01n"]
-        + ["Stra\u00dfe", "\u212b", "\u1112\u1161\u11ab", "x\u0300", "\u0301y", "z\u0307\u0323", "\u00b2"],
+        f"caf\u00e9 cafe\u0301 \u0130stanbul istanbul {SISYPHUS} Stra\u00dfe STRASSE \ufb01n \u01c5 \u1e9e \u212b"
+        " \u2126 \ud55c\uad6d\uc5b4 \u1112\u1161\u11ab \u0939\u093f\u0928\u094d\u0926\u0940 x\u0300 \u0301y"
+        " z\u0307\u0323 \uff26ull \u2460 \u00b2",
+        [
+            *("caf\u00e9", "cafe\u0301", "cafe", "\u0130stanbul", SISYPHUS, "\ufb01n", "Stra\u00dfe", "\u212b"),
+            *("\u1112\u1161\u11ab", "x\u0300", "\u0301y", "z\u0307\u0323", "\u00b2"),
+        ],
     ),
     (
         "[UNK] a [MASK] b [SEP] c [CLS] d [PAD] e [QUESTION] f x[MASK]y [MASK]. [SE\u200bP] [sep] ##ed ## # <cls> <s>",
         ["[UNK]", "[MASK]", "b", "[SEP]", "[QUESTION] f", "x[MASK]y", "y", "[SE\u200bP]", "##ed", "<cls>", "<s>"],
     ),
     (
-        "$5^6 `x~ don't U.S.A. 3,000 100% \u201cq\u201d \u2014 \u2026 \u00bfque? \u061f \u3001 e.g., 'n' \"m\" a_b c|d \u20ac7 n\u00ba",
-        ["5^6", "$5^6", "\u201cq\u201d", "q", "\u2026", "don't", "t", "U.S.A.", "3,000", "100%", "a_b", "\u20ac7", "n\u00ba"],
+        "$5^6 `x~ don't U.S.A. 3,000 100% \u201cq\u201d \u2014 \u2026"
+        " \u00bfque? \u061f \u3001 e.g., 'n' \"m\" a_b c|d \u20ac7 n\u00ba",
+        [
+            "5^6",
+            "$5^6",
+            "\u201cq\u201d",
+            "q",
+            "\u2026",
+            "don't",
+            "t",
+            "U.S.A.",
+            "3,000",
+            "100%",
+            "a_b",
+            "\u20ac7",
+            "n\u00ba",
+        ],
     ),
     (
         "\U0001f468\u200d\U0001f469\u200d\U0001f467 family \U0001f3f4 \u2764\ufe0f\u2764 end",
@@ -118,16 +139,21 @@ def asked(contexts, name):
 
 
 def squad():
-    """Hostile characters, answers inside words and across blanks; a context twice, apart; nothing to read at the end."""
+    """Hostile characters, answers inside words and across blanks; a context that comes again; one without a piece."""
     paragraphs = asked([*CONTEXTS, CONTEXTS[0], (NO_PIECE, ["\u0300"])], "char")
-    return {"version": "1.1", "data": [{"title": "", "paragraphs": paragraphs[:3]}, {"paragraphs": paragraphs[3:]}]}
+    return {
+        "version": "1.1",
+        "data": [{"title": "", "paragraphs": paragraphs[:3]}, {"title": "", "paragraphs": paragraphs[3:]}],
+    }
 
 
 def ladder():
     """Contexts and questions of every number of pieces around a limit, and an answer at every piece of a long one."""
     lengths = [(letters(count), [("a", 0), (letters(1, count - 1), 2 * count - 2)]) for count in range(1, 48)]
     spans = [
-        (letters(size, first), 2 * first) for size in (1, 2, 4, 11, 31) for first in range(0, 36 - size, max(size // 4, 1))
+        (letters(size, first), 2 * first)
+        for size in (1, 2, 4, 11, 31)
+        for first in range(0, 36 - size, max(size // 4, 1))
     ]
     paragraphs = asked([*lengths, (letters(36), spans)], "step")
     for paragraph in paragraphs:
@@ -212,7 +238,9 @@ def mrqa():
             ["alpha", "beta", "gamma"],
             [[(0, 0, 0, 7)], [(0, 1)], [(1, 1, 9, 15)], [(2, 2)], [(2, 2, 24, 24)], [(0, 2)], [(1, 2, 17, 24)]],
         ),
-        mrqa_line("hidden", hidden, ["x", "\u200b", "y\u00ad", "\u0301", "z"], [[(i, i)] for i in range(5)] + [[(1, 3)]]),
+        mrqa_line(
+            "hidden", hidden, ["x", "\u200b", "y\u00ad", "\u0301", "z"], [[(i, i)] for i in range(5)] + [[(1, 3)]]
+        ),
         mrqa_line("nothing", "\u200bx", ["\u200b"], [[(0, 0, 0, 1)]]),
         mrqa_line("one", "New York City", ["New York", "City"], [[(0, 0)], [(0, 1)], [(1, 1)]], "In New York?"),
         mrqa_line("joined", joined, list(joined), [[(0, 13)], [(12, 13)], [(0, 6)], [(13, 13)]]),
@@ -253,9 +281,8 @@ TRAIN = [
     ("b#c", "  turn   the\tLIGHT off ", "O O I-x B-x.y"),
     ("new", "\u0301 \u200bnow", "B-x O"),
     ("a", "[MASK] [UNK] [mask] x[SEP]y", "S-z O I-x.y B-x"),
-    ("a", f"{'x' * 100} {'y' * 101} {'\u00e9' * 101}", "B-x E-x O"),
+    ("a", f"{'x' * 100} {'y' * 101} {ACCENT * 101}", "B-x E-x O"),
     ("c", "A-10 \u0130T caf\u00e9 cafe\u0301 \u6771\u4eac", "B-x I-x O I-q B"),
-    *(("a", letters(count), " ".join(["O", "B-x"] * count)[: 4 * count].rsplit(" ", 0)[0]) for count in ()),
 ]
 
 
@@ -273,7 +300,7 @@ def intents():
         ("unseen", "a\u0085b\u2028c", "I-x B-never O"),
         ("A", "Z\u200b \ufeff", "b-x O"),
         ("UNK", "PAD UNK O", "UNK UNK I-x"),
-        *((intent, words, tags) for intent, words, tags in ladder_of_words()),
+        *ladder_of_words(),
         *TRAIN[4:],
     ]
     files = {"intent_label.txt": INTENT_LABELS, "slot_label.txt": SLOT_LABELS}
@@ -293,7 +320,7 @@ TEXTS = [
     "  Two   BLANKS\u00a0\u3000 ",
     "\u0130T \u03a3\u038a\u03a3\u03a5\u03a6\u039f\u03a3 STRA\u1e9eE \ufb01n caf\u00e9 cafe\u0301",
     " ".join(f"a{char}b" for char in BORDERS),
-    f"{'x' * 100} {'y' * 101} {'\u00e9' * 101}",
+    f"{'x' * 100} {'y' * 101} {ACCENT * 101}",
     "[MASK] [SEP] x[CLS]y [mask] [UN\u200bK]",
     "\u0301 \u200b \ufffd \u0085 \x0b",
     "one\ntwo",
@@ -328,9 +355,18 @@ def multitask():
     }
 
 
+# -- a second vocabulary ------------------------------------------------------------------------------------
+
+
+def other_vocabulary():
+    """The pieces of `vocab.txt` under other numbers: what one tokenizer remembers must not answer for the other."""
+    lines = (PATH / "vocab.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join([*lines[:200], *reversed(lines[200:])])  # below stand the ones that models know by number
+
+
 # -- text to mine -------------------------------------------------------------------------------------------
 
-WORDS = "harbour clock bell boat tower stone wheel water light market".split()
+WORDS = ["harbour", "clock", "bell", "boat", "tower", "stone", "wheel", "water", "light", "market"]
 
 
 def mining():
@@ -351,7 +387,10 @@ def mining():
         [" ".join(WORDS[i % size] for i in range(120)) for size in (3, 7)],
         [f"{WORDS[i % 7]} {WORDS[i % 3]} {WORDS[i % 4]}" for i in range(12)],
         [f"{WORDS[i % 7]} {WORDS[i % 3]}" for i in range(9)],
-        *([" ".join(WORDS[i % 10] for i in range(first)), " ".join(WORDS[i % 6] for i in range(60))] for first in (35, 36)),
+        *(
+            [" ".join(WORDS[i % 10] for i in range(first)), " ".join(WORDS[i % 6] for i in range(60))]
+            for first in (35, 36)
+        ),
         [" ".join(f"{WORDS[i * i % 10]} {WORDS[i % 9]} of" for i in range(25)) for _ in range(6)],
     ]
 
@@ -360,9 +399,13 @@ def write(folder=PATH):
     """Write the folder `hostile` into a folder."""
     files = {f"{name}.json": make() for name, make in (("squad", squad), ("ladder", ladder), ("squad2", squad2))}
     files = {name: json.dumps(value, indent=1) + "\n" for name, value in files.items()}  # all characters escaped
-    for name, values in (("mrqa", mrqa()), ("rows", rows()), ("mining", [{"text": "\n".join(one)} for one in mining()])):
+    for name, values in (
+        ("mrqa", mrqa()),
+        ("rows", rows()),
+        ("mining", [{"text": "\n".join(one)} for one in mining()]),
+    ):
         files[f"{name}.jsonl"] = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
-    files |= {"qnli.tsv": qnli(), **multitask()}
+    files |= {"qnli.tsv": qnli(), **multitask(), "vocab.txt": other_vocabulary()}
     files |= {f"intents/{name}": "".join(f"{line}\n" for line in lines) for name, lines in intents().items()}
     for name, content in files.items():
         path = Path(folder) / FOLDER / name
