@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,16 @@ def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) ->
 
 @cache
 def columns(name: str, mode: str) -> dict[str, np.ndarray]:
-    """A data source as columns, by our own reading; gold texts as strings."""
+    """A data source as columns, by our own reading; of which question each row is; gold texts as strings."""
     source = cases.source(name)
-    examples = data.read_examples(source.path, mode, source.training)
+    examples = list(data.read_examples(source.path, mode, source.training))
     tokenizer = data.Tokenizer(source.vocabulary, mode, lower_case=source.lower_case or None)
-    blocks = data.features(examples, tokenizer, mode, training=source.training, **source.sizes)
+    blocks = data.features(examples, tokenizer, mode, training=source.training, block=source.block, **source.sizes)
     kept, rows = data.concatenate(blocks)
     found = {f.name: getattr(rows, f.name) for f in fields(rows) if isinstance(getattr(rows, f.name), np.ndarray)}
+    found["questions"] = np.array([kept[number].id for number in rows.example_index])
     if not source.training:
-        found["gold texts"] = np.array([json.dumps([e.id, e.answers]) for e in kept])
+        found["gold texts"] = np.array([json.dumps([e.id, e.answers]) for e in examples])
     return found
 
 
@@ -68,7 +70,7 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
     """n-best lists of a data source from logits (N, T), flattened, and the scores of the best."""
     source = cases.source(name)
     tokenizer = data.Tokenizer(source.vocabulary, mode, lower_case=source.lower_case or None)
-    examples = list(data.read_examples(source.path, mode))
+    examples = cases.kept(data.read_examples(source.path, mode), given)
     spans = []
     for number, rows in cases.rows_by_example(given).items():
         windows = [cases.row(given, row) for row in rows]
@@ -79,6 +81,8 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
             spans.append(metric.decode_hf(examples[number], windows, start[rows], end[rows]))
     best = {examples[n].id: found[0].text for n, found in zip(cases.rows_by_example(given), spans, strict=True)}
     flat = [[asdict(span) for span in found] for found in spans]
+    for span in chain.from_iterable(flat) if mode == "paper" else ():
+        del span["start_char"], span["end_char"]  # transformers' old code does not say where an answer stands
     return cases.decoded_record(flat, metric.evaluate({e.id: e.answers for e in examples}, best))
 
 

@@ -68,7 +68,7 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
     source, grouped = cases.source(name), cases.rows_by_example(given)
     windows = [[cases.row(given, row) for row in rows] for rows in grouped.values()]
     starts, ends = ([logits[rows] for rows in grouped.values()] for logits in (start, end))
-    examples = reference_data.decoding_examples(source.path, mode)
+    examples = cases.kept(reference_data.decoding_examples(source.path, mode), given)
     if mode == "paper":
         vocabulary, lower_case = source.vocabulary, source.lower_case
         found = reference_metric.decode(examples, windows, starts, ends, vocabulary, lower_case=lower_case)
@@ -79,7 +79,8 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
             for number, *rest in zip(grouped, windows, starts, ends, strict=True)
         ]
     best = {examples[number].id: found[0]["text"] for number, found in zip(grouped, spans, strict=True)}
-    return cases.decoded_record(spans, reference_metric.evaluate(reference_data.golds(source.path, mode), best))
+    golds = {name: texts for name, texts in reference_data.golds(source.path, mode).items() if name in best}
+    return cases.decoded_record(spans, reference_metric.evaluate(golds, best))
 
 
 def sources(mode: str) -> tuple[str, ...]:

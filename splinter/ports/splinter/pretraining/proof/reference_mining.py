@@ -87,7 +87,7 @@ def questions(pieces: list, found: list[list[tuple[int, int]]], random) -> list[
     most = min(30, max(1, round(0.15 * len(pieces))))
     text = list(pieces)
     masked: set[int] = set()
-    label_of: dict[int, int] = {}
+    labelled: set[int] = set()
     records: list[tuple[int, int, int]] = []
     for number in random.permutation(len(found)):
         cluster = found[number]
@@ -99,14 +99,14 @@ def questions(pieces: list, found: list[list[tuple[int, int]]], random) -> list[
             if len(records) >= most or span & masked:
                 break
             places = set(range(a, b + 1))
-            if places & masked or any(label_of.get(place, number) != number for place in places):
+            if places & (masked | labelled):
                 continue
             if text[a : b + 1] != text[answer[0] : answer[1] + 1]:
                 continue
             text[a : b + 1] = ["[QUESTION]"] + ["[PAD]"] * (b - a)
             records.append((a, *answer))
             masked |= places
-            label_of.update(dict.fromkeys(span, number))
+            labelled |= span
     return sorted(records)
 
 
@@ -117,7 +117,8 @@ def contexts(segments: list[list[str]], capacity: int, cut: int) -> list[list[st
     for index, segment in enumerate(segments):
         whole = current + segment
         if len(whole) > capacity or (len(segments) >= 10 and index == cut):
-            packed.append(whole[:capacity])
+            if current:
+                packed.append(whole[:capacity])
             current = segment[:capacity]
         else:
             current = whole
