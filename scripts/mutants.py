@@ -22,8 +22,11 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ.pop("SPLINTER_DATA", None)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from evidence import mutants  # noqa: E402
+from evidence import mutants, rounds  # noqa: E402
 from tqdm import tqdm  # noqa: E402
+
+from splinter.align.files import write_whole  # noqa: E402
+from splinter.align.rounds import counted  # noqa: E402
 
 
 def main() -> int:
@@ -31,6 +34,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the draw (default: 1)")
     parser.add_argument("--count", type=int, default=100, metavar="N", help="how many mutants (default: 100)")
     parser.add_argument("--coverage", action="store_true", help="write the lines that no step executes, and stop")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="write the round to results/mutants.json, where each survivor gets its verdict",
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("report/mutants"), metavar="FOLDER", help="default: report/mutants"
     )
@@ -73,11 +81,12 @@ def go(baseline: mutants.Baseline, options: argparse.Namespace) -> int:
             if not one["red"]:
                 tqdm.write(survivor(one))
     results = [found[mutants.key(ground.described(one))] for one in chosen]
-    killed = sum(bool(one["red"]) for one in results)
-    low, high = mutants.wilson(killed, len(results))
-    print(f"{killed} of {len(results)} killed: {100 * killed / len(results):.1f} %, 95 % interval "
-          f"{100 * low:.1f} to {100 * high:.1f} %; {sum(ground.sites(ground.executed).values())} places that a step "
-          f"executes, {sum(ground.sites(ground.outside).values())} that none does")  # fmt: skip
+    document = rounds.kept(options.seed, results)
+    if options.keep:
+        write_whole(rounds.RECORD, lambda file: file.write(rounds.dumped(document)), "w")
+    executed, outside = (sum(ground.sites(kind).values()) for kind in (ground.executed, ground.outside))
+    print(f"places to change: {executed} that a step executes, {outside} outside: no step runs the line")
+    print(f"seed {options.seed}: {counted(document['mutants'][-1])}")
     return 0
 
 

@@ -17,15 +17,8 @@ import importlib
 import importlib.machinery
 import importlib.util
 import json
-import math
-import os
 import random
-import resource
-import select
-import shutil
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,15 +27,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import mutations
+from .forks import Fork, Say, fork, tended
+from .rounds import MUTANT
 
 PROJECT = Path(__file__).resolve().parents[2]
 PORTS = PROJECT / "splinter" / "ports"
 FRAMEWORKS = ("torch", "paddle", "transformers")
 SLOWER, GRACE = 10, 20.0
 """A case is stopped after so many times its seconds in the baseline, and so many more."""
-MEMORY = 8 * 2**30
-"""Bytes that a fork may take beyond what it starts with: a change may ask for any size."""
-WORKERS = 2
+LONGEST = 900.0
+"""Seconds that a case may take in the baseline."""
 
 
 class MutantError(RuntimeError):
@@ -172,111 +166,6 @@ def _near(file: str, other: str) -> bool:
     return other.startswith("splinter/ports/common/") or file.split("/")[2] == other.split("/")[2]
 
 
-# -- forks --------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Fork:
-    """A process that runs cases one by one and says so, a line of JSON each.
-
-    Args:
-        limits: seconds that each case may take.
-    """
-
-    pid: int
-    pipe: int
-    folder: str
-    limits: Mapping[Case, float]
-    deadline: float = math.inf
-    current: Case | None = None
-    said: list[dict[str, Any]] = field(default_factory=list)
-    rest: bytes = b""
-    late: bool = False
-
-    def hear(self) -> bool:
-        """Read what was said; False: nothing more will be."""
-        received = os.read(self.pipe, 1 << 20)
-        *lines, self.rest = (self.rest + received).split(b"\n")
-        for line in lines:
-            message = json.loads(line)
-            self.said.append(message)
-            if "start" in message:
-                self.current = Case(*message["start"])
-                self.deadline = time.monotonic() + self.limits.get(self.current, math.inf)
-            else:
-                self.current, self.deadline = None, math.inf
-        return bool(received)
-
-    def end(self) -> str:
-        """Take leave of it; says how it ended where it was not by itself."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)  # what it has started, too
-        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        os.close(self.pipe)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if self.late:
-            return "timeout"
-        return "" if status == 0 else f"ended with {status}"
-
-
-def fork(body: Callable[[Callable[[dict[str, Any]], None]], None], limits: Mapping[Case, float]) -> Fork:
-    """A process that runs `body`, which is given a function to say things with; nothing that it prints is kept."""
-    folder = tempfile.mkdtemp(prefix="splinter-mutant-")
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid:
-        os.close(writing)
-        return Fork(pid, reading, folder, limits)
-    status = 1
-    try:  # from here on this is the other process, which must never return
-        os.setsid()
-        os.close(reading)
-        tempfile.tempdir = folder
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(nowhere, stream)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
-
-        def say(message: dict[str, Any]) -> None:
-            text = json.dumps(message).encode() + b"\n"
-            while text:
-                text = text[os.write(writing, text) :]
-
-        body(say)
-        status = 0
-    finally:
-        os._exit(status)
-
-
-def tended(waiting: Iterator[tuple[Any, Callable[[], Fork]]]) -> Iterator[tuple[Any, Fork, str]]:
-    """Two forks at a time, until none is waiting: each with its label, and how it ended where not by itself."""
-    running: dict[int, tuple[Any, Fork]] = {}
-    try:
-        while True:
-            while len(running) < WORKERS and (ahead := next(waiting, None)) is not None:
-                label, start = ahead
-                made = start()
-                running[made.pipe] = label, made
-            if not running:
-                return
-            now = time.monotonic()
-            soonest = min(one.deadline for _, one in running.values())
-            ready, _, _ = select.select(list(running), [], [], max(0.0, min(soonest - now, 5.0)))
-            for pipe, (label, one) in list(running.items()):
-                if pipe in ready:
-                    over = not one.hear()
-                else:
-                    over = one.late = time.monotonic() > one.deadline
-                if over:
-                    del running[pipe]
-                    yield label, one, one.end()
-    finally:
-        for _, one in running.values():
-            one.end()
-
-
 # -- cases --------------------------------------------------------------------------------------------------
 
 
@@ -318,10 +207,10 @@ def red(case: Case) -> str:
     return "" if alignment.passed else alignment.message().split("\n")[0][:300]
 
 
-def run(cases: Iterable[Case], say: Callable[[dict[str, Any]], None]) -> None:
+def run(cases: Iterable[Case], baseline: Baseline, say: Say) -> None:
     """Run cases until one is red, and say so."""
     for case in cases:
-        say({"start": case})
+        say({"start": case, "limit": SLOWER * baseline.seconds[case] + GRACE})
         try:
             found = red(case)
         except BaseException as error:  # of a change that ends the process, too, a user would hear
@@ -398,7 +287,7 @@ def measured(path: Path, told: Callable[[Iterable[Any], int], Iterable[Any]]) ->
             }
             return Baseline(now, seconds, lines, document["modules"])
     load()
-    (listing,) = tended(iter([("", partial(fork, lambda say: say({"cases": every_case()}), {}))]))
+    (listing,) = tended(iter([("", partial(fork, lambda say: say({"cases": every_case()}), LONGEST))]))
     if listing[2]:
         raise MutantError(f"the ports cannot be imported: their process {listing[2]}")
     cases = [Case(*one) for one in listing[1].said[0]["cases"]]
@@ -407,7 +296,7 @@ def measured(path: Path, told: Callable[[Iterable[Any], int], Iterable[Any]]) ->
     def waiting() -> Iterator[tuple[Case, Callable[[], Fork]]]:
         for case in cases:
             load(found.modules)
-            yield case, partial(fork, partial(_watched, case), {case: 600.0})
+            yield case, partial(fork, partial(_watched, case), LONGEST)
 
     for case, process, ended in told(tended(waiting()), len(cases)):
         last = process.said[-1] if process.said else {}
@@ -436,7 +325,7 @@ def measured(path: Path, told: Callable[[Iterable[Any], int], Iterable[Any]]) ->
     return found
 
 
-def _watched(case: Case, say: Callable[[dict[str, Any]], None]) -> None:
+def _watched(case: Case, say: Say) -> None:
     """Run a case in a process that has imported no port, and say which lines of the ports it executed."""
     from coverage import Coverage  # type: ignore[import-not-found]
 
@@ -462,7 +351,6 @@ def tried(ground: Ground, chosen: Sequence[Mutant]) -> Iterator[dict[str, Any]]:
         The mutant described, with `red`, the case that killed it, or ""; `said`, what that found; `ran`, how many cases
         were run of how many that execute the line (`cases`); and `seconds`.
     """
-    limits = {case: SLOWER * seconds + GRACE for case, seconds in ground.baseline.seconds.items()}
     began: dict[int, float] = {}
 
     def start(mutant: Mutant, place: int) -> Fork:
@@ -470,18 +358,18 @@ def tried(ground: Ground, chosen: Sequence[Mutant]) -> Iterator[dict[str, Any]]:
         tree = mutations.mutated(ground.trees[mutant.file], mutant.mutation)
         cases = ground.baseline.cases(mutant.file, mutant.mutation.line, mutant.mutation.end)
 
-        def body(say: Callable[[dict[str, Any]], None]) -> None:
+        def body(say: Say) -> None:
             sys.meta_path.insert(0, Finder(mutant.module, PROJECT / mutant.file, tree))
-            run(cases, say)
+            run(cases, ground.baseline, say)
 
-        return fork(body, limits)
+        return fork(body)
 
     waiting = (((place, mutant), partial(start, mutant, place)) for place, mutant in enumerate(chosen))
     for (place, mutant), process, ended in tended(waiting):
         last = next((one for one in reversed(process.said) if one.get("red")), None)
         case, said = (Case(*last["end"]), last["red"]) if last else (None, "")
         if ended:  # at the start of a case: nobody could say it
-            case, said = process.current or case, ended
+            case, said = Case(*process.current) if process.current else case, ended
         cases = ground.baseline.cases(mutant.file, mutant.mutation.line, mutant.mutation.end)
         yield {
             **ground.described(mutant),
@@ -495,28 +383,20 @@ def tried(ground: Ground, chosen: Sequence[Mutant]) -> Iterator[dict[str, Any]]:
 
 def key(record: Mapping[str, Any]) -> tuple[Any, ...]:
     """What tells one mutant from another."""
-    return tuple(record[name] for name in ("file", "line", "function", "operator", "before", "after"))
+    return tuple(record[name] for name in MUTANT)
 
 
 def resumed(path: Path, digest: str) -> list[dict[str, Any]]:
     """The results of a seed for these sources; those for others are moved aside."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    found = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be cut
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    path.write_text("".join(lines), encoding="utf-8")  # the last one may have been cut
+    found = [json.loads(line) for line in lines]
     if found and found[0]["digest"] != digest:
         path.rename(path.with_suffix(f".{found[0]['digest'][:8]}.jsonl"))
         return []
     return found
-
-
-def wilson(killed: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share, by Wilson's formula; (0, 1) of nothing."""
-    if not total:
-        return 0.0, 1.0
-    z, share = 1.959963984540054, killed / total
-    middle, width = share + z * z / (2 * total), z * math.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2)
-    return (middle - width) / (1 + z * z / total), (middle + width) / (1 + z * z / total)
 
 
 # -- coverage -----------------------------------------------------------------------------------------------
