@@ -33,7 +33,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1, help="of the draw (default: 1)")
     parser.add_argument("--count", type=int, default=100, metavar="N", help="how many mutants (default: 100)")
-    parser.add_argument("--coverage", action="store_true", help="write the lines that no step executes, and stop")
+    parser.add_argument(
+        "--coverage",
+        action="store_true",
+        help="write the lines that no step executes, and stop; red where one has no reason",
+    )
     parser.add_argument(
         "--keep",
         action="store_true",
@@ -56,14 +60,17 @@ def main() -> int:
 
 
 def coverage(baseline: mutants.Baseline, path: Path) -> int:
-    """The lines that no step executes, by file and function."""
-    lines = []
-    for file, functions in mutants.unexecuted(baseline).items():
+    """The lines that no step executes, by file and function; red where one has no reason, or a reason has no line."""
+    found, lines = mutants.unexecuted(baseline), []
+    for file, functions in found.items():
         lines.append(file)
         lines += [f"  {name or '(no function)'}: {', '.join(map(str, some))}" for name, some in functions.items()]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"wrote {path}")
-    return 0
+    print(f"wrote {path}: {sum(len(some) for one in found.values() for some in one.values())} lines")
+    for what, names in zip(("no reason for", "no line needs the reason for"), mutants.reasons(found), strict=True):
+        for name in names:
+            print(f"{what} {name}", file=sys.stderr)
+    return 1 if any(mutants.reasons(found)) else 0
 
 
 def go(baseline: mutants.Baseline, options: argparse.Namespace) -> int:

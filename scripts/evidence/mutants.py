@@ -33,6 +33,7 @@ from .rounds import MUTANT
 PROJECT = Path(__file__).resolve().parents[2]
 PORTS = PROJECT / "splinter" / "ports"
 FRAMEWORKS = ("torch", "paddle", "transformers")
+REASONS = PROJECT / "tests" / "alignment" / "uncovered.json"
 SLOWER, GRACE = 10, 20.0
 """A case is stopped after so many times its seconds in the baseline, and so many more."""
 LONGEST = 900.0
@@ -411,13 +412,39 @@ def unexecuted(baseline: Baseline) -> dict[str, dict[str, list[int]]]:
     found: dict[str, dict[str, list[int]]] = {}
     for file in files():
         missing = watch.analysis2(str(PROJECT / file))[3]
-        names = _functions(ast.parse((PROJECT / file).read_text(encoding="utf-8")))
+        names = names_of_functions(ast.parse((PROJECT / file).read_text(encoding="utf-8")))
         for line in missing:
             found.setdefault(file, {}).setdefault(names.get(line, ""), []).append(line)
     return found
 
 
-def _functions(tree: ast.Module) -> dict[int, str]:
+def reasons(found: Mapping[str, Mapping[str, Any]], path: Path = REASONS) -> tuple[list[str], list[str]]:
+    """What is executed by no step without a reason for it; and the reasons that nothing needs any more.
+
+    Args:
+        found: see `unexecuted`.
+        path: JSON, file -> function or "*" for all of the file -> why no step executes it.
+
+    Returns:
+        Both as "file: function".
+    """
+    given = json.loads(path.read_text(encoding="utf-8"))
+    lacking = [
+        f"{file}: {name or '(no function)'}"
+        for file, functions in found.items()
+        for name in functions
+        if not given.get(file, {}).keys() & {name, "*"}
+    ]
+    needless = [
+        f"{file}: {name}"
+        for file, functions in given.items()
+        for name in functions
+        if not (file in found and (name == "*" or name in found[file]))
+    ]
+    return lacking, needless
+
+
+def names_of_functions(tree: ast.Module) -> dict[int, str]:
     """Line -> the function or class that it is in, by its dotted name."""
     names: dict[int, str] = {}
 

@@ -218,3 +218,23 @@ def test_the_report_shows_rounds_and_refuses_what_is_none():
         render({**document, "mutants": [{"seed": 7, "killed": 3, "survivors": [survivor("well")]}]})
     with pytest.raises(ReportError, match=r"mutants\[0\]\.killed is -1"):
         render({**document, "mutants": [{"seed": 7, "killed": -1, "survivors": []}]})
+
+
+# -- lines that no step executes ----------------------------------------------------------------------------
+
+
+def test_every_unexecuted_function_needs_a_reason(tmp_path):
+    """A reason that nothing needs any more is told, too."""
+    path = tmp_path / "uncovered.json"
+    path.write_text(json.dumps({"a.py": {"f": "input error", "gone": "input error"}, "b.py": {"*": "command line"}}))
+    found = {"a.py": {"f": [1], "g": [2], "": [3]}, "b.py": {"h": [1]}}
+    assert mutants.reasons(found, path) == (["a.py: g", "a.py: (no function)"], ["a.py: gone"])
+
+
+def test_reasons_are_for_functions_that_there_are():
+    """Each file and function of the committed list is in the sources, and each reason says something."""
+    for file, functions in json.loads(mutants.REASONS.read_text(encoding="utf-8")).items():
+        tree = ast.parse((mutants.PROJECT / file).read_text(encoding="utf-8"))
+        there = {"*", "", *mutants.names_of_functions(tree).values()}
+        assert functions.keys() <= there, file
+        assert all(len(reason) > 5 for reason in functions.values())
