@@ -6,7 +6,9 @@ import json
 import re
 from pathlib import Path
 
-from . import proof, tables, zoo
+from splinter.align.record import read
+
+from . import proof, rounds, tables, zoo
 from .experiments import RESULTS
 
 PROJECT = RESULTS.parent
@@ -16,6 +18,7 @@ PLACES = {
     "badges": README,
     "evidence": README,
     "kill": DOCS / "evidence.md",
+    "mutants": DOCS / "evidence.md",
     "align": DOCS / "evidence.md",
     "bench": DOCS / "evidence.md",
     "trainings": DOCS / "trainings.md",
@@ -34,6 +37,7 @@ def recorded() -> dict[str, str]:
         "badges": proof.badge_row(steps),
         "evidence": proof.evidence_table(steps, kills),
         "kill": tables.kill_table(kills),
+        "mutants": rounds.table(read(rounds.RECORD)),
         "trainings": tables.trainings_table(RESULTS),
         "few-shot": tables.few_shot_table(RESULTS),
         "zoo": zoo.summary(pairs),

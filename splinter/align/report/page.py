@@ -13,14 +13,15 @@ from typing import Any
 from ..kill import table as killed_by_step
 from ..kill import tally
 from ..record import CELLS, Document, ReportError, check
+from ..rounds import counted
 from ..steps import STEPS
 from .baseline import compared
 from .card import rows
 from .verdict import headline
 from .words import STEPS_SAID, day, flatten, number, shape
 
-RESERVED = (*("main", "filter", "matrix", "failures", "worse", "details", "kills", "environment", "legend", "words"),
-            *(f"step-{step}" for step in STEPS))  # fmt: skip
+RESERVED = (*("main", "filter", "matrix", "failures", "worse", "details", "kills", "mutants", "environment"),
+            *("legend", "words"), *(f"step-{step}" for step in STEPS))  # fmt: skip
 """Anchors of the page itself."""
 
 
@@ -80,6 +81,7 @@ def _content(alignment: Document, baseline: Document | None) -> dict[str, Any]:
         "environment": flatten(environment) if environment else [],
         "kills": killed(kills, [row.system for row in found]) if kills else None,
         "floors": alignment.get("floors") or [],
+        "rounds": [(one, counted(one)) for one in alignment.get("mutants") or []],
         "seconds": sum(result["seconds"] for result in results),
         "values": sum(result["values"] for result in results),
     }
