@@ -48,7 +48,9 @@ def _config(patch, owner, **changes) -> None:
 
 @bug("square Linear copied without transpose", "forward")
 def _(patch):
-    _rules(patch, lambda r: replace(r, transpose=r.transpose and not r.ours.endswith("attention.q_head.weight")))
+    _rules(
+        patch, lambda r: replace(r, transpose=r.transpose and not r.ours.endswith("classifier.linear_hidden.weight"))
+    )
 
 
 @bug("biases of content and position swapped in the name map", "forward")
@@ -735,3 +737,43 @@ def _(patch):
         return planted
 
     wrap(patch, train.Backend, "logits", logits)
+
+
+# -- fields of configuration and recipe -------------------------------------------------------------------
+
+
+@bug("scaled by the number of heads, not by their width", "forward")
+def _(patch):
+    def change(init):
+        def planted(self, c):
+            init(self, c)
+            self.scale = 1.0 / c.n_head**0.5
+
+        return planted
+
+    wrap(patch, encoder.RelativeAttention, "__init__", change)
+
+
+@bug("dropout of the activation at the rate of attention", "regularization")
+def _(patch):
+    wrap(
+        patch,
+        encoder.FeedForward,
+        "__init__",
+        lambda init: lambda self, c: init(self, replace(c, activation_dropout=c.attention_dropout)),
+    )
+
+
+@bug("initializer_range ignored, 0.1 written in", "init")
+def _(patch):
+    _config(patch, encoder.RelativeAttention, initializer_range=0.1)
+
+
+@bug("beta1 of the recipe ignored, 0.9 written in", "optimizer")
+def _(patch):
+    wrap(
+        patch,
+        train_paddle.AdamW,
+        "__init__",
+        lambda init: lambda self, named, r, decayed=(): init(self, named, replace(r, beta1=0.9), decayed),
+    )

@@ -648,3 +648,41 @@ def _(patch):
         return planted
 
     wrap(patch, train.Backend, "predictions", change)
+
+
+# -- fields of configuration and recipe -------------------------------------------------------------------
+
+
+def _misread(patch, owner, **changes) -> None:
+    """Build a layer or model with another configuration than the checkpoint's."""
+    wrap(
+        patch,
+        owner,
+        "__init__",
+        lambda init: lambda self, c, *rest, **more: init(self, replace(c, **changes), *rest, **more),
+    )
+
+
+@bug("LayerNorm epsilon of the configuration ignored, BERT's 1e-12 written in", "forward")
+def _(patch):
+    _misread(patch, encoder.BertAttention, layer_norm_eps=1e-12)
+
+
+@bug("decode_padding ignored", "forward", mode="crf")
+def _(patch):
+    _misread(patch, model.JointBert, decode_padding=False)
+
+
+@bug("slot_loss_coef ignored", "loss")
+def _(patch):
+    _misread(patch, model.JointBert, slot_loss_coef=1.0)
+
+
+@bug("initializer_range ignored, 0.02 written in", "init")
+def _(patch):
+    _misread(patch, encoder.BertLayer, initializer_range=0.02)
+
+
+@bug("default seed 42 for 1234", "lr")
+def _(patch):
+    _defaults(patch, seed=42)

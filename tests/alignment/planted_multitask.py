@@ -638,3 +638,21 @@ def _(patch):
             parameter.stop_gradient = not name.startswith("sentiment")
 
     patch.setattr(MultitaskBert, "freeze", freeze)
+
+
+# -- fields of configuration and recipe -------------------------------------------------------------------
+
+
+@bug("rate of the heads' dropout ignored, 0.3 written in", "regularization")
+def _(patch):
+    wrap(patch, MultitaskBert, "__init__", lambda init: lambda self, c: init(self, replace(c, head_dropout_prob=0.3)))
+
+
+@bug("beta2 of the recipe ignored, 0.999 written in", "optimizer")
+def _(patch):
+    _recipe(patch, beta2=0.999)
+
+
+@bug("default schedule linear for constant", "lr")
+def _(patch):
+    _defaults(patch, schedule="linear")

@@ -12,7 +12,7 @@ from planted import wrap
 from splinter.ports.common.paddle import encoder
 from splinter.ports.common.paddle import train as train_paddle
 from splinter.ports.common.training import feed, schedule
-from splinter.ports.splinter import model, train
+from splinter.ports.splinter import config, model, train
 from splinter.ports.splinter.pretraining import mining, objective, passages, spans
 from splinter.ports.splinter.pretraining import model as pretraining
 from splinter.ports.splinter.pretraining.proof import ours
@@ -357,3 +357,21 @@ def _(patch):
 @bug("dropout left on", "training")
 def _(patch):
     patch.setattr(ours, "NO_DROPOUT", {})
+
+
+# -- fields of configuration and recipe -------------------------------------------------------------------
+
+
+@bug("epsilon of fine-tuning left in the head", "forward")
+def _(patch):
+    wrap(
+        patch,
+        config.SplinterConfig,
+        "for_pretraining",
+        lambda plain: lambda self: replace(plain(self), head_layer_norm_eps=self.head_layer_norm_eps),
+    )
+
+
+@bug("the optimizer of fine-tuning by default", "optimizer")
+def _(patch):
+    patch.setattr(objective, "RECIPE", replace(objective.RECIPE, optimizer="hf"))

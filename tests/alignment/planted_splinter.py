@@ -743,3 +743,50 @@ def _(patch):
 
 
 assert config.MODES  # the module is imported for its patches to find it loaded
+
+
+# -- fields of configuration and recipe -------------------------------------------------------------------
+
+
+@bug("scaled by the number of heads, not by their width", "forward")
+def _(patch):
+    def change(init):
+        def planted(self, c):
+            init(self, c)
+            self.scale = 1.0 / self.heads
+
+        return planted
+
+    wrap(patch, encoder.BertAttention, "__init__", change)
+
+
+@bug("hidden and attention's rate of dropout swapped", "regularization")
+def _(patch):
+    def change(init):
+        def planted(self, c):
+            rates = c.attention_probs_dropout_prob, c.hidden_dropout_prob
+            init(self, replace(c, hidden_dropout_prob=rates[0], attention_probs_dropout_prob=rates[1]))
+
+        return planted
+
+    wrap(patch, encoder.BertAttention, "__init__", change)
+
+
+@bug("the recipe's own batch size ignored in the schedule", "lr")
+def _(patch):
+    wrap(patch, schedule, "plan", lambda plain: lambda features, r: plain(features, replace(r, batch_size=12)))
+
+
+@bug("decay of the weights written in", "optimizer")
+def _(patch):
+    _recipe(patch, weight_decay=0.01)
+
+
+@bug("initializer_range ignored, 0.02 written in", "init")
+def _(patch):
+    wrap(
+        patch,
+        encoder.BertLayer,
+        "__init__",
+        lambda init: lambda self, c: init(self, replace(c, initializer_range=0.02)),
+    )

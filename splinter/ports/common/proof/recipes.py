@@ -11,7 +11,7 @@ OTHERS: dict[str, Any] = {
     "warmup": 0.07,
     "epochs": 7,
     "min_steps": 150,
-    "max_steps": 1100,
+    "max_steps": 300,
     "batch_size": 20,
     "beta1": 0.85,
     "beta2": 0.98,

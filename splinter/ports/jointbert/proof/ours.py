@@ -44,12 +44,12 @@ def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) ->
 
 
 def forward(model: JointBert, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
-    """States, pooled token, logits, and with a CRF the best paths without and with the padding."""
+    """States, pooled token, logits, and with a CRF the best paths without the padding, with it, and as configured."""
     states, pooled = model.encode(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
     intent_logits, slot_logits = model.heads(states, pooled)
     out = {"states": states, "pooled": pooled, "intent_logits": intent_logits, "slot_logits": slot_logits}
     if model.crf is not None:
-        for name, padding in (("path", False), ("path over padding", True)):
+        for name, padding in (("path", False), ("path over padding", True), ("path as configured", None)):
             out[name] = model.decode(slot_logits, batch["attention_mask"], padding)
     return out
 

@@ -36,12 +36,12 @@ def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) ->
 
 
 def forward(model: twin.JointBERT, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """States, pooled token, logits, and with a CRF the best paths without and with the padding."""
+    """States, pooled token, logits, and with a CRF the best paths without the padding, with it, and as configured."""
     states, pooled, intent, slot = model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
     out = {"states": states, "pooled": pooled, "intent_logits": intent, "slot_logits": slot}
     if model.config.use_crf:
         with torch.no_grad():
-            for name, padding in (("path", False), ("path over padding", True)):
+            for name, padding in (("path", False), ("path over padding", True), ("path as configured", None)):
                 out[name] = model.decode(slot, batch["attention_mask"], padding)
     return out
 
