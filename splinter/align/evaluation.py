@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .compare import Alignment
+from .pairing import MASKED
 from .port import PLAIN, Pair
 
 SAME = 1e-6
@@ -47,7 +48,7 @@ def add_uses(alignment: Alignment, pair: Pair) -> None:
             if name in plain[1] and not _close(plain[0][name], plain[1][name]):
                 alignment.note(f"{name}: the sides differ without dropout, so ours was held against itself without it")
                 expected = plain[1][name]
-            bound = SAME * float(np.abs(expected).max(initial=0)) if expected.dtype.kind == "f" else None
+            bound = _rounding(expected) if expected.dtype.kind == "f" else None
             alignment.add(f"{moment}/{name}", expected, ours[moment][name], bound=bound)
 
 
@@ -55,4 +56,10 @@ def _close(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays are the same but for rounding."""
     if a.shape != b.shape or a.dtype.kind != "f":
         return np.array_equal(a, b)
-    return np.allclose(a, b, rtol=0, atol=SAME * np.abs(a).max(initial=0), equal_nan=True)
+    return np.allclose(a, b, rtol=0, atol=_rounding(a), equal_nan=True)
+
+
+def _rounding(array: np.ndarray) -> float:
+    """By how much two passes may differ; what masks a score, -1e4 or the lowest number there is, is no measure."""
+    sizes = np.abs(array)
+    return SAME * float(sizes[sizes < -MASKED].max(initial=0) or sizes.max(initial=0))

@@ -132,7 +132,7 @@ def side(mode: str) -> Side:
 def answers(model: twin.JointBERT, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What is said of a batch: intents, slot ids and the loss, by one call of the model."""
     out = forward(model, batch)
-    slots = out["path"] if model.config.use_crf else out["slot_logits"].argmax(-1)
+    slots = model.decode(out["slot_logits"], batch["attention_mask"])
     return {"intent_logits": out["intent_logits"], "slots": slots, "loss": twin.loss(model, out, batch)[None]}
 
 

@@ -105,20 +105,18 @@ def answers(model: MultitaskBert, batch: Mapping[str, paddle.Tensor]) -> dict[st
 
 
 def uses(folder: Path, mode: str, frozen: bool = False) -> Mapping[str, Mapping[str, np.ndarray]]:
-    """What the port says of a batch while it is trained. The heads are asked first, of vectors that are there already,
-    as those of a frozen encoder are: straight after an update."""
+    """What the port says of a batch while it is trained."""
     opened = train.BACKEND.open_model(folder, "pretrained", frozen=frozen, design=mode)
-    batch, kept = cases.batches(folder, mode)["joint"], dict[str, np.ndarray]()
-
-    def encode(model: MultitaskBert) -> dict[str, np.ndarray]:
-        texts = cases.texts(batch).items()
-        return {f"{prefix}vectors": train.BACKEND.encode(model, *text) for prefix, text in texts}
+    batch = cases.batches(folder, mode)["joint"]
 
     def ask(model: MultitaskBert) -> dict[str, np.ndarray]:
-        kept.update({} if kept else encode(model))
-        pairs = {task: [vectors for name, vectors in kept.items() if name.startswith(task)] for task in TASKS}
-        outputs = {task: train.BACKEND.outputs(model, task, vectors) for task, vectors in pairs.items()}
-        return encode(model) | outputs
+        texts = cases.texts(batch).items()
+        vectors = {f"{prefix}vectors": train.BACKEND.encode(model, *text) for prefix, text in texts}
+        found = dict(vectors)
+        for task in TASKS:
+            model.train()  # the heads of a frozen encoder are asked straight after an update, of vectors that are kept
+            found[task] = train.BACKEND.outputs(model, task, [v for n, v in vectors.items() if n.startswith(task)])
+        return found
 
     recipe = cases.recipe()
     return used((load(folder, mode, frozen=frozen), opened), answers, ask, train.BACKEND, batch, recipe)
