@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Callable, Collection, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -249,6 +249,11 @@ def lose_shuffling(patch, room) -> None:
             yield np.arange(first, first + len(rows)) if ours() else rows
 
     patch.setattr(feed, "order", unshuffled)
+
+
+def cut(batch: Mapping[str, np.ndarray], tokens: int) -> dict[str, np.ndarray]:
+    """A batch whose rows end after so many tokens."""
+    return {name: column[:, :tokens] if column.ndim == 2 else column for name, column in batch.items()}
 
 
 def skip_small(patch, rows: int) -> None:

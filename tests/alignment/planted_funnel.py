@@ -256,6 +256,57 @@ def _(patch):
     wrap(patch, encoder, "factors", factors)
 
 
+@bug("largest of a pair taken for its mean", "forward", system="funnel-options")
+def _(patch):
+    _config(patch, encoder.Pooling, pooling_type="mean")
+
+
+@bug("a token left over is pooled with zeros", "forward", system="funnel-options")
+def _(patch):
+    def halves(plain):
+        def planted(self, x):
+            return plain(self, paddle.concat([x, paddle.zeros_like(x[:, :1])], axis=1) if x.shape[1] % 2 else x)
+
+        return planted
+
+    wrap(patch, encoder.Pooling, "_halves", halves)
+
+
+@bug("[CLS] has no place and no segment though it has none of its own", "forward", system="funnel-options")
+def _(patch):
+    def init(plain):
+        def planted(self, config):
+            plain(self, config)
+            self.separate_cls = True
+
+        return planted
+
+    wrap(patch, encoder.Positions, "__init__", init)
+
+
+@bug("the decoder leaves [CLS] apart though it has no place of its own", "forward", system="funnel-options")
+def _(patch):
+    _config(patch, encoder.Decoder, separate_cls=True)
+
+
+@bug("the decoder repeats tokens once for each block", "forward", system="funnel-options")
+def _(patch):
+    def upsample(self, x, length):
+        return x.repeat_interleave(2 ** len(self.config.block_sizes), axis=1)[:, :length]
+
+    patch.setattr(encoder.Decoder, "upsample", upsample)
+
+
+@bug("truncated though nothing is to be", "forward", system="funnel-factorized")
+def _(patch):
+    _config(patch, model.FunnelForQuestionAnswering, truncate_seq=True)
+
+
+@bug("keys stay unpooled where queries shall not be pooled alone", "forward", system="funnel-factorized")
+def _(patch):
+    _config(patch, encoder.Encoder, pool_q_only=True)
+
+
 # -- data -------------------------------------------------------------------------------------------------
 
 
@@ -666,6 +717,19 @@ def _(patch):
     wrap(patch, encoder.Pooling, "states", lambda plain: lambda self, x: plain(self, x.detach()))
 
 
+@bug("gradient of the largest goes to both of a pair", "backward", system="funnel-options")
+def _(patch):
+    def states(plain):
+        def planted(self, x):
+            left, right = self._halves(x)
+            mean = (left + right) / 2
+            return mean + (plain(self, x) - mean).detach()
+
+        return planted
+
+    wrap(patch, encoder.Pooling, "states", states)
+
+
 @bug("gradients not cleared after the step", "backward")
 def _(patch):
     patch.setattr(train_paddle, "clear", lambda parameter: None)
@@ -712,8 +776,7 @@ def _(patch):
 
 def _cut(batch):
     """Without any padding behind the longest row: what a pooled pair is made of changes."""
-    longest = int(batch["attention_mask"].sum(axis=1).max())
-    return {name: array[:, :longest] if array.ndim == 2 else array for name, array in batch.items()}
+    return planted.cut(batch, batch["attention_mask"].sum(axis=1).max())
 
 
 @bug("batches cut to their longest row", "training", mode="classification")
@@ -777,3 +840,8 @@ def _(patch):
         "__init__",
         lambda init: lambda self, named, r, decayed=(): init(self, named, replace(r, beta1=0.9), decayed),
     )
+
+
+@bug("fine-tuning cuts rows at their longest text, not beyond the reach of the pooling", "training", "classification")
+def _(patch):
+    patch.setattr(data, "trim", lambda columns, blocks: _cut(columns))

@@ -19,9 +19,14 @@ from splinter.ports.jointbert import data, metric, model, train
 from splinter.ports.jointbert.proof import ours
 
 
-def bug(name: str, step: str, mode: str = "softmax", **more):
+def bug(name: str, step: str, mode: str = "softmax", system: str = "jointbert", **more):
     """Register a planting function; most mistakes show in either mode."""
-    return planted.bug(name, step, "jointbert", mode, **more)
+    return planted.bug(name, step, system, mode, **more)
+
+
+def plain_bug(name: str, **more):
+    """Register one of the CRF's plain sums over all paths."""
+    return bug(name, "loss", mode="crf", system="jointbert-forbidden", **more)
 
 
 # -- forward ----------------------------------------------------------------------------------------------
@@ -383,6 +388,35 @@ def _(patch):
     wrap(patch, model.CRF, "_score", score)
 
 
+@plain_bug("the plain sums leave out the last token of a sentence")
+def _(patch):
+    def partition(plain):
+        def planted(self, emissions, mask):
+            return plain(self, emissions, paddle.concat([mask[:, 1:], paddle.zeros_like(mask[:, :1])], axis=1))
+
+        return planted
+
+    wrap(patch, model.CRF, "_log_partition", partition)
+
+
+@plain_bug("the plain sums go the other way through the transitions")
+def _(patch):
+    patch.setattr(paddle.Tensor, "t", lambda self: self)
+
+
+@plain_bug("the best path in place of the sum over all")
+def _(patch):
+    def largest(plain):
+        return lambda x, axis: x.max(axis=axis) if x.ndim == 3 else plain(x, axis=axis)  # (B, to, from)
+
+    wrap(patch, model.paddle, "logsumexp", largest)
+
+
+@plain_bug("the faster sums whatever the transitions are", dtype="float32")
+def _(patch):
+    patch.setattr(model, "MODERATE", np.inf)
+
+
 # -- lr ---------------------------------------------------------------------------------------------------
 
 
@@ -686,3 +720,8 @@ def _(patch):
 @bug("default seed 42 for 1234", "lr")
 def _(patch):
     _defaults(patch, seed=42)
+
+
+@bug("rows cut one piece too early", "training")
+def _(patch):
+    patch.setattr(ours, "trim", lambda batch: planted.cut(batch, batch["attention_mask"].sum(axis=1).max() - 1))

@@ -16,7 +16,7 @@ from splinter.ports.common.paddle import train as train_paddle
 from splinter.ports.common.training import schedule
 from splinter.ports.multitask import config, data, feed, metric, model, train
 from splinter.ports.multitask.model import MultitaskBert
-from splinter.ports.multitask.proof import ours
+from splinter.ports.multitask.proof import cases, ours
 
 
 def bug(name: str, step: str, mode: str = "version2", system: str = "multitask", **more):
@@ -147,6 +147,53 @@ def _(patch):
 @bug("encoder LayerNorm epsilon 1e-5 for 1e-12", "forward")
 def _(patch):
     wrap(patch, encoder.BertLayer, "__init__", lambda init: lambda self, c: init(self, replace(c, layer_norm_eps=1e-5)))
+
+
+@bug("differences of a pair with their sign", "forward", system="multitask-options")
+def _(patch):
+    patch.setattr(paddle.Tensor, "abs", lambda self: self)
+
+
+@bug("products of a pair before its differences", "forward", system="multitask-options")
+def _(patch):
+    def concat(plain):
+        def planted(tensors, axis=0):
+            return plain([tensors[0], *tensors[:0:-1]] if len(tensors) == 3 else tensors, axis=axis)
+
+        return planted
+
+    wrap(patch, model.paddle, "concat", concat)
+
+
+@bug("the pooler's output for the state of [CLS]", "forward", system="multitask-options")
+def _(patch):
+    _options(patch, pooling="pooled")
+
+
+@bug("the mean of a sentence for the state of [CLS]", "forward", system="multitask-options")
+def _(patch):
+    def encode(self, input_ids, attention_mask):
+        return self.bert(input_ids, attention_mask, fill=config.FILL).mean(axis=1)
+
+    patch.setattr(MultitaskBert, "encode", encode)
+
+
+@bug("ReLU between the two layers though none is asked for", "forward", system="multitask-options")
+def _(patch):
+    _options(patch, head_activation="relu")
+
+
+def _options(patch, **changes) -> None:
+    """The model takes no notice of an option."""
+
+    def init(plain):
+        def planted(self, c):
+            plain(self, c)
+            self.config = replace(c, **changes)
+
+        return planted
+
+    wrap(patch, MultitaskBert, "__init__", init)
 
 
 # -- data -------------------------------------------------------------------------------------------------
@@ -579,6 +626,22 @@ def _(patch):
     patch.setattr(MultitaskBert, "similarity", similarity)
 
 
+@bug("no gradient through what is compared of a pair", "backward", system="multitask-options")
+def _(patch):
+    def concat(plain):
+        def planted(tensors, axis=0):
+            return plain([tensors[0], *(t.detach() for t in tensors[1:])] if len(tensors) == 3 else tensors, axis=axis)
+
+        return planted
+
+    wrap(patch, model.paddle, "concat", concat)
+
+
+@bug("momentum moves the heads of tasks that an update does not see", "backward", system="multitask-options")
+def _(patch):
+    patch.setattr(train_paddle, "clear", lambda parameter: parameter.clear_gradient())
+
+
 # -- init -------------------------------------------------------------------------------------------------
 
 
@@ -656,3 +719,63 @@ def _(patch):
 @bug("default schedule linear for constant", "lr")
 def _(patch):
     _defaults(patch, schedule="linear")
+
+
+def _feed(patch, **members) -> None:
+    """Our training reads another feed: ours, with some members replaced."""
+    patch.setattr(cases, "MixedFeed", type("Mistaken", (feed.MixedFeed,), members))
+
+
+def _power(patch, alpha: float) -> None:
+    """Tasks are drawn by another power of the size of their data."""
+
+    @property
+    def drawn(self):
+        return feed.MixedFeed(self.datasets, self.recipe, self.steps, self.sampling, alpha).drawn
+
+    _feed(patch, drawn=drawn)
+
+
+@bug("tasks drawn by the size of their data, not by a power of it", "training", system="multitask-frozen")
+def _(patch):
+    _power(patch, 1.0)
+
+
+@bug("tasks drawn all alike", "training", system="multitask-frozen")
+def _(patch):
+    _power(patch, 0.0)
+
+
+@bug("the same draws of tasks in every epoch", "training", system="multitask-frozen")
+def _(patch):
+    @property
+    def drawn(self):
+        first = feed.MixedFeed.drawn.func(self)[: self.steps]
+        return np.tile(first, self.recipe.epochs)
+
+    _feed(patch, drawn=drawn)
+
+
+@bug("batches counted over all tasks, not by task", "training", system="multitask-frozen")
+def _(patch):
+    def batches(self, start):
+        for update, number in enumerate(self.drawn):
+            task = list(self.datasets)[number]
+            rows = self.rows(task, update)
+            yield {"batch_size": np.array(self.recipe.batch_size), **self.datasets[task].batch(rows)}, list
+
+    _feed(patch, batches=batches)
+
+
+@bug("a set that is used up starts again in the same order", "training")
+def _(patch):
+    _feed(patch, _permutation=lambda self, task, turn: feed.MixedFeed._permutation(self, task, 0))
+
+
+@bug("the last batch of a pass is filled up from its beginning", "training")
+def _(patch):
+    def rows(self, task, batch):
+        found = feed.MixedFeed.rows(self, task, batch)
+        return np.resize(found, self.recipe.batch_size)
+
+    _feed(patch, rows=rows)

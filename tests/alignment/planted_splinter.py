@@ -16,7 +16,7 @@ from splinter.ports.common import answers, text
 from splinter.ports.common.paddle import encoder
 from splinter.ports.common.paddle import model as model_paddle
 from splinter.ports.common.paddle import train as train_paddle
-from splinter.ports.common.training import schedule
+from splinter.ports.common.training import feed, schedule, trainer
 from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.splinter import config, data, metric, model, train
 from splinter.ports.splinter.proof import ours
@@ -725,6 +725,37 @@ def _(patch):
 def _(patch):
     plain = train_paddle.PaddleTrainer.backward
     patch.setattr(train_paddle.PaddleTrainer, "backward", lambda self, batch, share: plain(self, batch))
+
+
+@bug("micro-batches leave the labels in the order of the batch", "training", mode="paper")
+def _(patch):
+    def portions(plain):
+        def planted(batch, rows):
+            order = np.argsort(batch["attention_mask"].sum(axis=1), kind="stable")
+            back = np.argsort(order, kind="stable")
+            return plain({n: a[back] if n.endswith("positions") else a for n, a in batch.items()}, rows)
+
+        return planted
+
+    wrap(patch, trainer, "parts_by_length", portions)
+
+
+@bug("the last, smaller micro-batch left out", "training", mode="paper")
+def _(patch):
+    def portions(plain):
+        return lambda batch, rows: (one for one in plain(batch, rows) if len(one["input_ids"]) == rows)
+
+    wrap(patch, trainer, "parts_by_length", portions)
+
+
+@bug("micro-batches cut to their shortest row", "training", mode="paper")
+def _(patch):
+    patch.setattr(feed, "trim", lambda batch: planted.cut(batch, batch["attention_mask"].sum(axis=1).min()))
+
+
+@bug("rows cut one piece too early", "training")
+def _(patch):
+    patch.setattr(ours, "trim", lambda batch: planted.cut(batch, batch["attention_mask"].sum(axis=1).max() - 1))
 
 
 @bug("shuffling lost", "training")
