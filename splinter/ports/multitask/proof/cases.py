@@ -281,10 +281,14 @@ def training_recipe(folder: Path) -> Recipe:
     return replace(RECIPE, learning_rate=1e-3, epochs=3) if small else replace(RECIPE, epochs=1, max_steps=2)
 
 
+STEPS_OF_AN_EPOCH = 8
+"""Of the training step: updates, each of one batch per task."""
+
+
 def training_feed(folder: Path, columns: Callable[[str], Arrays]) -> MixedFeed:
     """Joint batches of the shipped training files, read by one of the two sides."""
     sets = {task: dataset(task, columns(f"sample/{task}-train")) for task in TASKS}
-    return MixedFeed(sets, training_recipe(folder), steps=8)
+    return MixedFeed(sets, training_recipe(folder), steps=STEPS_OF_AN_EPOCH)
 
 
 def training_record(

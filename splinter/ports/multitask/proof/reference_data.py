@@ -69,6 +69,34 @@ def columns(path, task, vocabulary, longest, collated):
     return [row[0] for row in rows], list(sides.values()), found
 
 
+def joint(files, steps, recipe):
+    """The batches of a run: each update one batch of every task; a file that is used up begins again, shuffled anew.
+
+    Args:
+        files: task -> what `columns` found, in the order of the tasks.
+        steps: updates of an epoch.
+
+    Yields:
+        Padded ids and masks of each task and side, labels, and the nominal size of a batch.
+    """
+    size, made = recipe.batch_size, recipe.max_steps or recipe.epochs * steps
+    for update in range(min(made, recipe.epochs * steps)):
+        batch = {"batch_size": np.array(size)}
+        for number, (task, found) in enumerate(files.items()):
+            rows = len(found["labels"])
+            passes, place = divmod(update, -(-rows // size))
+            order = np.random.default_rng((recipe.seed, 2, number, passes)).permutation(rows)
+            chosen = order[place * size : (place + 1) * size]
+            for side in ("",) if task == "sentiment" else ("a_", "b_"):
+                texts = np.split(found[f"{side}flat"], np.cumsum(found[f"{side}lengths"])[:-1])
+                widest = max(len(texts[i]) for i in chosen)
+                for name, fill in (("input_ids", lambda text: text), ("attention_mask", np.ones_like)):
+                    padded = [np.pad(fill(texts[i]), (0, widest - len(texts[i]))) for i in chosen]
+                    batch[f"{task}/{side}{name}"] = np.stack(padded).astype(np.int64)
+            batch[f"{task}/labels"] = found["labels"][chosen]
+        yield batch
+
+
 def _records(path):
     with gzip.open(path, "rt", encoding="utf-8", newline="") if str(path).endswith(".gz") else open(path) as file:
         yield from csv.DictReader(file, delimiter="\t")
