@@ -7,12 +7,11 @@ preprocess_string and the collate functions of its datasets).
 
 import csv
 import gzip
+import itertools
 from functools import cache
 
 import numpy as np
 from transformers import BertTokenizer
-
-from splinter.ports.common.training.schedule import Plan
 
 TASKS = ("sentiment", "paraphrase", "similarity")
 PYTHON = hasattr(BertTokenizer, "_tokenize")
@@ -102,59 +101,48 @@ def _spaced(text):
     return " ".join(text.lower().replace(".", " .").replace("?", " ?").replace(",", " ,").replace("'", " '").split())
 
 
-class Feed:
-    """The batches of a training, restated in the plainest way: each task's rows are listed for the whole run.
+def batches(files, recipe, steps, sampling, alpha):
+    """The batches of a run, restated in the plainest way: each task's rows, pass after pass, and whose turn it is.
 
     Args:
-        sets: task -> what `columns` returned.
-        steps: updates per epoch.
+        files: task -> what `columns` found, in the order of the tasks.
+        steps: updates of an epoch.
         sampling: "joint" = every update sees a batch of each task; else one task, drawn with the odds size ** alpha.
+
+    Yields:
+        Padded ids and masks of each task and side, labels, and the nominal size of a batch.
     """
+    updates = min(recipe.epochs * steps, recipe.max_steps or recipe.epochs * steps)
+    turns = [list(files)] * updates
+    if sampling != "joint":
+        odds, drawn = np.array([len(found["labels"]) ** alpha for found in files.values()]), []
+        for epoch in range(recipe.epochs):
+            generator = np.random.default_rng((recipe.seed, 1, epoch))
+            drawn += generator.choice(list(files), steps, p=odds / odds.sum()).tolist()
+        turns = [[task] for task in drawn[:updates]]
+    rows = {task: _rows(len(files[task]["labels"]), TASKS.index(task), recipe) for task in files}
+    for tasks in turns:
+        batch = {"batch_size": np.array(recipe.batch_size)}
+        for task in tasks:
+            batch |= _batch(files[task], task, next(rows[task]))
+        yield batch
 
-    def __init__(self, sets, recipe, steps, sampling, alpha):
-        self.sets, self.recipe = sets, recipe
-        updates = min(recipe.epochs * steps, recipe.max_steps or recipe.epochs * steps)
-        self.plan = Plan(steps, recipe.epochs * steps, 0, updates, "constant")
-        odds = np.array([len(found["labels"]) ** alpha for found in sets.values()])
-        self.turns = [list(sets)] * updates
-        if sampling != "joint":
-            drawn = []
-            for epoch in range(recipe.epochs):
-                generator = np.random.default_rng((recipe.seed, 1, epoch))
-                drawn += generator.choice(list(sets), steps, p=odds / odds.sum()).tolist()
-            self.turns = [[task] for task in drawn[:updates]]
 
-    def _rows(self, task):
-        """A task's batches of rows, pass after pass, each in an order of its own; the last of a pass may be smaller."""
-        turn, size = 0, self.recipe.batch_size
-        while True:
-            generator = np.random.default_rng((self.recipe.seed, 2, TASKS.index(task), turn))
-            order = generator.permutation(len(self.sets[task]["labels"])).tolist()
-            yield from (order[begin : begin + size] for begin in range(0, len(order), size))
-            turn += 1
+def _rows(count, task, recipe):
+    """A task's batches of rows, pass after pass, each in an order of its own; the last of a pass may be smaller."""
+    for turn in itertools.count():
+        order = np.random.default_rng((recipe.seed, 2, task, turn)).permutation(count).tolist()
+        yield from (order[begin : begin + recipe.batch_size] for begin in range(0, count, recipe.batch_size))
 
-    def about(self):
-        """Nothing that a resumed run would look at."""
-        return {}
 
-    def batches(self, start):
-        """Of the whole run; each with a function that names no rows."""
-        rows = {task: self._rows(task) for task in self.sets}
-        for tasks in self.turns:
-            batch = {"batch_size": np.array(self.recipe.batch_size)}
-            for task in tasks:
-                batch |= self._batch(task, next(rows[task]))
-            yield batch, list
-
-    def _batch(self, task, rows):
-        """ids, mask and labels of some rows, each text padded to its longest."""
-        found, batch = self.sets[task], {f"{task}/labels": self.sets[task]["labels"][rows]}
-        for side in ("",) if task == "sentiment" else ("a_", "b_"):
-            ends = np.cumsum(found[f"{side}lengths"])
-            texts = [found[f"{side}flat"][ends[row] - found[f"{side}lengths"][row] : ends[row]] for row in rows]
-            longest = max(len(text) for text in texts)
-            batch[f"{task}/{side}input_ids"] = np.array([[*text, *[0] * (longest - len(text))] for text in texts])
-            batch[f"{task}/{side}attention_mask"] = np.array(
-                [[1] * len(text) + [0] * (longest - len(text)) for text in texts]
-            )
-        return batch
+def _batch(found, task, rows):
+    """ids, mask and labels of some rows, each text padded to its longest."""
+    batch = {f"{task}/labels": found["labels"][rows]}
+    for side in ("",) if task == "sentiment" else ("a_", "b_"):
+        ends = np.cumsum(found[f"{side}lengths"])
+        texts = [found[f"{side}flat"][ends[row] - found[f"{side}lengths"][row] : ends[row]] for row in rows]
+        longest = max(len(text) for text in texts)
+        batch[f"{task}/{side}input_ids"] = np.array([[*text, *[0] * (longest - len(text))] for text in texts])
+        masks = [[1] * len(text) + [0] * (longest - len(text)) for text in texts]
+        batch[f"{task}/{side}attention_mask"] = np.array(masks)
+    return batch
