@@ -247,13 +247,17 @@ def recipe(mode: str = "classification") -> Recipe:
 
 @dataclass(frozen=True)
 class Source:
-    """One file as model input: which, for training or evaluation, with which vocabulary."""
+    """One file as model input: which, for training or evaluation, with which vocabulary.
+
+    `block` rows of the file are read at a time by us alone: it decides nothing.
+    """
 
     path: Path
     training: bool
     vocabulary: Path
     sizes: Mapping[str, int]
     limit: int | None = None
+    block: int = 256
 
 
 SHORT: dict[str, dict[str, int]] = {  # rows for trainings of seconds; contexts need many windows
@@ -261,16 +265,33 @@ SHORT: dict[str, dict[str, int]] = {  # rows for trainings of seconds; contexts 
     "answering": {"max_length": 96, "doc_stride": 24, "max_query_length": 16},
 }
 NARROW: dict[str, int] = {"max_length": 24}  # both texts of most pairs are cut
+GRID: dict[str, int] = {"max_length": 11}  # 8 pieces of both texts, which the hostile pairs have in all shares
+LEAST: dict[str, int] = {"max_length": 5}
+TIGHT: dict[str, int] = {"max_length": 24, "doc_stride": 4, "max_query_length": 8}  # one piece more: another window
 TRAINING = {"classification": "sample/qnli-train short", "answering": "sample/squad-train short"}
 EVALUATION = {"classification": "sample/qnli-dev short", "answering": "sample/squad2-dev short"}
 SAMPLES: dict[str, dict[str, tuple[str, ...]]] = {
     "dev_data": {
-        "classification": ("sample/qnli-dev", "sample/qnli-dev short", "sample/qnli-dev narrow"),
-        "answering": ("sample/squad-dev", "sample/squad2-dev", "sample/squad-dev short", "sample/squad2-dev short"),
+        "classification": (
+            *("sample/qnli-dev", "sample/qnli-dev short", "sample/qnli-dev narrow"),
+            *("sample/hostile/qnli", "sample/hostile/qnli grid", "sample/hostile/qnli other"),
+        ),
+        "answering": (
+            *("sample/squad-dev", "sample/squad2-dev", "sample/squad-dev short", "sample/squad2-dev short"),
+            *("sample/hostile/squad", "sample/hostile/squad other", "sample/hostile/squad2"),
+            *("sample/hostile/squad2 tight", "sample/hostile/ladder tight"),
+        ),
     },
     "train_data": {
-        "classification": ("sample/qnli-train", "sample/qnli-train short", "sample/qnli-train narrow"),
-        "answering": ("sample/squad-train", "sample/squad2-dev labelled", "sample/squad-train short"),
+        "classification": (
+            *("sample/qnli-train", "sample/qnli-train short", "sample/qnli-train narrow"),
+            "sample/hostile/qnli least",
+        ),
+        "answering": (
+            *("sample/squad-train", "sample/squad2-dev labelled", "sample/squad-train short"),
+            *("sample/hostile/squad labelled", "sample/hostile/squad2 labelled"),
+            "sample/hostile/ladder tight labelled",
+        ),
     },
 }
 REAL: dict[str, dict[str, tuple[str, ...]]] = {
@@ -288,18 +309,23 @@ data_sources = files.DataSources(SAMPLES, REAL, VOCABULARY)
 
 
 def source(name: str) -> Source:
-    """What a data source's name stands for: a file, then maybe `short`, `narrow`, `labelled` or `first` (2000)."""
-    file, _, how = name.partition(" ")
-    training = "train" in file or how == "labelled"
+    """What a data source's name stands for: a file, then how it is read, `first` being the first 2000."""
+    file, *how = name.split()
+    training = "train" in file or "labelled" in how
     if file.startswith("sample/"):
         stem = file.removeprefix("sample/")
-        mode = "classification" if stem.startswith("qnli") else "answering"
+        mode = "classification" if "qnli" in stem else "answering"
         path = SAMPLE / f"{stem}.{'tsv' if mode == 'classification' else 'json'}"
+        sizes = {"short": SHORT[mode], "narrow": NARROW, "grid": GRID, "least": LEAST, "tight": TIGHT}
         return Source(
-            path, training, vocabulary(SAMPLE / "vocab.txt"), {"short": SHORT[mode], "narrow": NARROW}.get(how, {})
+            path,
+            training,
+            vocabulary(SAMPLE / ("hostile/vocab.txt" if "other" in how else "vocab.txt")),
+            next((size for word, size in sizes.items() if word in how), {}),
+            block=10 if stem.startswith("hostile/") else Source.block,
         )
     real = vocabulary(datasets.find(VOCABULARY))
-    return Source(datasets.find(file), training, real, {}, 2000 if how == "first" else None)
+    return Source(datasets.find(file), training, real, {}, 2000 if "first" in how else None)
 
 
 def model_inputs(columns: Arrays, mode: str) -> dict[str, np.ndarray]:
@@ -335,6 +361,7 @@ TEXTS = (
     *("the  Cat", "cat", "a", "an the", "", ".", "!?", "$31.5 billion", "31.5 billion", "billion 31.5 the"),
     *("caf\u00e9", "cafe\u0301", "Stra\u00dfe", "STRASSE", "\u201cquoted\u201d", '"quoted"', "no no yes"),
     *("no yes yes", "\u6f22\u5b57", "\u6f22", "a\u00a0b", "a b", "x" * 50),
+    *("A-10", "10", "a 10", "an-other", "a\u0301 x", "x\x1cthe\x85y", "the\u200bx", "\u0130T", "x_a_y", "THE x The"),
 )
 
 
@@ -415,4 +442,6 @@ def decoded_record(
     flat = [entry for one in entries for entry in one]
     record = {"candidates": np.array([len(one) for one in entries]), "odds": np.array(odds), "answers": np.array(texts)}
     record |= {k: np.array([entry[k] for entry in flat]) for k in ("text", "probability", "start_logit", "end_logit")}
+    for place in ("start_char", "end_char"):
+        record[place] = np.array([-1 if entry[place] is None else entry[place] for entry in flat])
     return record | {name: np.float64(score) for name, score in scores.items()}

@@ -49,9 +49,10 @@ def columns(name: str, mode: str) -> dict[str, np.ndarray]:
     source = cases.source(name)
     tokenizer = data.Tokenizer(source.vocabulary)
     if mode == "classification":
-        return vars(data.pair_features(data.read_pairs(source.path), tokenizer, **source.sizes))
+        return vars(data.pair_features(data.read_pairs(source.path), tokenizer, block=source.block, **source.sizes))
     examples = islice(data.read_examples(source.path, source.training), source.limit)
-    kept, rows = data.concatenate(data.answer_features(examples, tokenizer, training=source.training, **source.sizes))
+    blocks = data.answer_features(examples, tokenizer, training=source.training, block=source.block, **source.sizes)
+    kept, rows = data.concatenate(blocks)
     found = {name: column for name, column in vars(rows).items() if column is not None}
     if not source.training:
         found["gold texts"] = np.array([json.dumps([one.id, one.answers]) for one in kept])
