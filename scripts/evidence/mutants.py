@@ -95,10 +95,12 @@ def files() -> list[str]:
 
 
 def digest() -> str:
-    """Of everything that a result depends on: the package with its samples, the tolerances."""
+    """Of everything that a result depends on: ports, samples, steps, tolerances."""
     made = hashlib.sha256()
-    paths = [path for path in sorted((PROJECT / "splinter").rglob("*")) if path.is_file() and path.suffix != ".pyc"]
-    for path in (*paths, PROJECT / "tests" / "alignment" / "tolerances.py"):
+    package = PROJECT / "splinter"
+    paths = [*package.joinpath("ports").rglob("*.py"), *package.joinpath("sample").rglob("*")]
+    paths += [*package.joinpath("align").glob("*.py"), PROJECT / "tests" / "alignment" / "tolerances.py"]
+    for path in sorted(path for path in paths if path.is_file() and path.suffix != ".pyc"):
         made.update(path.relative_to(PROJECT).as_posix().encode() + b"\0" + path.read_bytes())
     return made.hexdigest()
 

@@ -608,6 +608,10 @@ def test_a_drawn_badge_is_escaped():
 LAYERS = [{"name": "a", "propagated": 1e-3, "given": None, "alone": 2e-3}]
 WORST = {"tensor": "encoder.0", "index": [0, 1], "max_abs": 1e-6, "max_rel": 1e-6, "ulp": 3, "referee_ratio": 0.9}
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5, "ratio": 2.0, "why": "x"}
+SURVIVOR = {
+    **dict.fromkeys(("file", "function", "operator", "before", "after", "reason"), "x"),
+    **{"line": 3, "verdict": "miss"},
+}
 EVERYTHING = {
     **alignment(
         result(
@@ -626,6 +630,7 @@ EVERYTHING = {
     ),
     "kills": KILLS[:2],
     "floors": [{"what": "x", "step": "loss", "system": "s", "dtype": "float64", "smallest": 1e-9}],
+    "mutants": [{"seed": 1, "killed": 9, "survivors": [SURVIVOR]}],
 }
 HUGE = "1" + "0" * 400
 HOSTILE = [
