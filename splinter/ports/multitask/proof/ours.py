@@ -107,7 +107,7 @@ def answers(model: MultitaskBert, batch: Mapping[str, paddle.Tensor]) -> dict[st
 def uses(folder: Path, mode: str, frozen: bool = False) -> Mapping[str, Mapping[str, np.ndarray]]:
     """What the port says of a batch while it is trained."""
     opened = train.BACKEND.open_model(folder, "pretrained", frozen=frozen, design=mode)
-    batch = cases.batches(folder, mode)["joint"]
+    batch = cases.batches(folder, mode)["last"]
 
     def ask(model: MultitaskBert) -> dict[str, np.ndarray]:
         texts = cases.texts(batch).items()

@@ -138,7 +138,7 @@ def answers(model: twin.Twin, batch: Mapping[str, torch.Tensor]) -> dict[str, to
 def uses(folder: Path, mode: str, frozen: bool = False) -> Mapping[str, Mapping[str, np.ndarray]]:
     """What the reference says of a batch while it is trained."""
     models = load(folder, mode, frozen=frozen), load(folder, mode, dropout=True, frozen=frozen)
-    return used(models, answers, twin.loss, cases.batches(folder, mode)["joint"])
+    return used(models, answers, twin.loss, cases.batches(folder, mode)["last"])
 
 
 def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[str, np.ndarray]:
