@@ -295,6 +295,8 @@ def dataset(task: str, columns: Arrays) -> Dataset:
 
 STEPS = 8
 """Updates of an epoch."""
+ROWS = {"sentiment": 60, "paraphrase": 35, "similarity": 13}
+"""First rows of the shipped files, so many that a task's size matters."""
 
 
 def recipe(phase: str = "finetune") -> Recipe:
@@ -310,12 +312,12 @@ def training_recipe(folder: Path) -> Recipe:
 
 def sampling(frozen: bool) -> tuple[str, float]:
     """How a training mixes its tasks, and the power of their sizes: all in each update, or one of them in turn."""
-    return ("proportional", 0.7) if frozen else ("joint", 0.5)
+    return ("proportional", 0.3) if frozen else ("joint", 0.5)
 
 
 def training_feed(folder: Path, columns: Callable[[str], Arrays], frozen: bool) -> MixedFeed:
-    """Our feed of the shipped training files."""
-    sets = {task: dataset(task, columns(f"sample/{task}-train")) for task in TASKS}
+    """Our feed of the first rows of the shipped training files."""
+    sets = {task: dataset(task, columns(f"sample/{task}-train")).first(rows) for task, rows in ROWS.items()}
     return MixedFeed(sets, training_recipe(folder), STEPS, *sampling(frozen))
 
 

@@ -107,15 +107,16 @@ class Feed:
 
     Args:
         sets: task -> what `columns` returned.
+        rows: task -> how many of its first rows are read.
         steps: updates per epoch.
         sampling: "joint" = every update sees a batch of each task; else one task, drawn with the odds size ** alpha.
     """
 
-    def __init__(self, sets, recipe, steps, sampling, alpha):
-        self.sets, self.recipe = sets, recipe
+    def __init__(self, sets, rows, recipe, steps, sampling, alpha):
+        self.sets, self.rows, self.recipe = sets, rows, recipe
         updates = min(recipe.epochs * steps, recipe.max_steps or recipe.epochs * steps)
         self.plan = Plan(steps, recipe.epochs * steps, 0, updates, "constant")
-        odds = np.array([len(found["labels"]) ** alpha for found in sets.values()])
+        odds = np.array([rows[task] ** alpha for task in sets])
         self.turns = [list(sets)] * updates
         if sampling != "joint":
             drawn = []
@@ -129,7 +130,7 @@ class Feed:
         turn, size = 0, self.recipe.batch_size
         while True:
             generator = np.random.default_rng((self.recipe.seed, 2, TASKS.index(task), turn))
-            order = generator.permutation(len(self.sets[task]["labels"])).tolist()
+            order = generator.permutation(self.rows[task]).tolist()
             yield from (order[begin : begin + size] for begin in range(0, len(order), size))
             turn += 1
 
