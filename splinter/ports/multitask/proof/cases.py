@@ -19,7 +19,7 @@ from splinter.sample import PATH as SAMPLE
 
 from ..config import MODES, RATES, RECIPE, TASKS, MultitaskConfig, read_checkpoint, shapes, write_companions
 from ..data import NAMES, PREFIXES, Dataset, Tokens
-from ..feed import MixedFeed
+from ..feed import MixedFeed, steps_of_an_epoch
 
 Arrays = Mapping[str, np.ndarray]
 VOCABULARY = "vocab/bert-base-uncased-vocab.txt"
@@ -293,8 +293,6 @@ def dataset(task: str, columns: Arrays) -> Dataset:
 
 # -- training ---------------------------------------------------------------------------------------------
 
-STEPS = 8
-"""Updates of an epoch."""
 ROWS = {"sentiment": 60, "paraphrase": 35, "similarity": 13}
 """First rows of the shipped files, so many that a task's size matters."""
 
@@ -318,7 +316,8 @@ def sampling(frozen: bool) -> tuple[str, float]:
 def training_feed(folder: Path, columns: Callable[[str], Arrays], frozen: bool) -> MixedFeed:
     """Our feed of the first rows of the shipped training files."""
     sets = {task: dataset(task, columns(f"sample/{task}-train")).first(rows) for task, rows in ROWS.items()}
-    return MixedFeed(sets, training_recipe(folder), STEPS, *sampling(frozen))
+    hyper = training_recipe(folder)
+    return MixedFeed(sets, hyper, steps_of_an_epoch(sets, hyper.batch_size), *sampling(frozen))
 
 
 def training_record(

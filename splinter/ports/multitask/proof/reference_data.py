@@ -108,12 +108,12 @@ class Feed:
     Args:
         sets: task -> what `columns` returned.
         rows: task -> how many of its first rows are read.
-        steps: updates per epoch.
         sampling: "joint" = every update sees a batch of each task; else one task, drawn with the odds size ** alpha.
     """
 
-    def __init__(self, sets, rows, recipe, steps, sampling, alpha):
+    def __init__(self, sets, rows, recipe, sampling, alpha):
         self.sets, self.rows, self.recipe = sets, rows, recipe
+        steps = -(-rows["sentiment"] // recipe.batch_size)  # an epoch is one pass over the sentiment data
         updates = min(recipe.epochs * steps, recipe.max_steps or recipe.epochs * steps)
         self.plan = Plan(steps, recipe.epochs * steps, 0, updates, "constant")
         odds = np.array([rows[task] ** alpha for task in sets])

@@ -125,7 +125,7 @@ def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[s
     model = torch_side.cast(load(folder, mode, frozen=frozen), dtype)
     sets = {task: columns(f"sample/{task}-train", mode) for task in TASKS}
     hyper = cases.training_recipe(folder)
-    feed = reference_data.Feed(sets, cases.ROWS, hyper, cases.STEPS, *cases.sampling(frozen))
+    feed = reference_data.Feed(sets, cases.ROWS, hyper, *cases.sampling(frozen))
     log = fit(twin.BACKEND.trainer(model, hyper), feed, hyper)
     found, values = {}, {}
     for task in TASKS:
