@@ -169,9 +169,10 @@ def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
 
 
 def few_batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
-    """Those in which a token is left over at one pooling, at none, at all."""
+    """Those in which a token is left over at one pooling, at none, at all; and rows too short to be pooled twice."""
     made = batches(folder, mode)
-    return {name: made[name] for name in ("padded", "even", "thirteen", "segments")}
+    kept = {name: made[name] for name in ("padded", "even", "thirteen", "segments")}
+    return kept | {"short": _rows(np.random.default_rng(9), [3, 3, 3], 3, read_checkpoint(folder)[0], mode)}
 
 
 def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:

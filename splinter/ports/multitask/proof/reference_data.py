@@ -101,26 +101,27 @@ def _spaced(text):
     return " ".join(text.lower().replace(".", " .").replace("?", " ?").replace(",", " ,").replace("'", " '").split())
 
 
-def batches(files, recipe, steps, sampling, alpha):
+def batches(files, counts, recipe, sampling, alpha):
     """The batches of a run, restated in the plainest way: each task's rows, pass after pass, and whose turn it is.
 
     Args:
         files: task -> what `columns` found, in the order of the tasks.
-        steps: updates of an epoch.
+        counts: task -> how many of its first rows are read; an epoch is one pass over those of sentiment.
         sampling: "joint" = every update sees a batch of each task; else one task, drawn with the odds size ** alpha.
 
     Yields:
         Padded ids and masks of each task and side, labels, and the nominal size of a batch.
     """
+    steps = -(-counts["sentiment"] // recipe.batch_size)
     updates = min(recipe.epochs * steps, recipe.max_steps or recipe.epochs * steps)
     turns = [list(files)] * updates
     if sampling != "joint":
-        odds, drawn = np.array([len(found["labels"]) ** alpha for found in files.values()]), []
+        odds, drawn = np.array([counts[task] ** alpha for task in files]), []
         for epoch in range(recipe.epochs):
             generator = np.random.default_rng((recipe.seed, 1, epoch))
             drawn += generator.choice(list(files), steps, p=odds / odds.sum()).tolist()
         turns = [[task] for task in drawn[:updates]]
-    rows = {task: _rows(len(files[task]["labels"]), TASKS.index(task), recipe) for task in files}
+    rows = {task: _rows(counts[task], TASKS.index(task), recipe) for task in files}
     for tasks in turns:
         batch = {"batch_size": np.array(recipe.batch_size)}
         for task in tasks:

@@ -145,8 +145,8 @@ def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[s
     """One whole run on the shipped sample; data, order of batches, loop and scores by the reference's own code."""
     model = torch_side.cast(load(folder, mode, frozen=frozen), dtype)
     hyper, files = cases.training_recipe(folder), {task: columns(f"sample/{task}-train", mode) for task in TASKS}
-    batches = reference_data.batches(files, hyper, cases.STEPS, *cases.sampling(frozen))
-    log = loop.trained(side(mode, frozen), model, batches, cases.STEPS * hyper.batch_size, hyper, dtype)
+    batches = reference_data.batches(files, cases.ROWS, hyper, *cases.sampling(frozen))
+    log = loop.trained(side(mode, frozen), model, batches, cases.ROWS["sentiment"], hyper, dtype)
     found, values = {}, {}
     for task in TASKS:
         dev = cases.dataset(task, columns(f"sample/{task}-dev", mode))
