@@ -330,13 +330,13 @@ TEXTS = [
 
 
 def table(columns, rows):
-    """Tab-separated with a heading; what holds a tab, a quote or an end of line is quoted."""
+    """Tab-separated with a heading; what holds a tab, a double quote or an end of line is quoted."""
     return "".join("\t".join(map(quoted, row)) + "\n" for row in [columns, *rows])
 
 
 def quoted(text):
-    """A cell; a `""` stands for one quote."""
-    return f'"{text}"' if set(text) & set('\t"\n') else text
+    """A cell; a `""` stands for one quote in quotes, a quote inside an unquoted cell for itself."""
+    return f'"{text}"' if "\t" in text or "\n" in text or '""' in text else text
 
 
 def multitask():
@@ -383,7 +383,8 @@ def mining():
         ["\u200b", "", "\u0301"],
         ["\u200b", *("bell boat" for _ in range(8)), "\u200b", "stone"],
         ["bell"],
-        *([" ".join(WORDS[i % 5] for i in range(count))] for count in (8, 18, 28, 48, 68, 88)),
+        # with [CLS] and [SEP] 0.15 of their pieces are a whole number and a half, then 30 and more
+        *([" ".join(f"{WORDS[i % 3]} ." for i in range(count))] for count in (4, 9, 14, 24, 34, 44, 99, 114)),
         [" ".join(WORDS[i % size] for i in range(120)) for size in (3, 7)],
         [f"{WORDS[i % 7]} {WORDS[i % 3]} {WORDS[i % 4]}" for i in range(12)],
         [f"{WORDS[i % 7]} {WORDS[i % 3]}" for i in range(9)],

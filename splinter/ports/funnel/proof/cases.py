@@ -412,8 +412,8 @@ def has_null(name: str) -> bool:
 def injected_logits(columns: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """Start and end logits (N, T) as float32, coarse enough that ties are common.
 
-    In every fifth question no context piece is among the best. [CLS] scores one below the best span in every third,
-    so that it ties with some candidates, and less than 20 candidates in others.
+    In every seventh question all are equal, in every fifth no context piece is among the best. [CLS] scores one below
+    the best span in every third, so that it ties with some candidates, and less than 20 candidates in others.
     """
     rng = np.random.default_rng(19)
     shape, index = columns["input_ids"].shape, columns["example_index"]
@@ -424,6 +424,7 @@ def injected_logits(columns: Arrays) -> tuple[np.ndarray, np.ndarray]:
         for logits in (start, end):
             logits[rows, 0] = np.where(inside, logits, -99).max(axis=1)[rows] + offset
     for logits in (start, end):
+        logits[index % 7 == 4] = 0.5
         logits[~inside & (index % 5 == 2)[:, None]] += 100
     return start, end
 

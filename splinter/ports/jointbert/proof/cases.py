@@ -23,7 +23,8 @@ from ..data import MAX_LENGTH, read_labels
 Arrays = Mapping[str, np.ndarray]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 LABELS = ("slot_labels", "intent_labels")
-CORPUS = SAMPLE / "intents"
+CORPUS, HOSTILE = SAMPLE / "intents", SAMPLE / "hostile"
+SHIPPED = {"sample": CORPUS, "hostile": HOSTILE / "intents"}
 VOCABULARY = "vocab/bert-base-uncased-vocab.txt"
 
 
@@ -255,8 +256,10 @@ class Source:
 
 TRAINING, EVALUATION = "sample/train", "sample/dev"
 SAMPLES: dict[str, dict[str, tuple[str, ...]]] = {
-    "dev_data": dict.fromkeys(MODES, ("sample/dev", "sample/test")),
-    "train_data": dict.fromkeys(MODES, ("sample/train", "sample/train short")),
+    "dev_data": dict.fromkeys(MODES, ("sample/dev", "sample/test", "hostile/dev", "hostile/dev short")),
+    "train_data": dict.fromkeys(
+        MODES, ("sample/train", "sample/train short", "hostile/train", "hostile/train short", "hostile/train other")
+    ),
 }
 REAL: dict[str, dict[str, tuple[str, ...]]] = {
     "dev_data": dict.fromkeys(MODES, ("atis/dev", "atis/test", "snips/dev", "snips/test")),
@@ -267,16 +270,17 @@ data_sources = files.DataSources(SAMPLES, REAL, VOCABULARY, file=lambda name: f"
 
 
 def source(name: str) -> Source:
-    """What a data source's name stands for: corpus/part, or corpus/part short for rows that cut sentences.
+    """What a data source's name stands for: corpus/part, then `short` for rows that cut sentences, or `other` for
+    another vocabulary.
 
     Raises:
         DataMissing: it is in no data folder.
     """
-    path, _, short = name.partition(" ")
+    path, _, how = name.partition(" ")
     corpus, part = path.split("/")
-    cut = {"max_length": 12} if short else {}
-    if corpus == "sample":
-        return Source(CORPUS, part, SAMPLE / "vocab.txt", **cut)
+    cut = {"max_length": 12} if how == "short" else {}
+    if corpus in SHIPPED:
+        return Source(SHIPPED[corpus], part, HOSTILE / "vocab.txt" if how == "other" else SAMPLE / "vocab.txt", **cut)
     folder = datasets.find(f"{corpus}/{part}/seq.in").parent.parent
     return Source(folder, part, datasets.find(VOCABULARY), **cut)
 
@@ -320,7 +324,7 @@ def metric_cases(mode: str) -> dict[str, str | None]:
         Case -> the data source whose columns it works on, None for the first ones.
     """
     decoded = {f"decode {name}": name for name in data_sources("dev_data", mode)}
-    return {"golden": None, "hostile": None, "nothing right": None, **decoded}
+    return dict.fromkeys(("golden", "hostile", "nothing right", "all right", "no chunk", "any tag")) | decoded
 
 
 GOLDEN = [
@@ -338,6 +342,13 @@ GOLDEN = [
 ]
 
 
+ODD = [
+    *("O", "B-a", "I-a", "E-a", "S-a", "L-a", "U-a", "B-b", "I-b", "E-b", "B", "I", "E", "S", "X", "B-", "I-", "-a"),
+    *("B-a-b", "I-a-b", "B--a", "b-a", "o", "O-a", "Oa", "Ba", "B_a", ".", "._a", "\u00e9-a", "B-\u00e9"),
+]
+"""Tags of other schemes, of none, and without a type."""
+
+
 def predictions(case: str) -> tuple[list[str], list[str], list[list[str]], list[list[str]]]:
     """Gold and predicted intents, gold and predicted tags."""
     if case == "golden":
@@ -346,11 +357,16 @@ def predictions(case: str) -> tuple[list[str], list[str], list[list[str]], list[
         return intents, intents[1:] + intents[:1], gold, found
     if case == "nothing right":
         return ["a", "b"], ["b", "a"], [["O"], ["O", "O"]], [["B-x"], ["O", "PAD"]]
+    if case in ("all right", "no chunk"):
+        tags = [["B-a", "I-a"], [], ["O"]] if case == "all right" else [["O"], []]
+        return ["a"] * len(tags), ["a"] * len(tags), tags, tags
     rng = np.random.default_rng(17)
     labels = np.array([PAD, UNK, "O", "O", "O", "B-a", "I-a", "B-b", "I-b", "B-a.b", "I-a.b"])
+    if case == "any tag":
+        labels = np.array(ODD)
     gold, found = [], []
     for _ in range(400):
-        size = int(rng.integers(1, 12))
+        size = int(rng.integers(1 if case == "hostile" else 0, 12))
         one = rng.integers(1, len(labels), size=size)
         other = np.where(rng.random(size) < 0.7, one, rng.integers(0, len(labels), size=size))
         gold.append(labels[one].tolist())

@@ -237,9 +237,15 @@ SHORT = 12
 COLLATED = 64
 """Rows of a padded batch in the data steps."""
 
+HOW = {"dev": ("", " short"), "train": (" other",)}
+"""How a data step reads the hostile pages."""
 SAMPLES = {
     f"{part}_data": dict.fromkeys(
-        MODES, tuple(f"sample/{task}-{part}{cut}" for task in TASKS for cut in ("", " short"))
+        MODES,
+        (
+            *(f"sample/{task}-{part}{cut}" for task in TASKS for cut in ("", " short")),
+            *(f"sample/hostile/{task}{how}" for task in TASKS for how in HOW[part]),
+        ),
     )
     for part in ("dev", "train")
 }
@@ -264,7 +270,11 @@ data_sources = files.DataSources(SAMPLES, REAL, VOCABULARY)
 
 
 def source(name: str) -> Source:
-    """What a data source's name stands for."""
+    """What a data source's name stands for: a file, then `short`, or `other` for another vocabulary."""
+    if name.startswith("sample/hostile/"):
+        task, _, how = name.removeprefix("sample/hostile/").partition(" ")
+        vocabulary = SAMPLE / ("hostile/vocab.txt" if how == "other" else "vocab.txt")
+        return Source(SAMPLE / f"hostile/{task}.csv", task, vocabulary, SHORT if how == "short" else 512)
     if name.startswith("sample/"):
         stem, _, short = name.removeprefix("sample/").partition(" ")
         task, _, split = stem.partition("-")
@@ -371,6 +381,11 @@ def _one_class(rng: np.random.Generator) -> Any:
     return "paraphrase", np.array([[1.0, -1.0]] * 64, np.float32), rng.integers(0, 2, 64)
 
 
+def _edges(rng: np.random.Generator) -> Any:
+    logits = np.array([0.0, -0.0, 1e-3, -1e-3, 700.0, -700.0] * 8, np.float32)
+    return "paraphrase", logits, rng.integers(0, 2, len(logits))
+
+
 def _scores(rng: np.random.Generator, scale: float = 1.0, shift: float = 0.0) -> Any:
     labels = np.round(rng.uniform(0, 5, 863), 1).astype(np.float32)
     return "similarity", (scale * (labels + rng.normal(0, 2, 863)) + shift).astype(np.float32), labels
@@ -383,6 +398,9 @@ METRIC: dict[str, Callable[[np.random.Generator], Any]] = {
     "two ties": lambda rng: _classes(rng, 400, 2, ties=True),
     "one logit": _one_logit,
     "a class that is missing": _missing_class,
+    "edges of one logit": _edges,
+    "all right": lambda rng: ("sentiment", np.eye(5, dtype="f4"), np.arange(5)),
+    "nothing right": lambda rng: ("sentiment", np.eye(5, dtype="f4"), np.roll(np.arange(5), 1)),
     "one class for all": _one_class,
     "one row": lambda rng: _classes(rng, 1, 5),
     "scores": _scores,
@@ -390,6 +408,9 @@ METRIC: dict[str, Callable[[np.random.Generator], Any]] = {
     "far from zero": lambda rng: _scores(rng, shift=1e4),
     "tiny": lambda rng: _scores(rng, scale=1e-20),
     "two rows": lambda rng: ("similarity", np.array([1, 2], "f4"), np.array([5, 0], "f4")),
+    "all but the last constant": lambda rng: ("similarity", np.eye(20, dtype="f4")[-1], rng.uniform(0, 5, 20)),
+    "perfect": lambda rng: ("similarity", np.arange(7, dtype="f4"), np.arange(7, dtype="f4") / 3),
+    "perfectly wrong": lambda rng: ("similarity", np.arange(7, dtype="f4"), -np.arange(7, dtype="f4") / 3),
     "constant scores": lambda rng: ("similarity", np.full(20, 2.5, np.float32), rng.uniform(0, 5, 20).astype("f4")),
     "constant labels": lambda rng: ("similarity", rng.uniform(0, 5, 20).astype("f4"), np.full(20, 2.5, np.float32)),
 }
