@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -14,7 +15,7 @@ from planted import wrap
 from splinter.align import weights
 from splinter.ports.common.paddle import encoder
 from splinter.ports.common.paddle import train as train_paddle
-from splinter.ports.common.training import schedule
+from splinter.ports.common.training import feed, fit, schedule
 from splinter.ports.jointbert import data, metric, model, train
 from splinter.ports.jointbert.proof import ours
 
@@ -653,12 +654,93 @@ def _(patch):
     patch.setattr(model, "_uniform", lambda bound: plain(0.125 if bound == 0.1 else bound))
 
 
+def _altered(patch, change: Callable) -> None:
+    """New models, whose parameters by name are changed after they are drawn."""
+
+    def init(plain):
+        def made(self, *given, **named):
+            plain(self, *given, **named)
+            with paddle.no_grad():
+                change(dict(self.named_parameters()))
+
+        return made
+
+    wrap(patch, model.JointBert, "__init__", init)
+
+
+@bug("layer 1 is a copy of layer 0 of a new model", "init")
+def _(patch):
+    def change(named):
+        for name, parameter in named.items():
+            if "encoder.1." in name:
+                parameter.set_value(named[name.replace("encoder.1.", "encoder.0.")])
+
+    _altered(patch, change)
+
+
+@bug("two heads drawn alike", "init")
+def _(patch):
+    def change(named):
+        weight = named["bert.encoder.0.attention.query.weight"]  # (in, out)
+        size = weight.shape[1] // 4
+        weight[:, size : 2 * size] = weight[:, :size]
+
+    _altered(patch, change)
+
+
+@bug("keys drawn as half the queries and half by themselves", "init")
+def _(patch):
+    def change(named):
+        query, key = (named[f"bert.encoder.0.attention.{name}.weight"] for name in ("query", "key"))
+        key.set_value((query + key) / 2**0.5)
+
+    _altered(patch, change)
+
+
+@bug("all new weights 1 % too large", "init")
+def _(patch):
+    def change(named):
+        for name, parameter in named.items():
+            if not name.endswith("norm.weight"):
+                parameter.scale_(1.01)
+
+    _altered(patch, change)
+
+
+@bug("one head drawn a third larger", "init")
+def _(patch):
+    def change(named):
+        weight = named["bert.encoder.1.attention.value.weight"]
+        size = weight.shape[1] // 4
+        weight[:, :size] = weight[:, :size] * 4 / 3
+
+    _altered(patch, change)
+
+
 # -- training ---------------------------------------------------------------------------------------------
 
 
 @bug("shuffling lost", "training")
 def _(patch):
     planted.lose_shuffling(patch, ours)
+
+
+@bug("each epoch in the order of the first", "training")
+def _(patch):
+    planted.keep_order(patch)
+
+
+@bug("last batch of an epoch filled up from the beginning", "training")
+def _(patch):
+    wrap(patch, feed, "order", lambda plain: lambda n, plan, r, start=0: (
+        np.concatenate([rows, np.arange(r.batch_size - len(rows))]) for rows in plain(n, plan, r, start)
+    ))  # fmt: skip
+
+
+@bug("the loop takes the rate of the next update", "training")
+def _(patch):
+    later = SimpleNamespace(rate=lambda plan, peak, update: schedule.rate(plan, peak, update + 1))
+    patch.setattr(fit, "schedule", later)
 
 
 @bug("last smaller batch skipped", "training")
