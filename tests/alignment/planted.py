@@ -8,6 +8,7 @@ but the mistake is of a common shape.
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Set
@@ -221,6 +222,15 @@ def while_running(patch, owner, name: str) -> Callable[[], bool]:
 def wrap(patch, owner, name: str, change: Callable) -> None:
     """Replace `owner.name` by `change(original)`."""
     patch.setattr(owner, name, change(getattr(owner, name)))
+
+
+def edit(patch, owner, name: str, old: str, new: str) -> None:
+    """Replace `owner.name`, a function of a module, by its source with `new` where `old` stands, which is once."""
+    source = inspect.getsource(getattr(owner, name))
+    assert source.count(old) == 1, f"{old!r} stands {source.count(old)} times in {name}"
+    made: dict[str, Any] = {}
+    exec(compile(source.replace(old, new), owner.__file__, "exec"), vars(owner), made)
+    patch.setattr(owner, name, made[name])
 
 
 # -- bugs that fit several systems ------------------------------------------------------------------------

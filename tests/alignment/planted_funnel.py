@@ -367,6 +367,11 @@ def _(patch):
     wrap(patch, data, "concatenate", concatenate)
 
 
+@bug("rows of a later block before those of an earlier one", "dev_data")
+def _(patch):
+    wrap(patch, data, "_joined", lambda plain: lambda kind, parts: plain(kind, parts[::-1]))
+
+
 @bug("labels of QNLI the other way round", "train_data", also=("dev_data",), mode="classification")
 def _(patch):
     patch.setattr(data, "LABELS", ("not_entailment", "entailment"))

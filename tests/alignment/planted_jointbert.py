@@ -184,6 +184,20 @@ def _(patch):
     wrap(patch, data, "build_labels", change)
 
 
+@bug("words remembered for all vocabularies", "train_data")
+def _(patch):
+    words: dict = {}
+
+    def shared(plain):
+        def planted(self, *a, **k):
+            plain(self, *a, **k)
+            self._words = words
+
+        return planted
+
+    wrap(patch, data.WordPieces, "__init__", shared)
+
+
 @bug("a long sentence loses its [SEP]", "train_data")
 def _(patch):
     def change(made, sentences, pieces, *rest):
@@ -249,6 +263,16 @@ def _(patch):
 @bug("the type cut at the dot", "metric")
 def _(patch):
     wrap(patch, metric, "_type", lambda plain: lambda tag: plain(tag).partition(".")[0])
+
+
+@bug("the type cut at the last hyphen, not at the first", "metric")
+def _(patch):
+    planted.edit(patch, metric, "_type", 'split("-"', 'rsplit("-"')
+
+
+@bug("E ends no chunk", "metric")
+def _(patch):
+    planted.edit(patch, metric, "chunks", 'before in "ES" or', 'before in "S" or')
 
 
 @bug("sentence accuracy without the intent", "metric")

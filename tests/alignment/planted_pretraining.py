@@ -299,6 +299,27 @@ def _(patch):
     patch.setattr(passages, "pack", once)
 
 
+@bug("the first segment comes twice", "train_data")
+def _(patch):
+    planted.edit(patch, passages, "pack", "if current:  # else", "if True:  # else")
+
+
+@bug("an answer hidden by an occurrence that overlaps it", "train_data")
+def _(patch):
+    own = "not kept < end <= kept + 2 * length - 1 and answers.find(1, start, end) >= 0"
+    planted.edit(patch, spans, "mask", "answers.find(1, start, end) >= 0", own)
+
+
+@bug("half a question rounds up", "train_data")
+def _(patch):
+    planted.edit(patch, spans, "limit", "round(share * tokens)", "int(share * tokens + 0.5)")
+
+
+@bug("31 questions for 30", "train_data")
+def _(patch):
+    patch.setattr(spans, "MAX_QUESTIONS", 31)
+
+
 @bug("every pass cut alike", "train_data")
 def _(patch):
     wrap(patch, passages, "pack", lambda plain: lambda segments, capacity, number=0: plain(segments, capacity, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -239,6 +240,41 @@ def _(patch):
     wrap(patch, data, "window_starts", lambda plain: lambda *a: plain(*a)[: max(1, len(plain(*a)) - 1)])
 
 
+@bug("examples counted anew in every block", "dev_data")
+def _(patch):
+    def anew(plain):
+        def planted(*a, **k):
+            for kept, rows in plain(*a, **k):
+                rows.example_index -= rows.example_index.min()
+                yield kept, rows
+
+        return planted
+
+    wrap(patch, data, "features", anew)
+
+
+@bug("a word of 101 letters spelled, not unknown", "dev_data")
+def _(patch):
+    def longer(plain):
+        def planted(self, *a, **k):
+            plain(self, *a, **k)
+            self._rust.model.max_input_chars_per_word = 101
+
+        return planted
+
+    wrap(patch, text.WordPieces, "__init__", longer)
+
+
+@bug("the first character of a CJK block left in its word", "dev_data", mode="paper")
+def _(patch):
+    patch.setattr(text, "IDEOGRAPH", re.compile(text.IDEOGRAPH.pattern.replace("\u3400-", "\u3401-")))
+
+
+@bug("a context cut anew remembered as it was cut before", "dev_data", mode="paper")
+def _(patch):
+    planted.edit(patch, data, "_paper_plans", " or known[0] != example.tokens", "")
+
+
 def _labels(patch, change: Callable) -> None:
     for name in ("_paper_label", "_hf_label"):
         wrap(patch, data, name, lambda plain: lambda *a: change(*plain(*a)))
@@ -313,6 +349,12 @@ def _(patch):
 @bug("19 best boundaries for 20", "metric")
 def _(patch):
     _decoding(patch, n_best=19)
+
+
+@bug("odds at the threshold count as no answer", "metric")
+def _(patch):
+    planted.edit(patch, answers, "evaluate", "odds[q] > threshold", "odds[q] >= threshold")
+    patch.setattr(metric, "evaluate", answers.evaluate)
 
 
 @bug("unstable sort of equal logits", "metric", mode="paper")

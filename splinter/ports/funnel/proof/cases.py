@@ -363,6 +363,7 @@ TEXTS = (
     *("caf\u00e9", "cafe\u0301", "Stra\u00dfe", "STRASSE", "\u201cquoted\u201d", '"quoted"', "no no yes"),
     *("no yes yes", "\u6f22\u5b57", "\u6f22", "a\u00a0b", "a b", "x" * 50),
     *("A-10", "10", "a 10", "an-other", "a\u0301 x", "x\x1cthe\x85y", "the\u200bx", "\u0130T", "x_a_y", "THE x The"),
+    *("x\u2013the\u2013y", "x\u2013\u2013y", "x\u2013 \u2013y"),
 )
 
 

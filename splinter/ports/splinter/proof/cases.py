@@ -327,6 +327,7 @@ TEXTS = (
     ),
     *("\U0001f98a fox", "fox", "no no yes", "no yes yes", "\u6f22\u5b57", "\u6f22", "a\u00a0b", "a b", "x" * 50),
     *("A-10", "10", "a 10", "an-other", "a\u0301 x", "x\x1cthe\x85y", "the\u200bx", "th\u00e9", "x_a_y", "THE x The"),
+    *("x\u2013the\u2013y", "x\u2013\u2013y", "x\u2013 \u2013y"),
 )
 
 
