@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from textwrap import dedent
 
 import pytest
 from evidence import forks, mutants, rounds
@@ -229,6 +230,21 @@ def test_every_unexecuted_function_needs_a_reason(tmp_path):
     path.write_text(json.dumps({"a.py": {"f": "input error", "gone": "input error"}, "b.py": {"*": "command line"}}))
     found = {"a.py": {"f": [1], "g": [2], "": [3]}, "b.py": {"h": [1]}}
     assert mutants.reasons(found, path) == (["a.py: g", "a.py: (no function)"], ["a.py: gone"])
+
+
+def test_what_leads_to_an_error_alone_needs_no_reason():
+    source = """
+        def f(x):
+            if x:
+                y = 1
+                raise ValueError(y)
+            try:
+                x()
+            except OSError as e:
+                raise ValueError from e
+            return x
+    """
+    assert mutants.lines_of_errors(ast.parse(dedent(source))) == {4, 5, 8, 9}
 
 
 def test_reasons_are_for_functions_that_there_are():
