@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from . import mutations
 from .forks import Fork, Say, fork, tended
-from .rounds import MUTANT
+from .rounds import key
 
 PROJECT = Path(__file__).resolve().parents[2]
 PORTS = PROJECT / "splinter" / "ports"
@@ -155,6 +155,15 @@ class Ground:
             if (file, operator, place) not in taken:
                 taken.add((file, operator, place))
                 yield Mutant(file, mutation)
+
+    def again(self, record: Mapping[str, Any]) -> Mutant | None:
+        """The mutant that a record describes, in the sources as they are now; None: they hold it no more."""
+        for one in self.executed.get(record["file"], []):
+            if (one.operator, one.function) == (record["operator"], record["function"]):
+                mutant = Mutant(record["file"], one)
+                if key(self.described(mutant)) == key(record):
+                    return mutant
+        return None
 
     def described(self, mutant: Mutant) -> dict[str, Any]:
         """What a record says of a mutant."""
@@ -382,11 +391,6 @@ def tried(ground: Ground, chosen: Sequence[Mutant]) -> Iterator[dict[str, Any]]:
             "cases": len(cases),
             "seconds": round(time.monotonic() - began[place], 1),
         }
-
-
-def key(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells one mutant from another."""
-    return tuple(record[name] for name in MUTANT)
 
 
 def resumed(path: Path, digest: str) -> list[dict[str, Any]]:

@@ -104,6 +104,14 @@ def test_a_seed_gives_the_same_mutants_and_a_larger_count_adds_to_them(ground):
     assert [ground.described(one) for one in itertools.islice(ground.drawn(4), 5)] != first
 
 
+def test_a_recorded_mutant_is_found_again(ground):
+    """By what it changes, wherever its line has moved; not after that has changed."""
+    mutant = next(ground.drawn(5))
+    record = {**ground.described(mutant), "line": 1}
+    assert ground.described(ground.again(record)) == ground.described(mutant)
+    assert ground.again({**record, "before": "x = 1"}) is None
+
+
 def test_cases_are_those_of_the_line_and_the_fastest_comes_first(ground):
     assert ground.baseline.cases(FILE, 10, 10) == [CASE, SLOW]
     assert ground.baseline.cases(FILE, 60, 62) == [CASE, SLOW]
