@@ -6,6 +6,7 @@ changed. Data of SPLINTER_DATA is not used: the shipped samples alone are.
 
 example:
   python scripts/mutants.py --seed 1 --count 100
+  python scripts/mutants.py --again
   python scripts/mutants.py --coverage
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy: a process with threads is not one to fork
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what a driver starts does not survive a fork either
 os.environ.pop("SPLINTER_DATA", None)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -26,6 +28,7 @@ from evidence import mutants, rounds  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from splinter.align.files import write_whole  # noqa: E402
+from splinter.align.record import read  # noqa: E402
 from splinter.align.rounds import counted  # noqa: E402
 
 
@@ -33,6 +36,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1, help="of the draw (default: 1)")
     parser.add_argument("--count", type=int, default=100, metavar="N", help="how many mutants (default: 100)")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="try the survivors of results/mutants.json that are neither equivalent nor outside, and stop",
+    )
     parser.add_argument(
         "--coverage",
         action="store_true",
@@ -53,7 +61,7 @@ def main() -> int:
         baseline = mutants.measured(options.out / "baseline.json", lambda some, n: tqdm(some, "baseline", n))
         if options.coverage:
             return coverage(baseline, options.out / "coverage.txt")
-        return go(baseline, options)
+        return again(baseline) if options.again else go(baseline, options)
     except (OSError, mutants.MutantError) as error:
         print(f"mutants: {error}", file=sys.stderr)
         return 2
@@ -71,6 +79,20 @@ def coverage(baseline: mutants.Baseline, path: Path) -> int:
         for name in names:
             print(f"{what} {name}", file=sys.stderr)
     return 1 if any(mutants.reasons(found)) else 0
+
+
+def again(baseline: mutants.Baseline) -> int:
+    """Which recorded survivors a step notices by now."""
+    ground = mutants.Ground(baseline)
+    records = [one for each in read(rounds.RECORD)["mutants"] for one in each["survivors"]]
+    found = [ground.again(one) for one in records if one["verdict"] not in ("equivalent", "outside")]
+    waiting = [one for one in found if one]
+    print(f"{len(waiting)} survivors; {len(found) - len(waiting)} more are no longer in the sources")
+    survived = 0
+    for one in tqdm(mutants.tried(ground, waiting), "mutants", len(waiting)):
+        survived += not one["red"]
+        tqdm.write(survivor(one) if not one["red"] else f"{one['file']}:{one['line']} {one['operator']}: {one['red']}")
+    return 1 if survived else 0
 
 
 def go(baseline: mutants.Baseline, options: argparse.Namespace) -> int:

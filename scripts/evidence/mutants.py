@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from . import mutations
 from .forks import Fork, Say, fork, tended
-from .rounds import MUTANT
+from .rounds import key
 
 PROJECT = Path(__file__).resolve().parents[2]
 PORTS = PROJECT / "splinter" / "ports"
@@ -155,6 +155,15 @@ class Ground:
             if (file, operator, place) not in taken:
                 taken.add((file, operator, place))
                 yield Mutant(file, mutation)
+
+    def again(self, record: Mapping[str, Any]) -> Mutant | None:
+        """The mutant that a record describes, in the sources as they are now; None: they hold it no more."""
+        for one in self.executed.get(record["file"], []):
+            if (one.operator, one.function) == (record["operator"], record["function"]):
+                mutant = Mutant(record["file"], one)
+                if key(self.described(mutant)) == key(record):
+                    return mutant
+        return None
 
     def described(self, mutant: Mutant) -> dict[str, Any]:
         """What a record says of a mutant."""
@@ -384,11 +393,6 @@ def tried(ground: Ground, chosen: Sequence[Mutant]) -> Iterator[dict[str, Any]]:
         }
 
 
-def key(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells one mutant from another."""
-    return tuple(record[name] for name in MUTANT)
-
-
 def resumed(path: Path, digest: str) -> list[dict[str, Any]]:
     """The results of a seed for these sources; those for others are moved aside."""
     if not path.is_file():
@@ -406,7 +410,11 @@ def resumed(path: Path, digest: str) -> list[dict[str, Any]]:
 
 
 def unexecuted(baseline: Baseline) -> dict[str, dict[str, list[int]]]:
-    """File -> function -> the lines of it that no case executes; "" for what stands in no function."""
+    """File -> function -> the lines of it that no case executes; "" for what stands in no function.
+
+    What only leads to a `raise` is left out: steps compare what both sides make of good input, and error messages are
+    the unit tests' business.
+    """
     from coverage import Coverage
 
     watch = Coverage(data_file=None, config_file=False)
@@ -414,8 +422,9 @@ def unexecuted(baseline: Baseline) -> dict[str, dict[str, list[int]]]:
     found: dict[str, dict[str, list[int]]] = {}
     for file in files():
         missing = watch.analysis2(str(PROJECT / file))[3]
-        names = names_of_functions(ast.parse((PROJECT / file).read_text(encoding="utf-8")))
-        for line in missing:
+        tree = ast.parse((PROJECT / file).read_text(encoding="utf-8"))
+        names = names_of_functions(tree)
+        for line in sorted(set(missing) - lines_of_errors(tree)):
             found.setdefault(file, {}).setdefault(names.get(line, ""), []).append(line)
     return found
 
@@ -444,6 +453,17 @@ def reasons(found: Mapping[str, Mapping[str, Any]], path: Path = REASONS) -> tup
         if not (file in found and (name == "*" or name in found[file]))
     ]
     return lacking, needless
+
+
+def lines_of_errors(tree: ast.Module) -> set[int]:
+    """The lines of blocks that end in `raise`, with the `except` above them."""
+    found: set[int] = set()
+    for node in ast.walk(tree):
+        for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
+            if isinstance(block, list) and block and isinstance(block[-1], ast.Raise):
+                first = node if isinstance(node, ast.ExceptHandler) else block[0]
+                found.update(range(first.lineno, (block[-1].end_lineno or 0) + 1))
+    return found
 
 
 def names_of_functions(tree: ast.Module) -> dict[int, str]:

@@ -266,9 +266,12 @@ def axes(node: ast.AST, around: Around) -> Replacements:
             yield from (_changed(node, elts=elts) for elts in _swapped(node.elts))
 
 
+COMMUTATIVE = {"min", "max", "minimum", "maximum", "fmin", "fmax", "isclose", "gcd", "lcm", "logical_and", "logical_or"}
+
+
 def arguments(node: ast.AST, around: Around) -> Replacements:
-    """Two positional arguments exchanged."""
-    if isinstance(node, ast.Call):
+    """Two positional arguments exchanged, but for functions whose arguments have no order."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] not in COMMUTATIVE:
         yield from (_changed(node, args=swapped) for swapped in _swapped(node.args))
 
 

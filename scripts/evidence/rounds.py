@@ -14,7 +14,7 @@ from .experiments import RESULTS
 
 RECORD = RESULTS / "mutants.json"
 MUTANT = ("file", "line", "function", "operator", "before", "after")
-"""What is said of a mutant; all of it tells one from another."""
+"""What is said of a mutant."""
 
 
 def kept(seed: int, results: Sequence[Mapping[str, Any]], record: Path = RECORD) -> dict[str, Any]:
@@ -24,12 +24,12 @@ def kept(seed: int, results: Sequence[Mapping[str, Any]], record: Path = RECORD)
         results: of every mutant, see `mutants.tried`.
     """
     document = read(record)
-    known = {_of(one): one for earlier in document["mutants"] for one in earlier["survivors"]}
+    known = {key(one): one for earlier in document["mutants"] for one in earlier["survivors"]}
     survivors = [
         {
             **{name: one[name] for name in (*MUTANT, "ran")},
             **{
-                name: known.get(_of(one), {}).get(name, default)
+                name: known.get(key(one), {}).get(name, default)
                 for name, default in (("verdict", "unread"), ("reason", ""))
             },
         }
@@ -46,7 +46,8 @@ def kept(seed: int, results: Sequence[Mapping[str, Any]], record: Path = RECORD)
     return {**document, "mutants": [*rounds, made]}
 
 
-def _of(one: Mapping[str, Any]) -> tuple[Any, ...]:
+def key(one: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells one mutant from another, wherever its line has moved."""
     return tuple(one[name] for name in MUTANT if name != "line")
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from textwrap import dedent
 
 import pytest
 from evidence import forks, mutants, rounds
@@ -101,6 +102,14 @@ def test_a_seed_gives_the_same_mutants_and_a_larger_count_adds_to_them(ground):
     first, more = ([ground.described(one) for one in itertools.islice(ground.drawn(3), n)] for n in (5, 10))
     assert more[:5] == first
     assert [ground.described(one) for one in itertools.islice(ground.drawn(4), 5)] != first
+
+
+def test_a_recorded_mutant_is_found_again(ground):
+    """By what it changes, wherever its line has moved; not after that has changed."""
+    mutant = next(ground.drawn(5))
+    record = {**ground.described(mutant), "line": 1}
+    assert ground.described(ground.again(record)) == ground.described(mutant)
+    assert ground.again({**record, "before": "x = 1"}) is None
 
 
 def test_cases_are_those_of_the_line_and_the_fastest_comes_first(ground):
@@ -229,6 +238,21 @@ def test_every_unexecuted_function_needs_a_reason(tmp_path):
     path.write_text(json.dumps({"a.py": {"f": "input error", "gone": "input error"}, "b.py": {"*": "command line"}}))
     found = {"a.py": {"f": [1], "g": [2], "": [3]}, "b.py": {"h": [1]}}
     assert mutants.reasons(found, path) == (["a.py: g", "a.py: (no function)"], ["a.py: gone"])
+
+
+def test_what_leads_to_an_error_alone_needs_no_reason():
+    source = """
+        def f(x):
+            if x:
+                y = 1
+                raise ValueError(y)
+            try:
+                x()
+            except OSError as e:
+                raise ValueError from e
+            return x
+    """
+    assert mutants.lines_of_errors(ast.parse(dedent(source))) == {4, 5, 8, 9}
 
 
 def test_reasons_are_for_functions_that_there_are():

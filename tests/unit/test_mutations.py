@@ -38,6 +38,7 @@ def made(source: str, operator: str) -> list[str]:
         ("arguments swapped", "x = f(a, b)", ["x = f(b, a)"]),
         ("arguments swapped", "x = f(a, a)", []),
         ("arguments swapped", "x = f(*a, b)", []),
+        ("arguments swapped", "x = np.minimum(a, b)", []),
         ("keyword dropped", "x = f(a, b=1, c=2)", ["x = f(a, c=2)", "x = f(a, b=1)"]),
         ("keyword dropped", "x = zip(a, b, strict=True)", []),
         ("logic", "x = a and b", ["x = a or b"]),
