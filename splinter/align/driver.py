@@ -65,9 +65,9 @@ class Driver(Held):
         return {name: self.to_numpy(parameter) for name, parameter in self.parameters(model).items()}
 
     def set_gradients(self, named: Mapping[str, Any], arrays: Arrays, dtype: str) -> None:
-        """Inject gradients."""
+        """Inject gradients; a parameter that `arrays` leaves out has none afterwards, whatever it had."""
         for name, parameter in named.items():
-            parameter.grad = self.tensor(arrays[name], dtype)
+            parameter.grad = self.tensor(arrays[name], dtype) if name in arrays else None
 
     def trace(
         self,

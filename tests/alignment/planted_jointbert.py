@@ -466,6 +466,42 @@ def _(patch):
     patch.setattr(ours, "AdamW", Planted)
 
 
+@bug("moments kept by the shape of a weight", "optimizer")
+def _(patch):
+    class Memory(dict):
+        def __init__(self, shapes):
+            super().__init__()
+            self.shapes = shapes
+
+        def __contains__(self, name):
+            return super().__contains__(self.shapes[name])
+
+        def __getitem__(self, name):
+            return super().__getitem__(self.shapes.get(name, name))
+
+        def __setitem__(self, name, pair):
+            super().__setitem__(self.shapes[name], pair)
+
+        def get(self, name, missing=None):
+            return super().get(self.shapes[name], missing)
+
+    class Planted(train_paddle.AdamW):
+        def __init__(self, named, given, decayed=()):
+            super().__init__(named, given, decayed)
+            self.memory = Memory({name: tuple(parameter.shape) for name, parameter in named.items()})
+
+    patch.setattr(ours, "AdamW", Planted)
+
+
+@bug("decay of every name that begins with one that decays", "optimizer")
+def _(patch):
+    class Planted(train_paddle.AdamW):
+        def __init__(self, named, given, decayed=()):
+            super().__init__(named, given, [name for name in named if name.startswith(tuple(decayed))])
+
+    patch.setattr(ours, "AdamW", Planted)
+
+
 # -- regularization ---------------------------------------------------------------------------------------
 
 

@@ -449,6 +449,45 @@ def _(patch):
     patch.setattr(ours, "AdamW", Planted)
 
 
+def _step(patch, before: Callable) -> None:
+    """Our optimizer, which does something of its own before each update."""
+
+    class Planted(train_paddle.AdamW):
+        def step(self, rate):
+            with paddle.no_grad():
+                before(self, rate)
+            return super().step(rate)
+
+    patch.setattr(ours, "AdamW", Planted)
+
+
+@bug("zeros for a gradient that is none, so that momentum moves the weight", "optimizer")
+def _(patch):
+    def before(optimizer, rate):
+        for parameter in optimizer.named.values():
+            parameter.grad = paddle.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+    _step(patch, before)
+
+
+@bug("bias correction by the updates of all weights, not of each", "optimizer")
+def _(patch):
+    def before(optimizer, rate):
+        optimizer.counts = dict.fromkeys(optimizer.named, optimizer.updates)
+
+    _step(patch, before)
+
+
+@bug("weights without a gradient decay", "optimizer")
+def _(patch):
+    def before(optimizer, rate):
+        for name, parameter in optimizer.named.items():
+            if parameter.grad is None and name in optimizer.decayed:
+                parameter.scale_(1 - rate * optimizer.recipe.weight_decay)
+
+    _step(patch, before)
+
+
 @bug("clipped to norm 1 by default", "regularization")
 def _(patch):
     _defaults(patch, max_norm=1.0)

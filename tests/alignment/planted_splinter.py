@@ -491,7 +491,7 @@ def _step(patch, planted: Callable) -> None:
 @bug("no bias correction", "optimizer", also=("regularization",))
 def _(patch):
     def step(self, rate):
-        self.updates = 10**6
+        self.counts = dict.fromkeys(self.named, 10**6)
         return train_paddle.AdamW.step(self, rate)
 
     _step(patch, step)

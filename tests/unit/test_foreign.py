@@ -328,6 +328,8 @@ class Decaying:
 
     def step(self, rate):
         for name, parameter in self.named.items():
+            if parameter.grad is None:
+                continue
             weight, gradient = self.driver.to_numpy(parameter), self.driver.to_numpy(parameter.grad)
             decay = self.decay if name in self.decayed else 0.0
             self.driver.fill(parameter, weight - rate * (gradient + decay * weight))
@@ -372,6 +374,64 @@ def test_an_optimizer_without_moments_is_compared_by_its_weights(monkeypatch):
         "the optimizer of the theirs side", "the optimizer of the ours side",
     ]  # fmt: skip
     assert not steps.optimizer(learning(0.1)).judge(NEAR).passed
+
+
+class Stock:
+    """AdamW as the framework ships it; no clipping of its own."""
+
+    def __init__(self, driver, named, recipe, decayed):
+        self.driver, self.named, self.limit = driver, named, recipe.max_norm
+        groups = [
+            {"params": [p for n, p in named.items() if (n in decayed) == decays], "weight_decay": decay}
+            for decays, decay in ((True, recipe.weight_decay), (False, 0.0))
+        ]
+        if driver is TORCH:
+            self.optimizer = torch.optim.AdamW(groups, lr=1e-3)
+        else:
+            self.optimizer = paddle.optimizer.AdamW(1e-3, parameters=groups)
+
+    def step(self, rate):
+        present = [p for p in self.named.values() if p.grad is not None]
+        norm = sum(float((p.grad**2).sum()) for p in present) ** 0.5
+        if self.limit and norm > self.limit:
+            for p in present:
+                p.grad = p.grad * (self.limit / norm)
+        if self.driver is TORCH:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+        else:
+            self.optimizer.set_lr(rate)
+        self.optimizer.step()
+        return norm
+
+
+def test_the_frameworks_own_optimizers_agree_on_gradients_that_are_missing(monkeypatch):
+    """
+    Both AdamWs pass over a parameter without a gradient and count its updates by itself, in a state made when it is
+    first needed (torch) or at once (Paddle): users of either must see no false alarm, and an optimizer that takes none
+    for zeros must be seen.
+    """
+    monkeypatch.setattr(steps, "OPTIMIZER_UPDATES", 100)
+
+    class Zeros(Stock):
+        def step(self, rate):
+            for parameter in self.named.values():
+                parameter.grad = paddle.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            return super().step(rate)
+
+    def found(ours):
+        sides = [
+            {"optimizer": lambda n, r, d, k=driver, c=cls: c(k, n, r, d), "hyperparameters": lambda: DEFAULTS}
+            for driver, cls in ((TORCH, Stock), (PADDLE, ours))
+        ]
+        pair = made(lambda: torch_model(their_forward, dense=torch.nn.Linear(6, 6)), None, LINEAR, sides=sides)
+        return steps.optimizer(pair).judge(defaults.tolerance("optimizer", "float64"))
+
+    right, wrong = found(Stock), found(Zeros)
+    assert right.passed, right.message()
+    assert not any("without any gradient" in note for note in right.notes)
+    assert {c.name.rpartition("/")[2] for c in wrong.comparisons if not c.passed} >= {"first_task.weight", "scale"}
+    assert "decay 0.01, clip 1.0: a weight without any gradient is moved by the ours side" in wrong.notes
 
 
 # -- backward ---------------------------------------------------------------------------------------------

@@ -12,10 +12,9 @@ import numpy as np
 
 from splinter.align import torch_side
 from splinter.align.port import Side
+from splinter.ports.common.proof import loop
 from splinter.ports.common.proof.theirs import linear_rates
 from splinter.ports.common.torch.train import AdamW
-from splinter.ports.common.training.feed import Table
-from splinter.ports.common.training.fit import fit
 
 from .. import twin
 from . import cases
@@ -125,12 +124,13 @@ def side(mode: str, **options: Any) -> Side:
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample, data and decoding by the reference's own code; no batch is cut."""
+    """One whole run on the shipped sample, data, loop and decoding by the reference's own code; no batch is cut."""
     from . import reference_metric
 
     model = torch_side.cast(load(folder, mode), dtype)
     rows, hyper = columns(cases.TRAINING[mode], mode), cases.training_recipe(folder, mode)
-    log = fit(twin.BACKEND.trainer(model, hyper), Table(cases.model_inputs(rows, mode), hyper), hyper)
+    inputs = cases.model_inputs(rows, mode)
+    log = loop.trained(side(mode), model, loop.epochs(inputs, hyper), len(inputs["input_ids"]), hyper, dtype)
     dev = columns(cases.EVALUATION[mode], mode)
     found = twin.BACKEND.logits(model, dev)
     if mode == "classification":

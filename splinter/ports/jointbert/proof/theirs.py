@@ -13,10 +13,9 @@ from torchcrf import CRF
 
 from splinter.align import torch_side
 from splinter.align.port import Side
+from splinter.ports.common.proof import loop
 from splinter.ports.common.proof.theirs import linear_rates
 from splinter.ports.common.torch.train import AdamW
-from splinter.ports.common.training.feed import Table
-from splinter.ports.common.training.fit import fit
 
 from .. import twin
 from . import cases, reference_data, reference_metric
@@ -124,11 +123,11 @@ def side(mode: str) -> Side:
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample, data and decoding by the reference's own code; no batch is cut."""
+    """One whole run on the shipped sample, data, loop and decoding by the reference's own code."""
     model = torch_side.cast(load(folder, mode), dtype)
     hyper = cases.training_recipe(folder)
-    feed = Table(cases.model_inputs(columns(cases.TRAINING, mode)), hyper)
-    log = fit(twin.BACKEND.trainer(model, hyper), feed, hyper)
+    inputs = cases.model_inputs(columns(cases.TRAINING, mode))
+    log = loop.trained(side(mode), model, loop.epochs(inputs, hyper), len(inputs["input_ids"]), hyper, dtype)
     dev = columns(cases.EVALUATION, mode)
     rows = cases.model_inputs(dev)
     predicted = twin.BACKEND.predictions(model, rows, batch_size=8)

@@ -12,9 +12,6 @@ from functools import cache
 import numpy as np
 from transformers import BertTokenizer
 
-from splinter.ports.common.training.schedule import Plan
-
-TASKS = ("sentiment", "paraphrase", "similarity")
 PYTHON = hasattr(BertTokenizer, "_tokenize")
 """Since transformers 5.0 the class of that name is the fast tokenizer, which needs no help."""
 
@@ -73,6 +70,43 @@ def columns(path, task, vocabulary, longest, collated):
     return [row[0] for row in rows], list(sides.values()), found
 
 
+def mixed(files, rows, recipe, sampling, alpha):
+    """The batches of a run; a file that is used up begins again, shuffled anew.
+
+    Args:
+        files: task -> what `columns` found, in the order of the tasks.
+        rows: task -> how many of its first rows are read.
+        sampling: "joint" = each update sees one batch of every task; else of one task, drawn with odds of its number
+            of rows to the power of alpha.
+
+    Yields:
+        Padded ids and masks of each task and side, labels, and the nominal size of a batch.
+    """
+    size = recipe.batch_size
+    steps = -(-rows["sentiment"] // size)  # an epoch is one pass over the sentiment data
+    odds = np.array([rows[task] ** alpha for task in files])
+    turns = []
+    for epoch in range(recipe.epochs):
+        drawn = np.random.default_rng((recipe.seed, 1, epoch)).choice(list(files), steps, p=odds / odds.sum())
+        turns += [list(files)] * steps if sampling == "joint" else [[task] for task in drawn.tolist()]
+    used = dict.fromkeys(files, 0)
+    for tasks in turns[: recipe.max_steps or None]:
+        batch = {"batch_size": np.array(size)}
+        for task in tasks:
+            passes, place = divmod(used[task], -(-rows[task] // size))
+            used[task] += 1
+            order = np.random.default_rng((recipe.seed, 2, list(files).index(task), passes)).permutation(rows[task])
+            chosen, found = order[place * size : (place + 1) * size], files[task]
+            for side in ("",) if task == "sentiment" else ("a_", "b_"):
+                texts = np.split(found[f"{side}flat"], np.cumsum(found[f"{side}lengths"])[:-1])
+                widest = max(len(texts[i]) for i in chosen)
+                for name, fill in (("input_ids", lambda text: text), ("attention_mask", np.ones_like)):
+                    padded = [np.pad(fill(texts[i]), (0, widest - len(texts[i]))) for i in chosen]
+                    batch[f"{task}/{side}{name}"] = np.stack(padded).astype(np.int64)
+            batch[f"{task}/labels"] = found["labels"][chosen]
+        yield batch
+
+
 def _records(path):
     with gzip.open(path, "rt", encoding="utf-8", newline="") if str(path).endswith(".gz") else open(path) as file:
         yield from csv.DictReader(file, delimiter="\t")
@@ -100,62 +134,3 @@ def _pairs(path, task):
 
 def _spaced(text):
     return " ".join(text.lower().replace(".", " .").replace("?", " ?").replace(",", " ,").replace("'", " '").split())
-
-
-class Feed:
-    """The batches of a training, restated in the plainest way: each task's rows are listed for the whole run.
-
-    Args:
-        sets: task -> what `columns` returned.
-        rows: task -> how many of its first rows are read.
-        sampling: "joint" = every update sees a batch of each task; else one task, drawn with the odds size ** alpha.
-    """
-
-    def __init__(self, sets, rows, recipe, sampling, alpha):
-        self.sets, self.rows, self.recipe = sets, rows, recipe
-        steps = -(-rows["sentiment"] // recipe.batch_size)  # an epoch is one pass over the sentiment data
-        updates = min(recipe.epochs * steps, recipe.max_steps or recipe.epochs * steps)
-        self.plan = Plan(steps, recipe.epochs * steps, 0, updates, "constant")
-        odds = np.array([rows[task] ** alpha for task in sets])
-        self.turns = [list(sets)] * updates
-        if sampling != "joint":
-            drawn = []
-            for epoch in range(recipe.epochs):
-                generator = np.random.default_rng((recipe.seed, 1, epoch))
-                drawn += generator.choice(list(sets), steps, p=odds / odds.sum()).tolist()
-            self.turns = [[task] for task in drawn[:updates]]
-
-    def _rows(self, task):
-        """A task's batches of rows, pass after pass, each in an order of its own; the last of a pass may be smaller."""
-        turn, size = 0, self.recipe.batch_size
-        while True:
-            generator = np.random.default_rng((self.recipe.seed, 2, TASKS.index(task), turn))
-            order = generator.permutation(self.rows[task]).tolist()
-            yield from (order[begin : begin + size] for begin in range(0, len(order), size))
-            turn += 1
-
-    def about(self):
-        """Nothing that a resumed run would look at."""
-        return {}
-
-    def batches(self, start):
-        """Of the whole run; each with a function that names no rows."""
-        rows = {task: self._rows(task) for task in self.sets}
-        for tasks in self.turns:
-            batch = {"batch_size": np.array(self.recipe.batch_size)}
-            for task in tasks:
-                batch |= self._batch(task, next(rows[task]))
-            yield batch, list
-
-    def _batch(self, task, rows):
-        """ids, mask and labels of some rows, each text padded to its longest."""
-        found, batch = self.sets[task], {f"{task}/labels": self.sets[task]["labels"][rows]}
-        for side in ("",) if task == "sentiment" else ("a_", "b_"):
-            ends = np.cumsum(found[f"{side}lengths"])
-            texts = [found[f"{side}flat"][ends[row] - found[f"{side}lengths"][row] : ends[row]] for row in rows]
-            longest = max(len(text) for text in texts)
-            batch[f"{task}/{side}input_ids"] = np.array([[*text, *[0] * (longest - len(text))] for text in texts])
-            batch[f"{task}/{side}attention_mask"] = np.array(
-                [[1] * len(text) + [0] * (longest - len(text)) for text in texts]
-            )
-        return batch

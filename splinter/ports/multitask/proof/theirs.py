@@ -16,8 +16,8 @@ import transformers
 
 from splinter.align import torch_side
 from splinter.align.port import Side
+from splinter.ports.common.proof import loop
 from splinter.ports.common.torch.train import AdamW
-from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import Recipe
 
 from .. import twin
@@ -121,12 +121,11 @@ def side(mode: str, frozen: bool = False) -> Side:
 
 
 def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample; data, order of batches and scores by the reference's own code."""
+    """One whole run on the shipped sample, data, loop and scores by the reference's own code."""
     model = torch_side.cast(load(folder, mode, frozen=frozen), dtype)
-    sets = {task: columns(f"sample/{task}-train", mode) for task in TASKS}
-    hyper = cases.training_recipe(folder)
-    feed = reference_data.Feed(sets, cases.ROWS, hyper, *cases.sampling(frozen))
-    log = fit(twin.BACKEND.trainer(model, hyper), feed, hyper)
+    hyper, files = cases.training_recipe(folder), {task: columns(f"sample/{task}-train", mode) for task in TASKS}
+    batches = reference_data.mixed(files, cases.ROWS, hyper, *cases.sampling(frozen))
+    log = loop.trained(side(mode, frozen), model, batches, cases.ROWS["sentiment"], hyper, dtype)
     found, values = {}, {}
     for task in TASKS:
         dev = cases.dataset(task, columns(f"sample/{task}-dev", mode))

@@ -11,10 +11,9 @@ import numpy as np
 
 from splinter.align import torch_side
 from splinter.align.port import Side
+from splinter.ports.common.proof import loop
 from splinter.ports.common.proof.theirs import linear_rates
 from splinter.ports.common.torch.train import AdamW
-from splinter.ports.common.training.feed import Table
-from splinter.ports.common.training.fit import fit
 
 from .. import twin
 from . import cases, reference_data, reference_metric
@@ -105,12 +104,12 @@ def side(mode: str) -> Side:
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
-    """One whole few-shot run on the shipped sample, whole batches of whole rows at once; data and decoding by the
-    reference's own."""
+    """One whole few-shot run on the shipped sample, whole batches at once; data, loop, decoding of the reference."""
     model = torch_side.cast(twin.load(folder, mode), dtype)
     inputs = cases.model_inputs(columns(cases.TRAINING, mode), labels=True)
     hyper = cases.training_recipe(folder)
-    log = fit(twin.BACKEND.trainer(model, hyper), Table(inputs, hyper), hyper)
+    rows = len(inputs["input_ids"])
+    log = loop.trained(side(mode), model, loop.epochs(inputs, hyper), rows, hyper, dtype)
     dev = columns(cases.EVALUATION[mode], mode)
     start, end = twin.BACKEND.logits(model, cases.model_inputs(dev))
     return cases.training_record(log, decode(cases.EVALUATION[mode], dev, start, end, mode), dtype)

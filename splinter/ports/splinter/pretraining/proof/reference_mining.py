@@ -1,20 +1,19 @@
 """Mining restated plainly, to hold ours against: every pair of equal pieces is looked at, in quadratic time.
 
 Written from the description of oriram/splinter pretraining/ at 1df4c13; word pieces by the
-Python tokenizers of transformers. Shares with ours the key of the random numbers, the order in which an epoch goes
-through the passages, and how many updates there are (`schedule.plan`, aligned by the step lr).
+Python tokenizers of transformers. Shares with ours the key of the random numbers, and nothing else.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from splinter.ports.common.training.schedule import Recipe, plan
+from splinter.ports.common.proof import loop
 
 _STOP = """
 ourselves hers between yourself but again there about once during out very having with they own an be some for do
@@ -173,14 +172,9 @@ class Feed:
         mined: what `columns` returned.
     """
 
-    def __init__(self, mined: dict[str, np.ndarray], recipe: Recipe, seed: int):
-        self.mined, self.recipe, self.seed = mined, recipe, seed
+    def __init__(self, mined: dict[str, np.ndarray], seed: int):
+        self.mined, self.seed = mined, seed
         self.passages = len(mined["keys"])
-        self.plan = plan(self.passages, recipe)
-
-    def about(self) -> dict[str, Any]:
-        """Nothing that a resumed run would look at."""
-        return {}
 
     def passage(self, number: int, epoch: int) -> tuple[list[int], list[tuple[int, int, int]]]:
         """Piece ids, and the questions of an epoch."""
@@ -194,12 +188,12 @@ class Feed:
         random = np.random.RandomState(np.random.PCG64([self.seed, *one["keys"][number].tolist(), epoch]))
         return tokens, questions(tokens, found, random)
 
-    def batches(self, start: int) -> Iterator[tuple[dict[str, np.ndarray], Callable[[], list[str]]]]:
-        """Each batch, with weights that add up to 1."""
-        for epoch in range(self.recipe.epochs):
-            order = np.random.default_rng((self.recipe.seed, epoch)).permutation(self.passages)
-            for begin in range(0, self.passages, self.recipe.batch_size):
-                yield self.batch([self.passage(n, epoch) for n in order[begin : begin + self.recipe.batch_size]]), list
+    def batches(self, recipe: Any) -> Iterator[dict[str, np.ndarray]]:
+        """Each batch of a run."""
+        for epoch in range(recipe.epochs):
+            order = loop.shuffled(self.passages, recipe.seed, epoch)
+            for begin in range(0, self.passages, recipe.batch_size):
+                yield self.batch([self.passage(n, epoch) for n in order[begin : begin + recipe.batch_size]])
 
     def batch(self, passages: list[tuple[list[int], list[tuple[int, int, int]]]]) -> dict[str, np.ndarray]:
         """Passages with their questions put in, padded."""
@@ -212,11 +206,10 @@ class Feed:
                 ids[row, place] = 104
                 ids[row, place + 1 : place + 1 + last - first] = 0
                 mask[row, place + 1 : place + 1 + last - first] = 0
-        weights = (labels[0] > 0).astype(np.float64)
         return {
             "input_ids": ids,
             "attention_mask": mask,
             "token_type_ids": np.zeros_like(ids),
             **dict(zip(("question_positions", "start_positions", "end_positions"), labels, strict=True)),
-            "weights": weights / (weights.sum() + 1e-5),
+            "weights": (labels[0] > 0).astype(np.float64),
         }

@@ -10,8 +10,8 @@ import numpy as np
 
 from splinter.align import torch_side
 from splinter.align.port import Side
+from splinter.ports.common.proof import loop
 from splinter.ports.common.torch.train import AdamW
-from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import Recipe
 
 from ... import twin as answering
@@ -76,9 +76,9 @@ def mined(source: str) -> dict[str, np.ndarray]:
 
 
 def trained(folder: Path, dtype: str) -> dict[str, np.ndarray]:
-    """One whole pretraining run on the shipped text, by the plain restatement of mining; whole batches at once."""
+    """One whole pretraining run on the shipped text; mining and loop are plain restatements; whole batches."""
     model = torch_side.cast(answering.load(folder, "paper", "pretraining"), dtype)
     hyper = replace(cases.training_recipe(folder), micro_batch=0)
-    feed = reference_mining.Feed(mined("sample/train"), hyper, cases.settings("sample/train")[1].seed)
-    log = fit(twin.BACKEND.trainer(model, hyper), feed, hyper)
+    feed = reference_mining.Feed(mined("sample/train"), cases.settings("sample/train")[1].seed)
+    log = loop.trained(side("paper"), model, feed.batches(hyper), feed.passages, hyper, dtype)
     return cases.training_record(log, twin.BACKEND, model, dtype)
