@@ -15,7 +15,8 @@ from . import uses
 
 
 def used(
-    models: tuple[Any, Any],
+    without: Callable[[], Any],
+    opened: Callable[[], Any],
     forward: Callable[[Any, Mapping], Mapping[str, paddle.Tensor]],
     ask: Callable[[Any], uses.Answers],
     backend: Any,
@@ -25,18 +26,23 @@ def used(
     """What a port answers between the updates of its own loop; see `Side.uses`.
 
     Args:
-        models: without dropout, and as `open_model` hands it out; neither has been asked anything.
+        without: makes a model without dropout.
+        opened: makes one as the product opens it.
         forward: (model, batch of tensors) -> answers, by a plain call in whatever mode the model is.
         ask: (model) -> answers, by the product's functions.
         backend: makes the trainer.
     """
-    without, model = (paddle_side.cast(one, "float64") for one in models)
+
+    def made(make: Callable[[], Any]) -> Any:
+        paddle.seed(0)  # a layer that no weight has reached is random: the same one in both
+        return paddle_side.cast(make(), "float64")
 
     @paddle.no_grad()
     def called(one: Any) -> dict[str, np.ndarray]:
         tensors = paddle_side.from_numpy(batch, "float64")
         return {name: paddle_side.to_numpy(tensor) for name, tensor in forward(one, tensors).items()}
 
-    plain, opened = called(without), called(model)
+    plain, model = made(without), made(opened)
+    calls = called(plain), called(model)
     run = uses.fitted(backend.trainer(model, recipe), batch, recipe)
-    return uses.record(plain, opened, lambda: ask(model), run)
+    return uses.record(calls, ask(plain), lambda: ask(model), run)

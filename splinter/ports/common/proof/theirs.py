@@ -85,4 +85,5 @@ def used(
         return losses
 
     with torch_side.float64_softmax():
-        return uses.record(ask(without), ask(model), lambda: ask(model), run)
+        plain = ask(without)
+        return uses.record((plain, ask(model)), plain, lambda: ask(model), run)

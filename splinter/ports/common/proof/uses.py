@@ -55,21 +55,23 @@ def fitted(trainer: Trainer, batch: Answers, recipe: Recipe) -> Callable[[int, C
 
 
 def record(
+    calls: tuple[Answers, Answers],
     plain: Answers,
-    opened: Answers,
     ask: Callable[[], Answers],
     run: Callable[[int, Callable[[], Any]], list[float]],
 ) -> dict[str, Answers]:
     """What `Side.uses` returns.
 
     Args:
-        plain: answers of a model without dropout.
-        opened: answers of the model as it was opened, asked for by a plain call.
+        calls: what a plain call gives, of a model without dropout and of the model as it was opened.
+        plain: answers of the model without dropout.
         ask: asks the model in the product's own way.
         run: makes UPDATES updates that leave the weights as they are: (seed, what is done after each) -> losses.
     """
     first, second = SEEDS
-    found = {PLAIN: plain, "as opened": opened, "asked before any update": ask()}
+    # under names of their own: what a call gives need not be what is answered
+    idle, opened = ({f"{name} of a call": array for name, array in call.items()} for call in calls)
+    found: dict[str, Answers] = {PLAIN: {**plain, **idle}, "as opened": opened, "asked before any update": ask()}
     during: list[Answers] = []
     asked = run(first, lambda: during.append(ask()))
     found |= {f"asked after update {number}": answers for number, answers in enumerate(during, 1)}

@@ -117,10 +117,11 @@ def side(mode: str, **options: Any) -> Side:
 
 def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
     """What the port says of a batch while it is trained."""
-    opened, batch = train.BACKEND.open_model(folder, mode, "pretrained"), cases.batches(folder, mode)["padded"]
+    opened = partial(train.BACKEND.open_model, folder, mode, "pretrained")
+    batch = cases.batches(folder, mode)["padded"]
     ask = partial(train.BACKEND.logits, columns=batch)
     recipe = cases.training_recipe(folder, mode)
-    return used((load(folder, mode), opened), train.forward, ask, train.BACKEND, batch, recipe)
+    return used(partial(load, folder, mode), opened, train.forward, ask, train.BACKEND, batch, recipe)
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

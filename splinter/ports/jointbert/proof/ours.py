@@ -129,11 +129,11 @@ def answers(model: JointBert, batch: Mapping[str, paddle.Tensor]) -> dict[str, p
 
 def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
     """What the port says of a batch while it is trained."""
-    opened = train.BACKEND.open_model(folder, "pretrained", use_crf=mode == "crf")
+    opened = partial(train.BACKEND.open_model, folder, "pretrained", use_crf=mode == "crf")
     batch = cases.batches(folder, mode)["padded"]
     recipe = cases.training_recipe(folder)
     ask = partial(train.BACKEND.predictions, columns=batch)
-    return used((load(folder, mode), opened), answers, ask, train.BACKEND, batch, recipe)
+    return used(partial(load, folder, mode), opened, answers, ask, train.BACKEND, batch, recipe)
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def answers(model: MultitaskBert, batch: Mapping[str, paddle.Tensor]) -> dict[st
 
 def uses(folder: Path, mode: str, frozen: bool = False) -> Mapping[str, Mapping[str, np.ndarray]]:
     """What the port says of a batch while it is trained."""
-    opened = train.BACKEND.open_model(folder, "pretrained", frozen=frozen, design=mode)
+    opened = partial(train.BACKEND.open_model, folder, "pretrained", frozen=frozen, design=mode)
     batch = cases.batches(folder, mode)["last"]
 
     def ask(model: MultitaskBert) -> dict[str, np.ndarray]:
@@ -119,7 +119,7 @@ def uses(folder: Path, mode: str, frozen: bool = False) -> Mapping[str, Mapping[
         return found
 
     recipe = cases.recipe()
-    return used((load(folder, mode, frozen=frozen), opened), answers, ask, train.BACKEND, batch, recipe)
+    return used(partial(load, folder, mode, frozen=frozen), opened, answers, ask, train.BACKEND, batch, recipe)
 
 
 def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -110,13 +110,14 @@ def side(mode: str) -> Side:
 
 def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
     """What the port says of a batch while it is trained."""
-    opened, batch = train.BACKEND.open_model(folder, mode, "pretrained"), cases.batches(folder, mode)["padded"]
+    opened = partial(train.BACKEND.open_model, folder, mode, "pretrained")
+    batch = cases.batches(folder, mode)["padded"]
 
     def ask(model: SplinterForQuestionAnswering) -> dict[str, np.ndarray]:
         return dict(zip(("start_logits", "end_logits"), train.BACKEND.logits(model, batch), strict=True))
 
     recipe = cases.training_recipe(folder)
-    return used((load(folder, mode), opened), train.forward, ask, train.BACKEND, batch, recipe)
+    return used(partial(load, folder, mode), opened, train.forward, ask, train.BACKEND, batch, recipe)
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +64,13 @@ def side(mode: str) -> Side:
 
 def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
     """What the port says of a batch while it is trained."""
-    opened, batch = train.BACKEND.open_model(folder), cases.batches(folder, mode)["questions"]
+    opened, batch = partial(train.BACKEND.open_model, folder), cases.batches(folder, mode)["questions"]
 
     def ask(model: SplinterForPreTraining) -> dict[str, np.ndarray]:
         return dict(zip(("start_logits", "end_logits"), train.BACKEND.logits(model, batch), strict=True))
 
     recipe = cases.training_recipe(folder)
-    return used((load(folder, mode), opened), answering.forward, ask, train.BACKEND, batch, recipe)
+    return used(partial(load, folder, mode), opened, answering.forward, ask, train.BACKEND, batch, recipe)
 
 
 def mined(source: str) -> dict[str, np.ndarray]:
