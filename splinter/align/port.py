@@ -203,6 +203,7 @@ class Port:
         fetch: (name or folder) -> folder, for a checkpoint that the caller names.
         missing: (step, mode) -> names of data sources that the step would read and that are not to be had now; they
             are in its record.
+        shared: what both sides have in common, so that no step proves it: a phrase each, for the report.
 
     Raises:
         MissingField: one of the steps needs a field that is not there.
@@ -229,6 +230,7 @@ class Port:
     checkpoints: Mapping[str, Callable[[], Any]] = field(default_factory=lambda: {"loaded": lambda: None})
     fetch: Callable[[str], Path] = Path
     missing: Callable[[str, str], Sequence[str]] = lambda step, mode: ()
+    shared: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for step in self.steps:

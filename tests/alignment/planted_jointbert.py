@@ -721,22 +721,21 @@ def _(patch):
     _altered(patch, change)
 
 
-@bug("all new weights 1 % too large", "init")
+@bug("all new weights half a percent too large", "init")
 def _(patch):
     def change(named):
         for name, parameter in named.items():
             if not name.endswith("norm.weight"):
-                parameter.scale_(1.01)
+                parameter.scale_(1.005)
 
     _altered(patch, change)
 
 
-@bug("one head drawn a third larger", "init")
+@bug("one row of the table of words drawn a third larger", "init")
 def _(patch):
     def change(named):
-        weight = named["bert.encoder.1.attention.value.weight"]
-        size = weight.shape[1] // 4
-        weight[:, :size] = weight[:, :size] * 4 / 3
+        table = named["bert.embeddings.word.weight"]
+        table[5] = table[5] * 4 / 3
 
     _altered(patch, change)
 

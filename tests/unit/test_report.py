@@ -346,6 +346,19 @@ def test_every_failed_tensor_and_every_note_is_shown():
     assert "float32 inside, in theirs: &lt;norm&gt;" in page
 
 
+@pytest.mark.parametrize("odd", [None, [], "a seed", {"toy": None}, {"toy": "a seed"}, {}])
+def test_what_both_sides_share(odd):
+    """
+    A phrase once, with the systems that say so, before the details; a record without any has no such section.
+    """
+    told = {"toy": ["a <seed>", "AdamW"], "other": ["a <seed>"]}
+    page = report.render(alignment(PASS, shared=told))
+    assert "<li>a &lt;seed&gt; <span" in page and "(toy, other)" in page and "(toy)" in page
+    assert page.index('id="matrix"') < page.index('id="shared"') < page.index('id="details"')
+    assert "shared.toy" not in page  # not in the table of versions once more
+    assert 'id="shared"' not in report.render(alignment(PASS, shared=odd))
+
+
 def test_big_page():
     """
     Of 3,000 tensors the hundred widest are shown, 100,000 training steps are thinned: a page below 5 MB, nothing from

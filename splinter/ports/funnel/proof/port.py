@@ -9,6 +9,7 @@ from typing import Any
 from splinter.align.port import Port, Side
 from splinter.align.steps import STEPS
 from splinter.ports.common import checkpoint
+from splinter.ports.common.proof.shared import SHARED
 
 from .. import config
 from . import cases
@@ -48,6 +49,7 @@ PORT = Port(
     checkpoints={"tiny": cases.tiny, "base": cases.base},
     fetch=checkpoint.resolve,
     missing=cases.data_sources.missing,
+    shared=SHARED,
 )
 
 

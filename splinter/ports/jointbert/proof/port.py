@@ -8,6 +8,7 @@ from splinter.align.port import Port, Side
 from splinter.align.steps import STEPS
 from splinter.align.weights import WeightMap
 from splinter.ports.common import checkpoint
+from splinter.ports.common.proof.shared import SHARED
 
 from .. import config
 from . import cases
@@ -51,6 +52,7 @@ PORT = Port(
     checkpoints={"tiny": cases.tiny, "base": cases.base},
     fetch=checkpoint.resolve,
     missing=cases.data_sources.missing,
+    shared=SHARED,
 )
 
 FORBIDDEN = replace(
