@@ -388,12 +388,30 @@ def mining():
         [" ".join(WORDS[i % size] for i in range(120)) for size in (3, 7)],
         [f"{WORDS[i % 7]} {WORDS[i % 3]} {WORDS[i % 4]}" for i in range(12)],
         [f"{WORDS[i % 7]} {WORDS[i % 3]}" for i in range(9)],
-        *(
-            [" ".join(WORDS[i % 10] for i in range(first)), " ".join(WORDS[i % 6] for i in range(60))]
-            for first in (35, 36)
-        ),
+        [f"{WORDS[i % 7]} {WORDS[i % 3]}" for i in range(10)],
+        # 95 pieces, which fill a context, and 96; then a line that is longer than one, and as long
+        *([" ".join(WORDS[i % 3] for i in range(size)) for size in (35, second, 5)] for second in (60, 61)),
+        [" ".join(WORDS[i % 3] for i in range(size)) for size in (96, 95, 2)],
         [" ".join(f"{WORDS[i * i % 10]} {WORDS[i % 9]} of" for i in range(25)) for _ in range(6)],
     ]
+
+
+def pages():
+    """The same documents between marks: titles that are text elsewhere, blank lines before and after everything."""
+    made = ["", " \r"]
+    for number, lines in enumerate(mining()):
+        opening = f'<doc id="{number}">' if number % 3 else "<doc>"
+        kept = [line + "\r" * (number % 2) for line in lines]
+        made += [opening, *[""] * (number % 2), "bell bell", "", *kept, "", "</doc>"]
+    return "\n".join([*made, ""])
+
+
+def books():
+    """The same documents with one or more blank lines between them; the last line has no end."""
+    made = ["", "\t"]
+    for number, lines in enumerate(mining()):
+        made += [*(line for line in lines if line.strip()), *(["", " "] if number % 2 else [" \r"])]
+    return "\n".join(made).rstrip()
 
 
 def write(folder=PATH):
@@ -406,7 +424,13 @@ def write(folder=PATH):
         ("mining", [{"text": "\n".join(one)} for one in mining()]),
     ):
         files[f"{name}.jsonl"] = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
-    files |= {"qnli.tsv": qnli(), **multitask(), "vocab.txt": other_vocabulary()}
+    files |= {
+        "qnli.tsv": qnli(),
+        **multitask(),
+        "vocab.txt": other_vocabulary(),
+        "pages.txt": pages(),
+        "books.txt": books(),
+    }
     files |= {f"intents/{name}": "".join(f"{line}\n" for line in lines) for name, lines in intents().items()}
     for name, content in files.items():
         path = Path(folder) / FOLDER / name

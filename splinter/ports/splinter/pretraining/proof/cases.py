@@ -36,6 +36,8 @@ SAMPLES = {
             "sample/hostile",
             "sample/hostile whole-word",
             "sample/hostile long",
+            "sample/hostile pages",
+            "sample/hostile books",
         ),
     )
 }
@@ -98,10 +100,11 @@ def loss_cases(folder: Path, mode: str) -> dict[str, tuple[dict[str, np.ndarray]
 
 @functools.cache
 def text(name: str) -> Path:
-    """A data source as JSON lines: the contexts of a shipped file, or the first articles of a real one."""
+    """A data source as a file: a hostile one as it is, else JSON lines of the contexts of a shipped file or of the
+    first articles of a real one."""
     file, _, how = name.partition(" ")
     if file == "sample/hostile":
-        return SAMPLE / "hostile/mining.jsonl"
+        return SAMPLE / "hostile" / (f"{how}.txt" if how in ("pages", "books") else "mining.jsonl")
     target = checkpoint.scratch("text")
     if file.startswith("sample/"):
         examples = data.read_examples(SAMPLE / f"fewshot-{file.removeprefix('sample/')}.jsonl", "hf", training=False)

@@ -19,7 +19,9 @@ from splinter.ports.common.training.schedule import rates
 
 from ... import train as answering
 from ...config import read_checkpoint
+from ...data import QUESTION_ID
 from .. import objective, train
+from ..corpus import records
 from ..model import SplinterForPreTraining
 from . import cases
 
@@ -74,9 +76,11 @@ def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
 
 
 def mined(source: str) -> dict[str, np.ndarray]:
-    """A text as the arrays of its shard, by our own mining."""
-    shard = cases.corpus(source).shard(0)
-    return {name: np.asarray(column, np.int64) for name, column in shard.items()}
+    """A text as the arrays of its shard, by our own mining, and as the inputs of its second epoch."""
+    made = cases.corpus(source)
+    inputs = records(made, range(len(made)), 1, QUESTION_ID)
+    inputs = {f"epoch 1/{name}": column for name, column in inputs.items() if name != "weights"}
+    return {name: np.asarray(column, np.int64) for name, column in (made.shard(0) | inputs).items()}
 
 
 def trained(folder: Path, dtype: str) -> dict[str, np.ndarray]:

@@ -124,10 +124,29 @@ def contexts(segments: list[list[str]], capacity: int, cut: int) -> list[list[st
     return [*packed, current] if current else packed
 
 
+def read(path: Path) -> list[list[str]]:
+    """The lines of each document: JSON lines, `<doc>`, title, lines and `</doc>`, or blank lines between documents."""
+    lines = path.read_bytes().decode("utf-8").split("\n")
+    first = next(line.strip() for line in lines if line.strip())
+    if first.startswith("{"):
+        return [json.loads(line)["text"].split("\n") for line in lines if line.strip()]
+    documents: list[list[str]] = [[]]
+    titled = True
+    for line in map(str.strip, lines):
+        if line.startswith("<doc") or (not line and not first.startswith("<doc")):
+            documents.append([])
+            titled = not line
+        elif line and not line.startswith("</doc"):
+            if titled:
+                documents[-1].append(line)
+            titled = True
+    return [document for document in documents if document]
+
+
 def columns(
     path: Path, vocabulary: Path, length: int, whole_words: bool, passes: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """What a mined file of JSON lines holds, as the arrays of one shard.
+    """What a mined file holds, as the arrays of one shard.
 
     The reference drops what of a line goes beyond a context; here lines are short.
     """
@@ -139,12 +158,13 @@ def columns(
     # without BertTokenizer around them: Google's, which the authors used, knows no special tokens in a text
     ids = {**load_vocab(vocabulary), "[QUESTION]": 104}
     basic, wordpiece = BasicTokenizer(do_lower_case=False), WordpieceTokenizer(ids, unk_token="[UNK]")
-    documents = [json.loads(line)["text"].split("\n") for line in path.read_text(encoding="utf-8").splitlines()]
+    documents = read(path)
     arrays: dict[str, list] = {name: [] for name in ("tokens", "keys", "lengths", "starts", "questions")}
     ends: dict[str, list[int]] = {name: [0] for name in ("tokens", "clusters", "starts", "questions")}
     for number in range(passes):
         for document, lines in enumerate(documents):
             segments = [[p for word in basic.tokenize(line) for p in wordpiece.tokenize(word)] for line in lines]
+            segments = [segment for segment in segments if segment]
             for place, context in enumerate(contexts(segments, length - 2, number)):
                 pieces = ["[CLS]", *context, "[SEP]"]
                 found = kept(pieces, whole_words)

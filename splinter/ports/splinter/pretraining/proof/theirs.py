@@ -84,10 +84,14 @@ def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
 
 
 def mined(source: str) -> dict[str, np.ndarray]:
-    """A text as the arrays of a shard, by the plain restatement."""
+    """A text as the arrays of a shard and as the inputs of its second epoch, by the plain restatement."""
     vocabulary, how = cases.settings(source)
     text, whole_words = cases.text(source), how.mode == "whole-word"
-    return reference_mining.columns(text, vocabulary, how.length, whole_words, how.passes, how.seed)
+    found = reference_mining.columns(text, vocabulary, how.length, whole_words, how.passes, how.seed)
+    feed = reference_mining.Feed(found, cases.recipe(), how.seed)
+    inputs = feed.batch([feed.passage(number, 1) for number in range(feed.passages)])
+    unlike = ("token_type_ids", "weights")  # one is added, the other made to add up to 1, when a batch is fed
+    return found | {f"epoch 1/{name}": column for name, column in inputs.items() if name not in unlike}
 
 
 def trained(folder: Path, dtype: str) -> dict[str, np.ndarray]:
