@@ -143,6 +143,7 @@ AT_DEFAULT: dict[str, dict[str, str]] = {
     "multitask": {
         "pad_token_id": BY_VOCABULARY,
         "design": BY_MODE,
+        "sentiment_classes": "as many as the shipped data has; the command line takes no other head for it",
         "pooling": "see NOTICED: the published way alone is compared",
         "head_activation": "see NOTICED: the published way alone is compared",
         "pair_features": "see NOTICED: the published way alone is compared",

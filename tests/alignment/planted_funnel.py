@@ -46,7 +46,7 @@ def _config(patch, owner, **changes) -> None:
 # -- forward ----------------------------------------------------------------------------------------------
 
 
-@bug("square Linear copied without transpose", "forward")
+@bug("square Linear copied without transpose", "forward", mode="classification")
 def _(patch):
     _rules(
         patch, lambda r: replace(r, transpose=r.transpose and not r.ours.endswith("classifier.linear_hidden.weight"))

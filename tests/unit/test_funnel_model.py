@@ -391,7 +391,7 @@ WRONG = {
         r"'funnel\.encoder\.blocks\.0\.1\.\S+' is missing; block_sizes are \(2, 1, 2\)",
     ),
     "a layer too many": (dict, {"block_sizes": [1, 1, 2]}, r"has no place; block_sizes are \(1, 1, 2\)"),
-    "another width": (dict, {"d_inner": 65}, r"has shape \(64,.*\), the configuration asks for \(65,.*\)"),
+    "another width": (dict, {"d_inner": 65}, r"has shape \(56,.*\), the configuration asks for \(65,.*\)"),
     "integers": (lambda t: t | {"qa_outputs.bias": np.zeros(2, "int32")}, {}, "has dtype int32"),
     "odd width": (dict, {"d_model": 33}, "d_model 33 is odd"),
     "pooling": (dict, {"pooling_type": "min"}, "pooling_type 'min' is not known"),

@@ -40,7 +40,6 @@ TINY = MultitaskConfig(
     type_vocab_size=3,
     initializer_range=0.05,
     layer_norm_eps=2.0**-15,
-    sentiment_classes=6,
     head_dropout_prob=0.35,
 )
 BASE = MultitaskConfig()
