@@ -88,7 +88,7 @@ def mined(source: str) -> dict[str, np.ndarray]:
     vocabulary, how = cases.settings(source)
     text, whole_words = cases.text(source), how.mode == "whole-word"
     found = reference_mining.columns(text, vocabulary, how.length, whole_words, how.passes, how.seed)
-    feed = reference_mining.Feed(found, cases.recipe(), how.seed)
+    feed = reference_mining.Feed(found, how.seed)
     inputs = feed.batch([feed.passage(number, 1) for number in range(feed.passages)])
     unlike = ("token_type_ids", "weights")  # one is added, the other made to add up to 1, when a batch is fed
     return found | {f"epoch 1/{name}": column for name, column in inputs.items() if name not in unlike}
