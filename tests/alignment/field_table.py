@@ -45,7 +45,7 @@ class Unseen:
 LOAD, FORWARD, LOSS, DROPOUT, INIT = (Seen(step) for step in ("load", "forward", "loss", "dropout", "init"))
 BERT = {
     "vocab_size": LOAD,
-    "hidden_size": Seen("load", value=65),  # a multiple of the heads, as a configuration demands
+    "hidden_size": Seen("load", value=120),  # a multiple of the heads, as a configuration demands
     "num_hidden_layers": LOAD,
     "num_attention_heads": FORWARD,
     "intermediate_size": LOAD,

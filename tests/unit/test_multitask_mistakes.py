@@ -157,7 +157,7 @@ def test_the_heads_have_dropout_of_their_own():
     theirs = [layer for layer in model.bert.sublayers() if isinstance(layer, paddle.nn.Dropout)]
     assert not {id(layer) for layer in own} & {id(layer) for layer in theirs}
     assert {layer.p for layer in own} == {cases.TINY.head_dropout_prob}
-    assert {layer.p for layer in theirs} == {0.1}
+    assert {layer.p for layer in theirs} == {cases.TINY.hidden_dropout_prob, cases.TINY.attention_probs_dropout_prob}
 
 
 def test_each_sentence_is_a_sequence_of_its_own(sets):
