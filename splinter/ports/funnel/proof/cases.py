@@ -375,7 +375,7 @@ def metric_cases(mode: str) -> dict[str, str | None]:
     """
     if mode == "classification":
         return {"accuracy": None, "accuracy with ties": None}
-    decoded = [*SAMPLES["dev_data"][mode]]
+    decoded = [name for name in SAMPLES["dev_data"][mode] if not name.endswith("other")]
     decoded += [f"{name} first" for name in data_sources("dev_data", mode) if name.startswith("squad_v2")]
     return {"predictions": None, **{f"decode {name}": name for name in decoded}}
 

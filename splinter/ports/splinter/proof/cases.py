@@ -337,7 +337,7 @@ def metric_cases(mode: str) -> dict[str, str | None]:
     Returns:
         Case -> the data source whose columns it works on, None for the first three.
     """
-    decoded = [*SAMPLES["dev_data"][mode]]
+    decoded = [name for name in SAMPLES["dev_data"][mode] if not name.endswith("other")]
     decoded += [name for name in data_sources("dev_data", mode) if name.startswith("squad_fewshot")]
     return {"predictions": None, "odds": None, "threshold": None, **{f"decode {name}": name for name in decoded}}
 

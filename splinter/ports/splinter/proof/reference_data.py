@@ -236,9 +236,9 @@ def _load(path):
         whole = json.loads(text)
     except json.JSONDecodeError:  # several values: JSON lines
         lines = [json.loads(line) for line in text.split("\n") if line]
-        if "header" in lines[0]:
-            return "mrqa", lines[1:]
-        return "squad", [{"title": "", "paragraphs": [_paragraph(line) for line in lines]}]
+        if "question" in lines[0]:
+            return "squad", [{"title": "", "paragraphs": [_paragraph(line) for line in lines]}]
+        return "mrqa", lines[1:]  # after a header, which may stand in a list
     return "squad", whole["data"]
 
 
