@@ -158,7 +158,7 @@ def load(
             model.splinter_qass.apply(model._init_weights)
         return model
     if task == "pretraining":  # the authors' TensorFlow graph: BERT's gelu and the epsilon of its layer_norm
-        config = replace(config, hidden_act="gelu_pytorch_tanh", head_layer_norm_eps=1e-12)
+        config = replace(config.with_questions(), hidden_act="gelu_pytorch_tanh", head_layer_norm_eps=1e-12)
     model = PaperSplinter(config)
     if not fresh:
         links = configs.weight_map("authors").links_from(dict(model.named_parameters()))
