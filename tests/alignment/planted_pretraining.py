@@ -99,9 +99,11 @@ def _(patch):
 @bug("mean over the questions without the 1e-5", "loss")
 def _(patch):
     def change(plain):
-        return lambda self, *logits_and_labels, weights: plain(
-            self, *logits_and_labels, weights=weights, total=weights.sum().clip(min=1e-30)
-        )
+        def mean(self, *logits_and_labels, weights, total=None):
+            total = weights.sum().clip(min=1e-30) if total is None else total  # training divides by one of its own
+            return plain(self, *logits_and_labels, weights=weights, total=total)
+
+        return mean
 
     _loss(patch, change)
 
@@ -114,7 +116,9 @@ def _(patch):
 @bug("mean of the rows' means", "loss")
 def _(patch):
     def change(plain):
-        def rows(self, *logits_and_labels, weights):
+        def rows(self, *logits_and_labels, weights, total=None):
+            if total is not None:  # what a training divides by
+                return plain(self, *logits_and_labels, weights=weights, total=total)
             each = range(len(weights))
             parts = [plain(self, *(a[i : i + 1] for a in logits_and_labels), weights=weights[i : i + 1]) for i in each]
             return sum(parts) / len(parts)
