@@ -113,6 +113,7 @@ def test_attributes_of_one_type_are_exchanged():
         "from a import b",
         "raise ValueError('a ' + b)",
         "assert a == 1, 'b'",
+        "if a < 1:\n    b = 'c'\n    raise ValueError(b)",
         "__all__ = ['a', 'b']",
         "if TYPE_CHECKING:\n    x = 1",
         "Rows = Mapping[str, tuple[int, float]]",
