@@ -3,9 +3,14 @@
 Not collected by a plain `pytest`. Base size with `--checkpoint base`. Whole files need a data folder.
 """
 
+import contextlib
 import gc
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +24,7 @@ from splinter.ports.common.checkpoint import BertConfig
 from splinter.ports.common.paddle.train import PaddleTrainer
 from splinter.ports.common.torch.train import TorchTrainer
 from splinter.ports.common.training.schedule import Recipe
-from splinter.ports.splinter import config, data, train
-from splinter.ports.splinter import twin as reference
+from splinter.ports.splinter import config, data, train, twin
 from splinter.ports.splinter.pretraining import passages, spans
 from splinter.ports.splinter.pretraining.proof import cases as pretraining_cases
 from splinter.ports.splinter.pretraining.proof import reference_mining
@@ -39,15 +43,23 @@ SHAPES = {"tiny": (12, 384), "six": (8, 384), "base": (4, 384)}
 assert issubclass(config.SplinterConfig, BertConfig)
 
 
+@contextlib.contextmanager
+def folder_of(size: str) -> Iterator[Path]:
+    """A checkpoint of random weights."""
+    if size != "six":
+        yield getattr(cases, size)()
+        return
+    with tempfile.TemporaryDirectory() as made:
+        yield cases.write_random(Path(made) / "six", SIX, 0, SAMPLE / "vocab.txt", logits=60.0)
+
+
 @pytest.fixture(scope="module", params=list(SHAPES))
-def checkpoint(request, tmp_path_factory):
+def checkpoint(request):
     """(size, folder) of random weights."""
     if request.param == "base" and "base" not in request.config.getoption("--checkpoint"):
         pytest.skip("minutes at base size: add --checkpoint base")
-    if request.param == "six":
-        folder = tmp_path_factory.mktemp("six")
-        return "six", cases.write_random(folder, SIX, 0, SAMPLE / "vocab.txt", logits=60.0)
-    return request.param, getattr(cases, request.param)()
+    with folder_of(request.param) as folder:
+        yield request.param, folder
 
 
 def batch(size: str) -> dict[str, np.ndarray]:
@@ -66,12 +78,17 @@ def batch(size: str) -> dict[str, np.ndarray]:
     }
 
 
-def opened(side: str, folder):
-    """A model by way of what the command line does."""
-    module = {"paddle": train, "torch": reference}[side]
+def opened(side: str, folder: Path, threads: int | None = None) -> tuple[Any, Any]:
+    """A backend and a model by way of what the command line does."""
+    backend = {"paddle": train, "torch": twin}[side].BACKEND
     assert runtime.applied(), "the settings of runtime.tune are part of what is measured"
-    torch.set_num_threads(runtime.cores())
-    return module, module.open_model(folder, "paper", "pretrained", "cpu", repeated=True)
+    torch.set_num_threads(threads or runtime.cores())
+    return backend, backend.open_model(folder, "paper", "pretrained", "cpu", repeated=True)
+
+
+def trainer(backend, model):
+    """A model in training by the paper's recipe."""
+    return backend.trainer(model, Recipe())
 
 
 @pytest.mark.parametrize("side", ["paddle", "torch"])
@@ -90,9 +107,8 @@ def test_train_step(benchmark, checkpoint, side):
     size, folder = checkpoint
     benchmark.group = f"train step, {size}, batch {SHAPES[size]}"
     module, model = opened(side, folder)
-    trainer = module.trainer(model, Recipe())
-    losses = []
-    benchmark.pedantic(lambda: losses.append(trainer.step(batch(size), 1e-5)[0]), rounds=5, warmup_rounds=1)
+    run, losses = trainer(module, model), []
+    benchmark.pedantic(lambda: losses.append(run.step(batch(size), 1e-5)[0]), rounds=5, warmup_rounds=1)
     assert np.isfinite(losses).all()
     gc.collect()
 

@@ -1,0 +1,54 @@
+"""bench_speed.py and scripts/budget.py: not collected by a plain run of pytest, so that what breaks them is told here."""
+
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from splinter.datasets import PROJECT
+
+budget = pytest.importorskip("budget", reason="scripts/ lies in a clone")
+
+
+def test_what_is_measured_can_be_run():
+    """
+    Each of the short benchmarks, once, untimed.
+    """
+    command = [sys.executable, "-m", "pytest", "tests/unit/bench_speed.py", "--benchmark-disable", "-q"]
+    command += ["-p", "no:cacheprovider", "-k", "tiny or jointbert or (mining_by_form and here)"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0 and "9 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "kind"),
+    [
+        ("pd_op.matmul_grad", "aten::addmm", "products"),
+        ("pd_op.dropout", "aten::native_dropout", "dropout"),
+        ("pd_op.layer_norm_grad", "aten::native_layer_norm_backward", "LayerNorm"),
+        ("pd_op.softmax", "aten::_softmax_backward_data", "softmax"),
+        ("pd_op.gelu", "aten::gelu_backward", "gelu"),
+        ("pd_op.transpose", "aten::copy_", "copies"),
+        ("pd_op.gather_nd", "aten::embedding_dense_backward", budget.OTHER),
+    ],
+)
+def test_operations_of_both_frameworks_are_of_a_kind(ours, theirs, kind):
+    """
+    By their names.
+    """
+    assert (budget.kind_of(ours), budget.kind_of(theirs)) == (kind, kind)
+
+
+def test_a_budget_is_of_medians():
+    """
+    What no operation took is Python's; without a time of theirs there is no ratio.
+    """
+    ours = [Counter(dropout=value, gelu=2.0) for value in (3.0, 4.0, 50.0)]
+    lines = budget.table({"paddle": ours, "torch": [Counter(dropout=2.0)]}, {"paddle": [10.0], "torch": [3.0]})
+    assert lines.splitlines()[2:] == [
+        "| dropout | 4 | 2 | 2.00 |",
+        "| gelu | 2 | 0 |  |",
+        f"| {budget.WAITING} | 4 | 1 | 4.00 |",
+        "| the step | 10 | 3 | 3.33 |",
+    ]
