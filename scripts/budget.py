@@ -47,7 +47,8 @@ def paddle_step(trainer, step: Callable[[], None]) -> Counter[str]:
     def walk(node) -> bool:
         """Count the innermost operations of a tree; whether there are any."""
         whole = node.name == OPTIMIZER or node.name.startswith("pd_op.")
-        if not whole and any([walk(child) for child in node.children_node]):
+        below = [] if whole else [walk(child) for child in node.children_node]  # all of them are walked
+        if any(below):
             return True
         if whole or "Operator" in str(node.type):
             spent[OPTIMIZER if node.name == OPTIMIZER else kind_of(node.name)] += (node.end_ns - node.start_ns) / 1e6

@@ -1,4 +1,4 @@
-"""bench_speed.py and scripts/budget.py: not collected by a plain run of pytest, so that what breaks them is told here."""
+"""bench_speed.py and scripts/budget.py: a plain run of pytest does not collect them, so their faults are told here."""
 
 import subprocess
 import sys
