@@ -23,6 +23,8 @@ Arrays = Mapping[str, np.ndarray]
 PRECISIONS = ("float64", "float32")
 PLAIN = "without dropout"
 """The moment in `Side.uses` at which a model is asked that has all rates at 0."""
+OF_A_CALL = "{} of a call"
+"""What an answer is called in `Side.uses` that a plain call of the model gives, as the forward step compares it."""
 
 
 class MissingFunction(LookupError):
@@ -89,7 +91,8 @@ class Side:
         train: (folder, dtype) -> {"loss": (N,), "norm": (N,), scores...} of one whole run, dropout 0.
         uses: (folder) -> moment -> {name: array}, float64: what the product answers at each moment at which it is
             asked, rates of dropout kept, as it is opened and between updates that leave the weights as they are; what
-            its updates drop; and at the moment PLAIN what it answers with all rates at 0. May be left out by both.
+            its updates drop; and at the moment PLAIN what it answers with all rates at 0, and what a plain call gives
+            then, as OF_A_CALL. May be left out by both.
     """
 
     framework: str
