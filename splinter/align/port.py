@@ -204,8 +204,8 @@ class Port:
         checkpoints: name -> function that returns the folder; the first is the one that is always aligned. Left out:
             there is one, and sides are given None for a folder.
         fetch: (name or folder) -> folder, for a checkpoint that the caller names.
-        missing: (step, mode) -> names of data sources that the step would read and that are not to be had now; they
-            are in its record.
+        missing: (step, mode), step "dev_data", "train_data" or "metric" -> names of data sources that the step would
+            read and that are not to be had now; they are in its record.
         shared: what both sides have in common, so that no step proves it: a phrase each, for the report.
 
     Raises:

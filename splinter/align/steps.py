@@ -125,6 +125,7 @@ def metric(pair: Pair) -> Alignment:
     for case, source in pair.port.metric_cases(pair.mode).items():
         columns = pair.theirs.data(source) if source else None  # one input for both: data has steps of its own
         alignment.add_all(f"{case}/", pair.theirs.metric(case, columns), pair.ours.metric(case, columns), exact=True)
+    alignment.missing = tuple(pair.port.missing("metric", pair.mode))
     return alignment
 
 

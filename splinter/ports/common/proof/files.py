@@ -60,7 +60,7 @@ def write_random(folder: Path, shapes: Shapes, seed: int, scaled: Scaled, vocabu
 
 @dataclass(frozen=True)
 class DataSources:
-    """Which files a data step reads: the shipped samples always, real ones where a data folder is found.
+    """Which files a step of data or the metric reads: the shipped samples always, real ones where a folder has them.
 
     Args:
         samples, real: step -> mode -> names of sources; what follows a space says how to read the file.
@@ -86,8 +86,8 @@ class DataSources:
         return [*self.samples[step][mode], *filter(self._there, self.real[step][mode])]
 
     def missing(self, step: str, mode: str) -> list[str]:
-        """The real files that the step does without."""
-        return [name for name in self.real[step][mode] if not self._there(name)]
+        """The real files that the step does without; none of a step that reads no file."""
+        return [name for name in self.real.get(step, {}).get(mode, ()) if not self._there(name)]
 
 
 def vocabulary_or_none(name: str) -> Path | None:
