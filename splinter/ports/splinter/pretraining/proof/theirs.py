@@ -95,7 +95,11 @@ def mined(source: str) -> dict[str, np.ndarray]:
 
 
 def trained(folder: Path, dtype: str) -> dict[str, np.ndarray]:
-    """One whole pretraining run on the shipped text; mining and loop are plain restatements; whole batches."""
+    """One whole pretraining run on the shipped text, in whole batches.
+
+    What it trains on is mined by the plain restatement, and so is the loop one; held-out passages are mined and scored
+    by our own code, for both sides.
+    """
     model = torch_side.cast(answering.load(folder, "paper", "pretraining"), dtype)
     hyper = replace(cases.training_recipe(folder), micro_batch=0)
     feed = reference_mining.Feed(mined("sample/train"), cases.settings("sample/train")[1].seed)
