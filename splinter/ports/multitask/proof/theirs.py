@@ -17,7 +17,7 @@ import transformers
 from splinter.align import torch_side
 from splinter.align.port import Side
 from splinter.ports.common.proof import loop
-from splinter.ports.common.proof.theirs import step_rule, used
+from splinter.ports.common.proof.theirs import scheduled, used
 from splinter.ports.common.torch.train import AdamW
 from splinter.ports.common.training.schedule import Recipe
 
@@ -72,16 +72,12 @@ def hyperparameters(frozen: bool) -> dict[str, Any]:
 
 @cache
 def rates(features: int, recipe: Recipe) -> list[float]:
-    """What transformers' constant schedule gives each update, and 25 beyond the last."""
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
-    total, updates = step_rule(features, recipe)
-    schedule = transformers.get_constant_schedule_with_warmup(optimizer, int(total * recipe.warmup))
-    used = []
-    for _ in range(updates + 25):
-        used.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return used
+    """Those of transformers' constant schedule."""
+
+    def build(optimizer: Any, warmup: int, total: int) -> Any:
+        return transformers.get_constant_schedule_with_warmup(optimizer, warmup)
+
+    return scheduled(build, features, recipe)
 
 
 @cache

@@ -13,7 +13,7 @@ import numpy as np
 from splinter.align import torch_side
 from splinter.align.port import Side
 from splinter.ports.common.proof import loop
-from splinter.ports.common.proof.theirs import step_rule, used
+from splinter.ports.common.proof.theirs import used
 from splinter.ports.common.torch.train import AdamW
 from splinter.ports.common.training.schedule import Recipe
 
@@ -47,7 +47,7 @@ def hyperparameters() -> dict[str, Any]:
 
 def rates(features: int, recipe: Recipe) -> list[float]:
     """BERT's schedule: polynomial decay of power 1 over all updates, overwritten by the warm-up while that lasts."""
-    total, updates = step_rule(features, recipe)
+    total, updates = loop.step_rule(features, recipe)
     warmup = int(total * recipe.warmup)
     found = []
     for update in range(updates + 25):
