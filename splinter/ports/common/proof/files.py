@@ -1,4 +1,4 @@
-"""What the cases.py of all systems share: checkpoints of random numbers, and which files a data step reads.
+"""What the cases.py of all systems share: checkpoints of random numbers, which files a step reads, rows of an example.
 
 Numpy only.
 """
@@ -96,3 +96,11 @@ def vocabulary_or_none(name: str) -> Path | None:
         return datasets.find(name)
     except datasets.DataMissing:
         return None
+
+
+def rows_by_example(columns: Mapping[str, np.ndarray]) -> dict[int, list[int]]:
+    """Example number -> its row numbers, both in order."""
+    found: dict[int, list[int]] = {}
+    for row, example in enumerate(columns["example_index"].tolist()):
+        found.setdefault(example, []).append(row)
+    return found

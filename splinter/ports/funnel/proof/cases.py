@@ -431,14 +431,6 @@ def injected_logits(columns: Arrays) -> tuple[np.ndarray, np.ndarray]:
     return start, end
 
 
-def rows_by_example(columns: Arrays) -> dict[int, list[int]]:
-    """Example number -> its row numbers, both in order."""
-    found: dict[int, list[int]] = {}
-    for row, example in enumerate(columns["example_index"].tolist()):
-        found.setdefault(example, []).append(row)
-    return found
-
-
 def decoded_record(
     entries: list[list[Mapping[str, Any]]], odds: list[float], texts: list[str], scores: Mapping[str, float]
 ) -> dict[str, np.ndarray]:

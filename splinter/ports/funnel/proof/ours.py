@@ -15,6 +15,7 @@ import numpy as np
 from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports.common.paddle.train import AdamW
+from splinter.ports.common.proof import files
 from splinter.ports.common.proof.ours import used
 from splinter.ports.common.training.feed import Table
 from splinter.ports.common.training.fit import fit
@@ -75,7 +76,7 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, 
     source = cases.source(name)
     examples = list(islice(data.read_examples(source.path), source.limit))
     found = {}
-    for number, rows in cases.rows_by_example(given).items():
+    for number, rows in files.rows_by_example(given).items():
         windows = [{"offsets": given["offsets"][row]} for row in rows]
         found[examples[number].id] = metric.decode(
             examples[number], windows, start[rows], end[rows], null=cases.has_null(name)

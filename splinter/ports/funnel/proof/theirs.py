@@ -12,7 +12,7 @@ import numpy as np
 
 from splinter.align import torch_side
 from splinter.align.port import Side
-from splinter.ports.common.proof import loop
+from splinter.ports.common.proof import files, loop
 from splinter.ports.common.proof.theirs import linear_rates, used
 from splinter.ports.common.torch.train import AdamW
 
@@ -88,7 +88,7 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, 
 
     source, found = cases.source(name), {}
     questions = reference_data.questions(source.path)[: source.limit]
-    for number, rows in cases.rows_by_example(given).items():
+    for number, rows in files.rows_by_example(given).items():
         windows = [{"offsets": given["offsets"][row]} for row in rows]
         found[questions[number]["id"]] = reference_metric.decode(
             questions[number]["context"], windows, start[rows].tolist(), end[rows].tolist(), cases.has_null(name)

@@ -383,14 +383,6 @@ def injected_logits(columns: Arrays) -> tuple[np.ndarray, np.ndarray]:
     return start, end
 
 
-def rows_by_example(columns: Arrays) -> dict[int, list[int]]:
-    """Example number -> its row numbers, both in order."""
-    found: dict[int, list[int]] = {}
-    for row, example in enumerate(columns["example_index"].tolist()):
-        found.setdefault(example, []).append(row)
-    return found
-
-
 def kept(examples: Iterable[Any], columns: Arrays) -> list[Any]:
     """The examples that have rows: mode paper gives none to a context without a piece."""
     asked = set(columns["questions"].tolist())
