@@ -45,9 +45,6 @@ class _Absent:
         raise MissingFunction(f"this side describes no {self.name!r}, which the step needs; add it to its Side")
 
 
-_absent = _Absent
-
-
 @dataclass(frozen=True)
 class Recipe:
     """How the steps train where a port does not say: as small as it can be, the same on both sides.
@@ -99,17 +96,17 @@ class Side:
     sources: tuple[str, ...]
     kind: str
     load: Callable[[Any], Any]
-    build: Callable[[Any], Any] = _absent("build")
-    forward: Callable[[Any, Any], Mapping[str, Any]] = _absent("forward")
-    loss: Callable[[Any, Any, Any], Any] = _absent("loss")
-    optimizer: Callable[[Mapping[str, Any], Any, Iterable[str]], Any] = _absent("optimizer")
-    decayed: Callable[[Iterable[str]], Sequence[str]] = _absent("decayed")
-    hyperparameters: Callable[[], Mapping[str, Any]] = _absent("hyperparameters")
-    rates: Callable[[int, Any], Sequence[float]] = _absent("rates")
-    data: Callable[[str], Arrays] = _absent("data")
-    metric: Callable[[str, Arrays | None], Arrays] = _absent("metric")
-    train: Callable[[Path, str], Arrays] = _absent("train")
-    uses: Callable[[Any], Mapping[str, Arrays]] = _absent("uses")
+    build: Callable[[Any], Any] = _Absent("build")
+    forward: Callable[[Any, Any], Mapping[str, Any]] = _Absent("forward")
+    loss: Callable[[Any, Any, Any], Any] = _Absent("loss")
+    optimizer: Callable[[Mapping[str, Any], Any, Iterable[str]], Any] = _Absent("optimizer")
+    decayed: Callable[[Iterable[str]], Sequence[str]] = _Absent("decayed")
+    hyperparameters: Callable[[], Mapping[str, Any]] = _Absent("hyperparameters")
+    rates: Callable[[int, Any], Sequence[float]] = _Absent("rates")
+    data: Callable[[str], Arrays] = _Absent("data")
+    metric: Callable[[str, Arrays | None], Arrays] = _Absent("metric")
+    train: Callable[[Path, str], Arrays] = _Absent("train")
+    uses: Callable[[Any], Mapping[str, Arrays]] = _Absent("uses")
 
     @property
     def driver(self) -> Any:

@@ -20,12 +20,9 @@ from .dropout_calls import add_dropouts
 from .evaluation import add_uses
 from .gradients import add_gradients, add_updates
 from .initial import add_laws
-from .pairing import renamed
 from .port import MissingFunction, Pair, Side, require
 from .running import add_statistics
 from .updating import add_injected
-
-__all__ = ["ROUNDED", "STEPS", "renamed"]  # the steps are asked for by their names
 
 STEPS = (
     "forward",
