@@ -106,7 +106,7 @@ def write_random(
 
 @functools.cache
 def tiny() -> Path:
-    """The embedded checkpoint: 2 layers, width 64, the shipped vocabulary and labels, seed 0."""
+    """The embedded checkpoint: 2 layers, width 60, the shipped vocabulary and labels, seed 0."""
     return write_random(
         checkpoint.scratch("jointbert-tiny"), tiny_config(), seed=0, vocabulary=SAMPLE / "vocab.txt", std=0.15
     )

@@ -138,7 +138,10 @@ def uses(folder: Path, mode: str, frozen: bool = False) -> Mapping[str, Mapping[
 
 
 def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample; data, order of batches, loop and scores by the reference's own code."""
+    """One whole run on the shipped sample; data, order of batches, loop and scores by the reference's own code.
+
+    Sentences of the evaluation are padded by our container, for both sides; the dev_data step compares that padding.
+    """
     model = torch_side.cast(load(folder, mode, frozen=frozen), dtype)
     hyper, files = cases.training_recipe(folder), {task: columns(f"sample/{task}-train", mode) for task in TASKS}
     batches = reference_data.batches(files, cases.ROWS, hyper, *cases.sampling(frozen))

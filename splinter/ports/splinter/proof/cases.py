@@ -66,7 +66,7 @@ def write_random(
 
 @functools.cache
 def tiny() -> Path:
-    """The embedded checkpoint: 2 layers, width 64, the shipped vocabulary, seed 0."""
+    """The embedded checkpoint: 2 layers, width 60, the shipped vocabulary, seed 0."""
     return write_random(
         checkpoint.scratch("tiny"), TINY, seed=0, vocabulary=SAMPLE / "vocab.txt", logits=60.0, std=0.15
     )
