@@ -92,7 +92,16 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, 
 
 @cache
 def side(mode: str, **options: Any) -> Side:
-    """The port as the engine sees it."""
+    """The port as the engine sees it.
+
+    Args:
+        options: fields of the configuration to change; such a side is neither trained nor used as a whole, for what
+            does that opens the checkpoint as it is.
+    """
+    as_stored: dict[str, Any] = {
+        "train": lambda folder, dtype: trained(folder, mode, dtype),
+        "uses": lambda folder: uses(folder, mode),
+    }
     return Side(
         framework="paddle",
         sources=(
@@ -111,8 +120,7 @@ def side(mode: str, **options: Any) -> Side:
         rates=rates,
         data=lambda source: columns(source, mode),
         metric=scores,
-        train=lambda folder, dtype: trained(folder, mode, dtype),
-        uses=lambda folder: uses(folder, mode),
+        **({} if options else as_stored),
     )
 
 

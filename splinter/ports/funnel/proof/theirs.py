@@ -105,7 +105,16 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, 
 
 @cache
 def side(mode: str, **options: Any) -> Side:
-    """The reference as the engine sees it."""
+    """The reference as the engine sees it.
+
+    Args:
+        options: fields of the configuration to change; such a side is neither trained nor used as a whole, for what
+            does that opens the checkpoint as it is.
+    """
+    as_stored: dict[str, Any] = {
+        "train": lambda folder, dtype: trained(folder, mode, dtype),
+        "uses": lambda folder: uses(folder, mode),
+    }
     return Side(
         framework="torch",
         sources=("transformers.models.funnel.modeling_funnel",),
@@ -120,8 +129,7 @@ def side(mode: str, **options: Any) -> Side:
         rates=linear_rates,
         data=lambda source: columns(source, mode),
         metric=scores,
-        train=lambda folder, dtype: trained(folder, mode, dtype),
-        uses=lambda folder: uses(folder, mode),
+        **({} if options else as_stored),
     )
 
 
