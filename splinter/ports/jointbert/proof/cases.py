@@ -178,6 +178,12 @@ def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
     return made
 
 
+def asked_batch(folder: Path, mode: str) -> dict[str, np.ndarray]:
+    """What a model is asked between updates: `padded` with padding behind every row, which is cut off by default."""
+    padded = batches(folder, mode)["padded"]
+    return {name: np.pad(column, ((0, 0), (0, 8))) if column.ndim == 2 else column for name, column in padded.items()}
+
+
 def few_batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
     """Those with padding: what the CRF leaves out of a sentence."""
     return {name: batch for name, batch in batches(folder, mode).items() if name in ("padded", "odd")}
