@@ -111,7 +111,7 @@ def _law(side: Side, dropped: Dropped) -> Law | None:
         for _ in range(CALLS - 1):
             together &= _together(side.driver.left_of_ones(dropped, shape, "float64"))
         # whole channels: few units fall each for itself, so there are more of them, and two numbers show one that falls
-        long = round(ONES ** (1 / max(1, np.count_nonzero(~together))))
+        long = round(ONES ** (1 / max(1, int((~together).sum()))))
         shape = tuple(2 if one else long for one in together)
 
     side.driver.seed(1)
