@@ -66,6 +66,8 @@ def run_predict(chosen: argparse.Namespace) -> None:
     for answer in _rooms(chosen).predict(chosen):
         stopping.check()
         lines = answer.pop("lines")
+        for note in answer.pop("notes", ()):
+            _say(line(f"splinter predict: {note}"))
         print(_json(answer) if chosen.json else printable("\n".join(lines)), flush=True)
 
 

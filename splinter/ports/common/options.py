@@ -52,6 +52,11 @@ def share(text: str) -> float:
     return _number(text, float, 0, math.nextafter(1, 0), "a number from 0 to below 1")
 
 
+def probability(text: str) -> float:
+    """A number from 0 to 1."""
+    return _number(text, float, 0, 1, "a number from 0 to 1")
+
+
 def not_negative(text: str) -> float:
     """A number of 0 or more."""
     return _number(text, float, 0, sys.float_info.max, "a number of 0 or more")
@@ -88,14 +93,20 @@ def add_download(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that runs a model."""
+def add_model(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Options of every command that runs a model.
+
+    Args:
+        default: the model to run where none is named; None: one must be.
+    """
+    known = "checkpoint folder, hub name, splinter-mini-qa (answers at once), splinter-mini or minilm"
     parser.add_argument(
         "--model",
         type=model_name,
-        required=True,
+        default=default,
+        required=default is None,
         metavar="NAME_OR_FOLDER",
-        help="checkpoint folder, hub name, splinter-mini-qa (answers at once), splinter-mini or minilm",
+        help=known + (f" (default: {default})" if default else ""),
     )
     parser.add_argument(
         "--framework", choices=("paddle", "torch"), default="paddle", help="framework that computes (default: paddle)"

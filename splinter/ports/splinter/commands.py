@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from splinter.ports.common import options as shared
 from splinter.ports.common.options import Text
 from splinter.ports.common.training.schedule import Recipe
 
+if TYPE_CHECKING:  # help does without
+    from .answering import Answer
+    from .tasks import Reply
+
 RECIPE = Recipe()
+READY = "splinter-mini-qa"
+"""The model that `predict` asks where none is named."""
 MODES = """modes:
   hf     behaves as transformers does with the published checkpoints: raw text, answers of up to 30 word pieces
   paper  behaves as the authors' few-shot code: MRQA tokens, answers of up to 10 word pieces"""
@@ -38,8 +45,9 @@ TEXTS = {
         'Each input line: {"question": "Who wrote it?", "context": "Ann wrote it in 1990.", "id": "optional"}.\n'
         "--input also takes a file for finetune or evaluate, with or without answers. From standard input, each line\n"
         "is answered as it comes. An answer is a piece of its context; characters are counted from 0, the end is\n"
-        f"exclusive; probabilities are shares among the 20 best answers.\n\n{MODES}",
-        "splinter predict --model run16 --question 'Who wrote it?' --context 'Ann wrote it in 1990.'\n"
+        "exclusive. Its probability is among all that could be answered from the text: what a model believes, not\n"
+        f"how often it is right.\n\n{MODES}",
+        "splinter predict --question 'Who wrote it?' --context 'Ann wrote it in 1990.'\n"
         "  cat questions.jsonl | splinter predict --model run16 --input - --json",
     ),
 }
@@ -128,7 +136,14 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         "--context-file", type=shared.path, metavar="FILE", help="the same from a file; - for standard input"
     )
     parser.add_argument(
-        "--n-best", type=shared.positive, default=3, metavar="N", help="answers per question (default: 3)"
+        "--n-best", type=shared.positive, default=3, metavar="N", help="answers shown, at most 20 (default: 3)"
+    )
+    parser.add_argument(
+        "--min-probability",
+        type=shared.probability,
+        default=0.0,
+        metavar="P",
+        help="show no answer with less, 0 to 1; the model card of splinter-mini-qa tells what this costs (default: 0)",
     )
     _windows(parser, "the checkpoint's")
     _answers(parser)
@@ -213,7 +228,8 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Answer questions, each as it comes.
 
     Yields:
-        What --json prints of a question, with the lines for a reader under "lines".
+        What --json prints of a question, with the lines for a reader under "lines", and under "notes" those for
+        standard error.
     """
     from splinter.ports.common import UsageError
     from splinter.ports.common.text import existing
@@ -229,19 +245,44 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     if file is not None and str(file) != "-":
         existing(file, "a file of JSON lines" if options.input else "a text file")  # before a model loads
     answerer = tasks.open_answerer(_settings(options), options.max_answer_length, options.n_best)
-    for example, spans in answerer.answers(_questions(options, answerer.config.mode), stream=stream):
-        answers = [
-            {
-                "text": span.text,
-                "probability": span.probability,
-                "score": span.score,
-                "start": span.start_char,
-                "end": span.end_char,
-            }
-            for span in spans
-        ]
-        lines = [example.question.removesuffix(" [MASK].")]
-        for span in spans:
-            where = "" if span.start_char is None else f"  (characters {span.start_char}-{span.end_char})"
-            lines.append(f"  {span.probability:6.1%}  {span.text}{where}")
-        yield {"id": example.id, "answers": answers, "lines": lines}
+    foreign: set[str] = set()  # contexts that were warned of
+    for reply in answerer.ask(_questions(options, answerer.config.mode), stream=stream):
+        sure = [one for one in reply.answers if one.probability >= options.min_probability]
+        yield {
+            "id": reply.example.id,
+            "answers": [asdict(one) for one in sure],
+            "lines": [reply.example.question.removesuffix(" [MASK]."), *_lines(reply.answers, sure)],
+            "notes": _notes(reply, foreign),
+        }
+
+
+def _lines(found: Sequence[Answer], sure: Sequence[Answer]) -> list[str]:
+    """Answers for a reader."""
+    if sure:
+        return [f"  {_percent(one.probability)}  {one.text}  (characters {one.start}-{one.end})" for one in sure]
+    if found:
+        return [f"  no answer: the best one has {_percent(found[0].probability).strip()} ({found[0].text})"]
+    return ["  no answer: none was found in the text"]
+
+
+def _percent(probability: float) -> str:
+    """Six characters; nothing is certain, and nothing that was found is impossible."""
+    if probability >= 0.9995:
+        return ">99.9%"
+    return f"{probability:6.1%}" if probability >= 0.0005 else " <0.1%"
+
+
+TOLD = 10
+"""Contexts that a reader is warned of, one line each."""
+
+
+def _notes(reply: Reply, foreign: set[str]) -> list[str]:
+    """A warning of a context that the vocabulary hardly reads, once."""
+    from .answering import UNREADABLE
+
+    if reply.unread < UNREADABLE or reply.example.context in foreign or len(foreign) == TOLD:
+        return []
+    foreign.add(reply.example.context)
+    line = f"{reply.example.where}: the model cannot read much of this text, do not trust its answers: "
+    line += f"{reply.unread:.0%} of the word pieces are [UNK] or single letters inside of words"
+    return [line + "; no more such texts are told" * (len(foreign) == TOLD)]

@@ -28,7 +28,7 @@ from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.common.training.trainer import Trainer
 from splinter.sample import PATH as SAMPLE
 
-from . import data, metric
+from . import answering, data, metric
 from .config import SplinterConfig, companions, read_checkpoint
 
 MAX_ANSWER = {"paper": 10, "hf": 30}
@@ -258,6 +258,20 @@ def digest(examples: Iterable[data.Example]) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What a reader gets for a question.
+
+    Args:
+        answers: best first; none where nothing of the context may answer.
+        unread: share of the context's pieces that the vocabulary cannot read; see `answering.unread`.
+    """
+
+    example: data.Example
+    answers: list[answering.Answer]
+    unread: float
+
+
 @dataclass
 class Answerer:
     """A loaded model that answers examples in batches."""
@@ -274,7 +288,7 @@ class Answerer:
     def answers(
         self, examples: Iterable[data.Example], stream: bool = False
     ) -> Iterator[tuple[data.Example, list[metric.Span]]]:
-        """n-best answers of each example, in order.
+        """What the protocol scores: n-best spans of each example, in order, as the references decode them.
 
         Args:
             stream: answer each question as it comes, for input that is typed or piped; blocks are faster.
@@ -282,6 +296,23 @@ class Answerer:
         Raises:
             DataError: a question lost its question token, or leaves no room for its context.
         """
+        for example, windows, logits in self._read(examples, stream):
+            yield example, self._spans(example, windows, logits)[: self.n_best]
+
+    def ask(self, examples: Iterable[data.Example], stream: bool = False) -> Iterator[Reply]:
+        """What a reader is shown: n-best answers of each example, in order. For the arguments see `answers`."""
+        for example, windows, logits in self._read(examples, stream):
+            where = metric.where_paper(windows) if self.config.mode == "paper" else metric.where_hf(windows)
+            log_p = answering.log_probabilities(*logits, *where, self.max_answer)
+            mass = answering.masses(log_p, functools.partial(self._text, example, windows))
+            found = answering.shown(self._spans(example, windows, logits), mass, example.context)
+            inner = np.concatenate([one.input_ids[one.token_type_ids == 1][:-1] for one in windows])  # without [SEP]
+            yield Reply(example, found[: self.n_best], answering.unread(inner, self.tokenizer))
+
+    def _read(
+        self, examples: Iterable[data.Example], stream: bool
+    ) -> Iterator[tuple[data.Example, list[_Window], tuple[np.ndarray, np.ndarray]]]:
+        """Each example with its R windows and their start and end logits (R, T)."""
         sizes, done = self.sizes, 0
         for kept, rows in data.features(
             examples, self.tokenizer, self.config.mode, block=1 if stream else 128, **asdict(sizes)
@@ -290,17 +321,23 @@ class Answerer:
             start, end = self.logits(rows)
             for number, example in enumerate(kept, done):
                 mine = np.flatnonzero(rows.example_index == number)
-                windows = [_Window(rows, int(i)) for i in mine]
-                # searched as widely however few are asked for, so that the first is the same
-                limits = {"n_best": max(SEARCHED, self.n_best), "max_answer_length": self.max_answer}
-                logits = start[mine], end[mine]
-                if self.config.mode == "paper":
-                    text = self.tokenizer.pieces, self.tokenizer.basic
-                    spans = metric.decode_paper(example, windows, *logits, *text, **limits)
-                else:
-                    spans = metric.decode_hf(example, windows, *logits, **limits)
-                yield example, spans[: self.n_best]
+                yield example, [_Window(rows, int(i)) for i in mine], (start[mine], end[mine])
             done += len(kept)
+
+    def _spans(self, example: data.Example, windows: list[_Window], logits: tuple) -> list[metric.Span]:
+        """Searched as widely however few are asked for, so that the first is always the same."""
+        limits = {"n_best": SEARCHED, "max_answer_length": self.max_answer}
+        if self.config.mode == "paper":
+            text = self.tokenizer.pieces, self.tokenizer.basic
+            return metric.decode_paper(example, windows, *logits, *text, **limits)
+        return metric.decode_hf(example, windows, *logits, **limits)
+
+    def _text(self, example: data.Example, windows: list[_Window], window: int, first: int, last: int) -> str:
+        """What the decoder makes of a span."""
+        row = windows[window]
+        if self.config.mode == "paper":
+            return metric.span_text(example, row, row.strings(self.tokenizer), first, last, self.tokenizer.basic)[0]
+        return example.context[row.offsets[first, 0] : row.offsets[last, 1]]
 
     def logits(self, rows: data.Features) -> tuple[np.ndarray, np.ndarray]:
         """Start and end logits (N, T); rows are batched by length, and padding positions get the lowest number."""
@@ -324,9 +361,16 @@ class _Window:
 
     def __init__(self, rows: data.Features, number: int):
         self.rows, self.number = rows, number
+        self._strings: list[str] | None = None
 
     def __getattr__(self, name: str) -> np.ndarray:
         return getattr(self.rows, name)[self.number]
+
+    def strings(self, tokenizer: data.Tokenizer) -> list[str]:
+        """Its pieces; spelled once."""
+        if self._strings is None:
+            self._strings = tokenizer.pieces(self.input_ids.tolist())
+        return self._strings
 
 
 def open_answerer(

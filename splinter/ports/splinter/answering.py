@@ -1,0 +1,169 @@
+"""What a reader is shown: an answer without stray punctuation, how sure it is, and whether its text could be read.
+
+Pure Python and numpy. Scores come from metric.py, whose texts and shares are those of the references; nothing here
+changes them. The first answer is always the one that `evaluate` scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from splinter.ports.common.answers import Span, normalize
+
+from .data import Tokenizer
+
+NEGLIGIBLE = 1e-6
+"""Spans with less probability are not spelled out: a window of 384 pieces has at most 11,000 of them."""
+UNREADABLE = 0.25
+"""The share of unread pieces from which on a reader is warned. Of the 7,733 English contexts of SQuAD's dev file and of
+SQuADShifts one has more (30 %), the next 20 %. With BERT's English vocabulary, texts in ten other scripts have 28 %
+(Chinese) to 100 % (Thai); German (15 %) and other languages in Latin letters are mostly not noticed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer to one question.
+
+    Attributes:
+        text: a piece of the context, its words joined by single spaces in mode paper.
+        probability: that the answer reads so, 0 to 1, as far as the model knows; see `masses`.
+        score: sum of the logits of its first and last piece.
+        start, end: its slice of the context in characters, end exclusive.
+    """
+
+    text: str
+    probability: float
+    score: float
+    start: int
+    end: int
+
+
+# -- how sure ---------------------------------------------------------------------------------------------
+
+
+def log_probabilities(
+    start_logits: np.ndarray, end_logits: np.ndarray, may_start, may_end, max_answer_length: int
+) -> np.ndarray:
+    """The softmax over all spans of all windows that may answer a question.
+
+    log p[r, t, l] = start[r, t] + end[r, t + l] - logsumexp of all of these
+
+    Args:
+        start_logits, end_logits: (R, T) float, of R windows.
+        may_start, may_end: (R, T) bool, where an answer may have its first and its last piece.
+        max_answer_length: in pieces, L.
+
+    Returns:
+        (R, T, min(L, T)) float64: of the span from piece t to piece t + l of window r. -inf where no answer may be, so
+        everywhere if there is none at all.
+    """
+    start = np.where(may_start, np.asarray(start_logits, np.float64), -np.inf)
+    end = np.where(may_end, np.asarray(end_logits, np.float64), -np.inf)
+    windows, length = start.shape
+    scores = np.full((windows, length, min(max_answer_length, length)), -np.inf)
+    for extra in range(scores.shape[2]):
+        scores[:, : length - extra, extra] = start[:, : length - extra] + end[:, extra:]
+    top = scores.max(initial=-np.inf)
+    return scores if top == -np.inf else scores - top - np.log(np.exp(scores - top).sum())
+
+
+def masses(log_p: np.ndarray, text_of: Callable[[int, int, int], str]) -> dict[str, float]:
+    """The probability of each answer, with answers that the metric cannot tell apart as one.
+
+    "Ann", "Ann," and the same words elsewhere in the text are the same answer: their spans add up.
+
+    Args:
+        log_p: see `log_probabilities`.
+        text_of: (window, first piece, last piece) -> text.
+
+    Returns:
+        Normalised text -> probability, for spans that are not negligible.
+    """
+    found: dict[str, float] = {}
+    for window, first, extra in np.argwhere(log_p > np.log(NEGLIGIBLE)).tolist():
+        key = normalize(text_of(window, first, first + extra))
+        found[key] = found.get(key, 0.0) + float(np.exp(log_p[window, first, extra]))
+    return found
+
+
+def shown(spans: Sequence[Span], mass: dict[str, float], context: str) -> list[Answer]:
+    """What is shown of the spans of a decoder: the best one first, then the others by their probability.
+
+    Args:
+        spans: best first; where none was admissible, there is no answer.
+        mass: see `masses`.
+    """
+    found: dict[str, Answer] = {}
+    for span in spans:
+        key = normalize(span.text)
+        if span.start_char is None or span.end_char is None or not span.text.strip() or key in found:
+            continue
+        kept, there = trimmed(span.text), trimmed(context[span.start_char : span.end_char])
+        found[key] = Answer(
+            span.text[kept],
+            min(mass.get(key, 0.0), 1.0),  # a sum may round to a little more
+            span.score,
+            span.start_char + there.start,
+            span.start_char + there.stop,
+        )
+    first, others = list(found.values())[:1], list(found.values())[1:]
+    return first + sorted(others, key=lambda one: -one.probability)
+
+
+# -- where an answer ends ---------------------------------------------------------------------------------
+
+STRAY = ",;:"
+PARTNERS = {"(": ")", "[": "]", "{": "}"}
+
+
+def trimmed(text: str) -> slice:
+    """The part of an answer that is shown.
+
+    What goes is what the metric does not see either, at both ends: blanks, commas, semicolons, colons, a bracket or a
+    double quote without its partner, and the period of a sentence. A period stays behind a single letter and in a word
+    with another one ("J.", "U.S."). If nothing else is there, all stays.
+    """
+    begin, end = 0, len(text)
+    while begin < end and _stray(text[begin:end], 0):
+        begin += 1
+    while begin < end and (_stray(text[begin:end], -1) or _full_stop(text[begin:end])):
+        end -= 1
+    return slice(begin, end) if begin < end else slice(0, len(text))
+
+
+def _stray(text: str, end: int) -> bool:
+    """Whether the character at one end of a text does not belong to it."""
+    mark = text[end]
+    for opening, closing in PARTNERS.items():
+        if mark in (opening, closing):
+            return text.count(opening) != text.count(closing)
+    return mark.isspace() or mark in STRAY or (mark == '"' and text.count('"') % 2 == 1)
+
+
+def _full_stop(text: str) -> bool:
+    word = text.split()[-1]
+    return word.endswith(".") and "." not in word[:-1] and len(word) != 2
+
+
+# -- whether a text could be read -------------------------------------------------------------------------
+
+
+def unread(ids: np.ndarray, tokenizer: Tokenizer) -> float:
+    """The share (0 to 1) of a text's pieces that tell a model little: [UNK], or a letter in the middle of a word.
+
+    A vocabulary spells a script that it hardly knows letter by letter: BERT's English one has nearly all Cyrillic
+    letters, but no Russian word.
+
+    Args:
+        ids: (n,) int, without special tokens.
+    """
+    pieces = tokenizer.pieces(ids)
+    few = sum(number == tokenizer.unk or _letter(piece) for number, piece in zip(ids, pieces, strict=True))
+    return few / max(len(pieces), 1)
+
+
+def _letter(piece: str) -> bool:
+    return len(piece) == 3 and piece.startswith("##") and piece[2].isalpha()
