@@ -1,5 +1,6 @@
 """ports/squad.py: one text in every layout, what is told of bad files, and where an answer really stands."""
 
+import csv
 import io
 import json
 from functools import partial
@@ -66,6 +67,16 @@ def lines(records):
 
 
 PLAIN = [{"id": n, "question": q, "context": CONTEXT, "answer": t} for n, q, t, _ in ASKED]
+
+
+def table(mark, names=("id", "question", "context", "answer"), records=PLAIN):
+    """PLAIN as a table."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=mark)
+    writer.writerows([names, *([row.get(name, "") for name in names] for row in records)])
+    return text.getvalue()
+
+
 LAYOUTS = {
     "squad": json.dumps({"data": [{"title": "t", "paragraphs": [paragraph()]}]}),
     "squad indented": json.dumps({"version": "2", "data": [{"paragraphs": [paragraph()]}]}, indent=1),
@@ -80,7 +91,11 @@ LAYOUTS = {
     "answers of SQuAD in rows": lines(rows(answers=[{"text": "1874", "answer_start": 28}])[:1] + rows()[1:]),
     "plain lines": lines(PLAIN),
     "plain list": json.dumps(PLAIN),
-}
+    "table": table(","),
+    "table of Excel": "\ufeff" + table(";"),
+    "table with tabs": "\n" + table("\t", ("Answer", "note", "context", "question", "id"), [
+        {**row, "Answer": row["answer"], "note": "x"} for row in PLAIN]),
+}  # fmt: skip
 
 
 @readers
@@ -221,7 +236,12 @@ def test_bad_questions_of_a_paragraph_are_told_apart(tmp_path):
 WRONG = {
     "other keys": ('{"q": "Who?", "c": "Ann."}', r"line 1: key 'context' is missing \(found \['c', 'q'\]\); give MRQA"),
     "a text": ('{"context": "Ann."}', r"line 1: neither 'question' nor 'qas' \(found \['context'\]\); give MRQA lines"),
-    "a table": ("question\tcontext\nWho?\tAnn.\n", r"line 1: not JSON \(Expecting value at column 1, near 'question"),
+    "no table": ("Frage;Text\nWho?;Ann.\n", r"line 1: neither JSON nor the columns of a table, .* \(found 'Frage;Text'"),
+    "uneven": ("question,context,answer\nWho?,Ann, she,Ann\n", "line 2: 4 cells, the first line names 3 columns; put .* a c"),
+    "quote": ('question,context,answer\na,b,b\nWho?,"Ann\nor Bo,Ann\n', "line 3: the row that begins here cannot be read"),
+    "no answer": ("question,context,answer\nWho?,Ann.,\nWho?,Ann.,Ann\n", "line 2: key 'answers' is missing"),
+    "not there": ("question,context,answer\nWho?,Ann.,Bo\n", "line 2: answer 'Bo' cannot be looked up: its context does"),
+    "place": ("question,context,answer,answer_start\nWho?,Ann.,Ann,x\n", "line 2: 'answer_start' is 'x', not a int"),
     "flag": (lines(rows(is_impossible="no")[:1]), "'is_impossible' is 'no', not true or false"),
     "columns": (lines(rows(answers={"text": ["a"], "answer_start": []})[:1]), "has 1 texts, 0 answer_start; correct"),
     "no start": (lines(rows(answers={"text": ["a"]})[:1]), r"key 'answer_start' is missing \(found \['text'\]\)"),
@@ -241,6 +261,50 @@ def test_what_is_wrong_is_said(read, text, message, tmp_path):
     (tmp_path / "file").write_text(text)
     with pytest.raises(DataError, match=message):
         list(read(tmp_path / "file", True))
+
+
+def test_a_text_of_a_table_may_hold_its_separator_and_line_ends(tmp_path):
+    """
+    In double quotes; a row is named by the line that it begins on, and has that number for an id.
+    """
+    (tmp_path / "file").write_text('question,context,answer,answer_start\n"Who, or ""what""?","Ann,\nAnn",Ann,5\n\nb,c,c,\n')
+    found = list(squad.read_examples(tmp_path / "file", training=True))
+    assert [(one.id, one.question, one.context, one.answer_start) for one in found] == [
+        ("2", 'Who, or "what"?', "Ann,\nAnn", 5), ("5", "b", "c", 0)
+    ]  # fmt: skip
+    assert [one.where for one in found] == [f"{tmp_path / 'file'}, line {number}" for number in (2, 5)]
+
+
+@readers
+@pytest.mark.parametrize("layout", ["lines", "table", "document"])
+def test_bad_examples_may_be_left_out(read, layout, tmp_path):
+    """
+    The good ones come, before and behind; the bad ones are counted, the first ten told.
+    """
+    records = [{**PLAIN[0], "id": str(number), "answer": "1874" if number % 3 else "1875"} for number in range(36)]
+    write = {"lines": lines, "table": lambda them: table(",", records=them), "document": json.dumps}[layout]
+    (tmp_path / "file").write_text(write(records))
+    bad = squad.Refused(leave_out=True)
+    path = tmp_path / "file"
+    given = {"training": True, "refused": bad}
+    found = {
+        "raw": lambda: squad.read_examples(path, **given),
+        "hf": lambda: data.read_examples(path, "hf", **given),
+        "paper": lambda: data.read_examples(path, "paper", **given),
+    }[next(name for name, one in READERS.items() if one is read)]()
+    assert [int(one.id) for one in found] == [number for number in range(36) if number % 3]
+    head, *told = bad.lines
+    assert head == f"{path}: 12 bad examples left out, the first 10:"
+    assert len(told) == 10 and all("'1875' cannot be looked up" in line for line in told)
+
+
+def test_a_file_of_bad_examples_alone_is_refused(tmp_path):
+    """
+    Nothing is left when they are left out.
+    """
+    (tmp_path / "file").write_text(lines([{**PLAIN[0], "answer": "1875"}, {**PLAIN[1], "answer": "1875"}]))
+    with pytest.raises(DataErrors, match="2 bad examples"):
+        list(squad.read_examples(tmp_path / "file", True, refused=squad.Refused(leave_out=True)))
 
 
 # -- standard input ---------------------------------------------------------------------------------------

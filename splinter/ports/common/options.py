@@ -137,6 +137,13 @@ def add_run(parser: argparse.ArgumentParser, train: str, option: str = "--train"
     )
 
 
+def add_skip_bad(parser: argparse.ArgumentParser) -> None:
+    """Whether bad examples stop a command."""
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave bad examples out, and tell of them (default: stop with all)"
+    )
+
+
 def add_recipe(parser: Any, recipe: Recipe, rows: str = "examples") -> None:
     """Hyperparameters, with the defaults of a recipe."""
 

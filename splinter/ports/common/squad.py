@@ -9,25 +9,28 @@ Framework-free; Splinter and Funnel read through it. The layout is told by what 
     rows         {"question": ..., "context": ..., "id": optional, "answers": {"text": [...], "answer_start":
                  [...]}} as `datasets` writes them; as lines, as a list, or as a list under "data"
     plain rows   the same with "answer": text, looked up in its context
+    tables       the same columns separated by commas, semicolons or tabs, named in a first line; standard quoting
 
 Source: Rajpurkar et al., EMNLP 2016 and ACL 2018 (SQuAD 1.1 and 2.0); Fisch et al., MRQA 2019.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from unicodedata import normalize as unicode_form
 
+from . import reading
 from .answers import normalize
 from .text import DataError, DataErrors, as_record, decoded, existing, from_json, is_empty, listed, open_bytes, required
 
-LAYOUTS = "MRQA lines, SQuAD JSON, rows of `datasets`, or lines of question, context and answer"
+LAYOUTS = "MRQA lines, SQuAD JSON, rows of `datasets`, or question, context and answer as JSON lines or CSV"
 ASKED = 'lines such as {"question": "Who?", "context": "Ann did."}'
 SHOWN = 10
 """How many bad examples of a file are told."""
@@ -51,13 +54,16 @@ class Example:
     where: str = field(default="", compare=False)
 
 
-def read_examples(path, training: bool = False, answers: bool = True) -> Iterator[Example]:
+def read_examples(
+    path, training: bool = False, answers: bool = True, refused: Refused | None = None
+) -> Iterator[Example]:
     """The questions of a file of any layout, in raw text.
 
     Args:
         path: a file, or `-` for standard input.
         training: one answer to each question must stand where the file says.
         answers: False = the questions are to be answered; answers in the file are not looked at.
+        refused: see `read`.
 
     Raises:
         DataError: see `read`.
@@ -67,7 +73,7 @@ def read_examples(path, training: bool = False, answers: bool = True) -> Iterato
         context, mrqa = context_of(record, where), is_mrqa(record)
         return partial(question_of, context=context, mrqa=mrqa, training=training, answers=answers)
 
-    return read(path, on_context, answers, LAYOUTS if answers else ASKED)
+    return read(path, on_context, answers, LAYOUTS if answers else ASKED, refused)
 
 
 # -- files ------------------------------------------------------------------------------------------------
@@ -75,7 +81,9 @@ def read_examples(path, training: bool = False, answers: bool = True) -> Iterato
 OnContext = Callable[[str, dict[str, Any]], Callable[[str, dict[str, Any]], Any]]
 
 
-def read(path, on_context: OnContext, answers: bool = True, layouts: str = LAYOUTS) -> Iterator[Any]:
+def read(
+    path, on_context: OnContext, answers: bool = True, layouts: str = LAYOUTS, refused: Refused | None = None
+) -> Iterator[Any]:
     """The examples of a file as they come. JSON lines stream, a whole document is parsed at once.
 
     The bad examples of a file are told together at its end; once there is one, no more good ones come. Those of
@@ -87,6 +95,7 @@ def read(path, on_context: OnContext, answers: bool = True, layouts: str = LAYOU
             Both raise DataError for a bad one.
         answers: the questions must have answers, and ids of their own.
         layouts: what the file should hold, for the error of one without questions.
+        refused: notes the bad examples, and may leave them out.
 
     Raises:
         DataError: no such file, said at once. On the way: an unreadable file, bad JSON, another layout, a bad example,
@@ -94,14 +103,17 @@ def read(path, on_context: OnContext, answers: bool = True, layouts: str = LAYOU
     """
     if str(path) != "-":
         path = existing(path, "an MRQA .jsonl or a SQuAD .json file")
-    return _read(path, on_context, answers, layouts)
+    return _read(path, on_context, answers, layouts, Refused() if refused is None else refused)
 
 
-def _read(path, on_context, answers, layouts):
+def _read(path, on_context, answers, layouts, refused):
     ids: set[str] = set()
-    refused, some, answered = Refused(path), False, False
+    some = answered = False
+    refused.path = path
     for number, where, found in _records(path):
         with refused:
+            if isinstance(found, DataError):
+                raise found
             value = from_json(decoded(found, where), where) if isinstance(found, bytes) else found
             record = as_record(value, where, "a record")
             make = on_context(where, record)
@@ -112,7 +124,8 @@ def _read(path, on_context, answers, layouts):
                     if answers:
                         _keep_apart(example.id, ids, where)
                         answered = answered or bool(example.answers or example.impossible)
-                    if not refused.count:
+                    if refused.leave_out or not refused.count:
+                        refused.good = True
                         yield example
     if answers and some and not answered and refused.count == refused.unanswered:
         raise DataError(
@@ -136,44 +149,65 @@ class Unanswered(DataError):
 class Refused:
     """The bad examples of a file: `with` notes a DataError instead of raising it, but for standard input.
 
+    Args:
+        path: the file; `read` fills it in.
+        leave_out: go on without them, on standard input as well.
+
     Attributes:
-        count: how many there are.
+        good: whether there was an example that is not bad.
+        count: how many bad ones there are.
         unanswered: how many of them are questions without answers.
     """
 
-    def __init__(self, path):
-        self.path, self.count, self.unanswered = path, 0, 0
+    def __init__(self, path: Any = None, leave_out: bool = False):
+        self.path, self.leave_out = path, leave_out
+        self.good, self.count, self.unanswered = False, 0, 0
         self._first: list[DataError] = []
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, trace) -> bool:
-        if not isinstance(error, DataError) or str(self.path) == "-":
+        if not isinstance(error, DataError) or (str(self.path) == "-" and not self.leave_out):
             return False
         self.count += 1
         self.unanswered += isinstance(error, Unanswered)
         self._first += [error] * (self.count <= SHOWN)
         return True
 
+    @property
+    def lines(self) -> list[str]:
+        """How many there are, ending in a colon, and the first of them; empty where there is none."""
+        if not self.count:
+            return []
+        shown = f", the first {SHOWN}" if self.count > SHOWN else ""
+        lines = [str(error).removeprefix(f"{self.path}, ") for error in self._first]
+        out = " left out" * (self.leave_out and self.good)
+        return [f"{self.path}: {self.count} bad example{'s' * (self.count > 1)}{out}{shown}:", *lines]
+
     def tell(self) -> None:
-        """Raise what was noted: one error as it was, several together."""
+        """Raise what was noted, one error as it was and several together, unless the others go on without them."""
+        if self.leave_out and self.good:
+            return
         if self.count == 1:
             raise self._first[0]
         if self.count:
-            shown = f", the first {SHOWN}" if self.count > SHOWN else ""
-            lines = [str(error).removeprefix(f"{self.path}, ") for error in self._first]
-            raise DataErrors(f"{self.path}: {self.count} bad examples{shown}:", lines)
+            head, *lines = self.lines
+            raise DataErrors(head, lines)
 
 
 def _records(path) -> Iterator[tuple[int, str, Any]]:
-    """(number from 1, place, record) of each context or row; a line of JSON lines as bytes, to be parsed."""
+    """(number from 1, place, record) of each context or row; a line of JSON lines as bytes, to be parsed; an error for
+    a row that is none."""
     name = "standard input" if str(path) == "-" else str(path)
     with open_bytes(path) as file:
         lines = enumerate(file, 1)
         number, line = next(((number, line) for number, line in lines if line.strip()), (1, b""))
         where = f"{name}, line {number}"
         text = decoded(line, where)
+        if (columns := table_columns(text)) is not None:
+            yield from _rows(lines, number, *columns, name)
+            return
         head = _head(text, where) if text.strip() else None
         if head is None or _is_document(head):
             rest = decoded(file.read(), name)
@@ -196,6 +230,11 @@ def _head(text, where):
         DataError: it is neither.
     """
     text = text.rstrip()
+    if text.lstrip()[0] not in '[{"':
+        raise DataError(
+            f"{where}: neither JSON nor the columns of a table, question and context among them (found {text[:40]!r}); "
+            f"give {LAYOUTS}"
+        )
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -204,6 +243,62 @@ def _head(text, where):
     except (ValueError, RecursionError):  # said by from_json
         pass
     return from_json(text, where)
+
+
+COLUMNS = ("id", "question", "context", "answer", "answer_start")
+"""Of a table; others are passed over."""
+SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+
+
+def table_columns(text: str) -> tuple[list[str], str] | None:
+    """The columns of a table and what separates them, by its first line; None where it is none."""
+    for mark in SEPARATORS:
+        names = [name.strip().lower() for name in next(csv.reader([text], delimiter=mark), [])]
+        if {"question", "context"} <= {*names}:
+            return names, mark
+    return None
+
+
+def _rows(
+    lines: Iterable[tuple[int, bytes]], head: int, columns: list[str], mark: str, name
+) -> Iterator[tuple[int, str, Any]]:
+    """(line, place, record) of each row of a table below line `head`; a text may hold ends of lines."""
+    last = head  # the line that was read last
+
+    def texts() -> Iterator[str]:
+        nonlocal last
+        for last, line in lines:
+            yield decoded(line, f"{name}, line {last}")
+
+    csv.field_size_limit(reading.most())
+    reader = csv.reader(texts(), delimiter=mark, strict=True)
+    while True:
+        before = last
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(
+                f"{name}, line {before + 1}: the row that begins here cannot be read ({error}); put a text with "
+                "separators or line ends in double quotes, and double the quotes in it"
+            ) from None
+        number, where = before + 1, f"{name}, line {before + 1}"
+        if len(row) == len(columns):
+            yield number, where, _row(dict(zip(columns, row, strict=True)))
+        elif row:  # no empty line
+            yield number, where, DataError(
+                f"{where}: {len(row)} cells, the first line names {len(columns)} columns; put a text that holds "
+                f"{SEPARATORS[mark]} in double quotes"
+            )
+
+
+def _row(cells: dict[str, str]) -> dict[str, Any]:
+    """A row of a table as a record: an empty cell is none, a place is a number."""
+    record: dict[str, Any] = {key: cells[key] for key in COLUMNS if cells.get(key)}
+    if re.fullmatch(r"\s*-?[0-9]{1,18}\s*", record.get("answer_start", "")):
+        record["answer_start"] = int(record["answer_start"])
+    return record
 
 
 def _is_document(head):

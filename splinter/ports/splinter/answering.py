@@ -28,8 +28,8 @@ class Answer:
     """An answer to one question.
 
     Attributes:
-        text: a piece of the context, its words joined by single spaces in mode paper.
-        probability: that the answer reads so, 0 to 1, as far as the model knows; see `masses`.
+        text: a piece of the context, as it stands there.
+        probability: that the answer reads so, 0 to 1, as far as the model knows; 0 below `NEGLIGIBLE`; see `masses`.
         score: sum of the logits of its first and last piece.
         start, end: its slice of the context in characters, end exclusive.
     """
@@ -101,14 +101,10 @@ def shown(spans: Sequence[Span], mass: dict[str, float], context: str) -> list[A
         key = normalize(span.text)
         if span.start_char is None or span.end_char is None or not span.text.strip() or key in found:
             continue
-        kept, there = trimmed(span.text), trimmed(context[span.start_char : span.end_char])
-        found[key] = Answer(
-            span.text[kept],
-            min(mass.get(key, 0.0), 1.0),  # a sum may round to a little more
-            span.score,
-            span.start_char + there.start,
-            span.start_char + there.stop,
-        )
+        there = trimmed(context[span.start_char : span.end_char])
+        start, end = span.start_char + there.start, span.start_char + there.stop
+        probability = min(mass.get(key, 0.0), 1.0)  # a sum may round to a little more
+        found[key] = Answer(context[start:end], probability, span.score, start, end)
     first, others = list(found.values())[:1], list(found.values())[1:]
     return first + sorted(others, key=lambda one: -one.probability)
 
@@ -161,7 +157,7 @@ def unread(ids: np.ndarray, tokenizer: Tokenizer) -> float:
         ids: (n,) int, without special tokens.
     """
     pieces = tokenizer.pieces(ids)
-    few = sum(number == tokenizer.unk or _letter(piece) for number, piece in zip(ids, pieces, strict=True))
+    few = sum(bool(number == tokenizer.unk or _letter(piece)) for number, piece in zip(ids, pieces, strict=True))
     return few / max(len(pieces), 1)
 
 

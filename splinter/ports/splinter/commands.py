@@ -12,6 +12,8 @@ from splinter.ports.common.options import Text
 from splinter.ports.common.training.schedule import Recipe
 
 if TYPE_CHECKING:  # help does without
+    from splinter.ports.common.squad import Refused
+
     from .answering import Answer
     from .tasks import Reply
 
@@ -24,6 +26,7 @@ MODES = """modes:
 FILES = """files, plain or .gz; the content decides the layout:
   MRQA JSON lines, as in the few-shot archive (with or without _qass), or SQuAD JSON 1.1 and 2.0;
   rows of `datasets`, or {"question": ..., "context": ..., "answer": ...}, as JSON lines or in a list;
+  a table (CSV) with the columns question, context and answer; the answer is looked up in its context;
   sample: the examples that come with the project"""
 
 TEXTS = {
@@ -101,6 +104,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dev", type=shared.path, metavar="PATH", help="held-out data; the epoch with the best F1 on it is saved"
     )
+    shared.add_skip_bad(parser)
     shared.add_precision(parser)
     _windows(parser, "paper", trained="")
     group = parser.add_argument_group(
@@ -119,6 +123,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", type=shared.path, metavar="FILE", help="also write question id -> text")
+    shared.add_skip_bad(parser)
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--limit", type=shared.positive, metavar="N", help="only the first N questions")
     some.add_argument("--sample", type=shared.positive, metavar="N", help="only N questions, always the same ones")
@@ -130,6 +135,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; needs --context or --context-file")
     asked.add_argument("--input", type=shared.path, metavar="FILE", help="questions, see above; - for standard input")
+    shared.add_skip_bad(parser)
     context = parser.add_mutually_exclusive_group()
     context.add_argument("--context", metavar="TEXT", help="the text that holds the answer")
     context.add_argument(
@@ -194,6 +200,7 @@ def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[st
             head=options.head,
             precision=options.precision,
             dev=options.dev,
+            skip_bad=options.skip_bad,
             **shared.run_of(options, RECIPE),
         ),
         say,
@@ -204,14 +211,17 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     """Score; returns the scores."""
     from . import tasks
 
-    scores = tasks.evaluate(
-        _settings(options), options.data, options.predictions, options.max_answer_length, options.limit, options.sample
-    )
+    o = options
+    how_many = {"limit": o.limit, "sample": o.sample, "skip_bad": o.skip_bad}
+    scores = tasks.evaluate(_settings(o), o.data, o.predictions, o.max_answer_length, **how_many)
     return shared.rounded(scores)
 
 
-def _questions(options: argparse.Namespace, mode: str) -> Iterator[Any]:
+def _questions(options: argparse.Namespace, mode: str, bad: Refused) -> Iterator[Any]:
     """The questions of the command line, a file or standard input, as examples.
+
+    Args:
+        bad: notes what is wrong in a file.
 
     Raises:
         DataError: what is missing, with the line.
@@ -219,7 +229,7 @@ def _questions(options: argparse.Namespace, mode: str) -> Iterator[Any]:
     from . import data
 
     if options.input is not None:
-        return data.read_questions(options.input, mode)
+        return data.read_questions(options.input, mode, bad)
     context = options.context if options.context is not None else data.read_context(options.context_file)
     return iter([data.example("1", options.question, context, mode, "the command line")])
 
@@ -229,9 +239,10 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     Yields:
         What --json prints of a question, with the lines for a reader under "lines", and under "notes" those for
-        standard error.
+        standard error; notes alone at the end.
     """
     from splinter.ports.common import UsageError
+    from splinter.ports.common.squad import Refused
     from splinter.ports.common.text import existing
 
     from . import tasks
@@ -246,7 +257,8 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         existing(file, "a file of JSON lines" if options.input else "a text file")  # before a model loads
     answerer = tasks.open_answerer(_settings(options), options.max_answer_length, options.n_best)
     foreign: set[str] = set()  # contexts that were warned of
-    for reply in answerer.ask(_questions(options, answerer.config.mode), stream=stream):
+    bad = Refused(leave_out=options.skip_bad)
+    for reply in answerer.ask(_questions(options, answerer.config.mode, bad), stream=stream):
         sure = [one for one in reply.answers if one.probability >= options.min_probability]
         yield {
             "id": reply.example.id,
@@ -254,15 +266,22 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "lines": [reply.example.question.removesuffix(" [MASK]."), *_lines(reply.answers, sure)],
             "notes": _notes(reply, foreign),
         }
+    if bad.count:
+        yield {"notes": bad.lines}
 
 
 def _lines(found: Sequence[Answer], sure: Sequence[Answer]) -> list[str]:
     """Answers for a reader."""
     if sure:
-        return [f"  {_percent(one.probability)}  {one.text}  (characters {one.start}-{one.end})" for one in sure]
+        return [f"  {_percent(one.probability)}  {_line(one)}  (characters {one.start}-{one.end})" for one in sure]
     if found:
-        return [f"  no answer: the best one has {_percent(found[0].probability).strip()} ({found[0].text})"]
+        return [f"  no answer: the best one has {_percent(found[0].probability).strip()} ({_line(found[0])})"]
     return ["  no answer: none was found in the text"]
+
+
+def _line(found: Answer) -> str:
+    """Its text in one line."""
+    return " ".join(found.text.split())
 
 
 def _percent(probability: float) -> str:

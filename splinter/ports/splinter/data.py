@@ -71,31 +71,33 @@ def question_with_mask(question):
     return question if question.endswith(MASK_SUFFIX) else question + MASK_SUFFIX
 
 
-def read_examples(path, mode, training=False) -> Iterator[Example]:
+def read_examples(path, mode, training=False, refused: squad.Refused | None = None) -> Iterator[Example]:
     """Stream the questions of a file of any layout of `splinter.ports.common.squad`, told by its content.
 
-    `.gz` is unpacked. JSON lines, such as MRQA's, stream line by line; a SQuAD v1.1 or v2.0 file is parsed whole.
+    `.gz` is unpacked. JSON lines, such as MRQA's, and tables stream line by line; a SQuAD v1.1 or v2.0 file is parsed
+    whole. `refused` notes bad examples, and may leave them out.
 
     Raises:
         DataError: unreadable file, bad JSON, missing key, empty context, training answer outside its context,
             question id used twice, or no question at all. All but a missing file are raised on the way.
     """
     _check_mode(mode)
-    return squad.read(path, partial(_on_context, mode=mode, training=training, answers=True))
+    return squad.read(path, partial(_on_context, mode=mode, training=training, answers=True), refused=refused)
 
 
-def read_questions(path, mode) -> Iterator[Example]:
+def read_questions(path, mode, refused: squad.Refused | None = None) -> Iterator[Example]:
     """The same without a look at answers; a line may be {"question": ..., "context": ..., "id": optional}.
 
     Args:
         path: a file, or `-` for standard input, whose lines are read one by one.
+        refused: notes bad questions, and may leave them out.
 
     Raises:
         DataError: as `read_examples`, or a question or a context is empty.
     """
     _check_mode(mode)
     ask = partial(_on_context, mode=mode, training=False, answers=False)
-    return squad.read(path, ask, answers=False, layouts=squad.ASKED)
+    return squad.read(path, ask, answers=False, layouts=squad.ASKED, refused=refused)
 
 
 def example(name, question, context, mode, where):

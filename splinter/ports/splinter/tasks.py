@@ -21,6 +21,7 @@ from splinter import runtime
 from splinter.align.files import write_whole
 from splinter.ports.common import UsageError, backend, checkpoint, folders, tasks
 from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.squad import Refused
 from splinter.ports.common.text import vocabulary_lines
 from splinter.ports.common.training.best import Best
 from splinter.ports.common.training.feed import Table, trim
@@ -162,12 +163,14 @@ class Finetuning(tasks.Training):
         head: "pretrained", "fresh", or "auto" (the checkpoint's when it has one).
         precision: "float32", or "bf16" for matrix products in bfloat16.
         dev: held-out questions; the epoch with the best F1 on them is saved, in place of the last.
+        skip_bad: leave the bad examples of both files out, and tell of them.
     """
 
     settings: Settings
     head: str = "auto"
     precision: str = "float32"
     dev: Path | None = None
+    skip_bad: bool = False
 
     @property
     def mode(self) -> str:
@@ -199,8 +202,9 @@ class Finetuning(tasks.Training):
                 "--micro-batch goes with --mode paper: in mode hf a window may count for nothing in its batch"
             )
         tokenizer, sizes = open_tokenizer(folder, config), check_sizes(Sizes(**settings.sizes), config)
+        bad, bad_dev = (Refused(leave_out=self.skip_bad) for _ in range(2))
         blocks = data.features(
-            filter(counts, data.read_examples(train_file, config.mode, training=True)),
+            filter(counts, data.read_examples(train_file, config.mode, training=True, refused=bad)),
             tokenizer,
             config.mode,
             training=True,
@@ -208,7 +212,7 @@ class Finetuning(tasks.Training):
         )
         examples, rows = data.concatenate(blocks)
         settle_questions(examples, rows, tokenizer, sizes)
-        held_out = [] if self.dev is None else _held_out(self.dev, tokenizer, sizes)
+        held_out = [] if self.dev is None else _held_out(self.dev, tokenizer, sizes, bad_dev)
         computing: Backend = backend.opened("splinter", settings.framework)
         if self.head != "pretrained":
             computing.seed(hyper.seed)  # a fresh head is part of the run
@@ -237,15 +241,17 @@ class Finetuning(tasks.Training):
             companions(config, folder),
             summary + (f"; {len(rows.skipped)} examples skipped" if rows.skipped else ""),
             about={"head": model.head, "config": config.to_dict()} | ({"dev": digest(held_out)} if held_out else {}),
-            details={"head": model.head, "examples": len(examples), "windows": len(rows)},
+            details={"head": model.head, "examples": len(examples), "windows": len(rows)}
+            | ({"left_out": bad.count} if bad.count else {}),
             best=best,
+            notes=[*bad.lines, *bad_dev.lines],
         )
 
 
-def _held_out(file: Path, tokenizer: data.Tokenizer, sizes: Sizes) -> list[data.Example]:
+def _held_out(file: Path, tokenizer: data.Tokenizer, sizes: Sizes, bad: Refused) -> list[data.Example]:
     """The questions of a file that will be answered after each epoch; what cannot be answered is told now."""
     file, counts = shipped(file, DEV_SAMPLE)
-    examples, done = [one for one in data.read_examples(file, tokenizer.mode) if counts(one)], 0
+    examples, done = list(filter(counts, data.read_examples(file, tokenizer.mode, refused=bad))), 0
     for kept, rows in data.features(examples, tokenizer, tokenizer.mode, **asdict(sizes)):
         settle_questions(kept, rows, tokenizer, sizes, done)
         done += len(kept)
@@ -424,6 +430,7 @@ def evaluate(
     max_answer: int | None = None,
     limit: int | None = None,
     sample: int | None = None,
+    skip_bad: bool = False,
 ) -> dict[str, Any]:
     """Score a model on a file of questions.
 
@@ -431,16 +438,20 @@ def evaluate(
         predictions: also write question id -> text to this JSON file.
         limit: only the first questions.
         sample: only so many questions, drawn once and for all: a function of the number of questions alone.
+        skip_bad: leave the bad examples of the file out.
 
     Returns:
-        Scores in points 0-100, `seconds`, and what was evaluated.
+        Scores in points 0-100, `seconds`, and what was evaluated; `left_out`, how many bad examples were, and `bad`, a
+        line on each of the first.
     """
     file, counts = shipped(file, DEV_SAMPLE)
     data.existing(file, "an MRQA .jsonl or a SQuAD .json file")  # said before a model loads and answers for hours
     if predictions is not None:
         folders.refuse_target(predictions, file)
     answerer = open_answerer(settings, max_answer, repeated=True)
-    examples: Iterator[data.Example] = islice(filter(counts, data.read_examples(file, answerer.config.mode)), limit)
+    bad = Refused(leave_out=skip_bad)
+    read = data.read_examples(file, answerer.config.mode, refused=bad)
+    examples: Iterator[data.Example] = islice(filter(counts, read), limit)
     if sample is not None:
         examples = drawn(list(examples), sample)
     began = time.perf_counter()
@@ -455,6 +466,7 @@ def evaluate(
         "max_length": answerer.sizes.max_length,
         "framework": settings.framework,
         "seconds": round(time.perf_counter() - began, 1),
+        **({"left_out": bad.count, "bad": bad.lines[1:]} if bad.count else {}),
     }
 
 
