@@ -129,7 +129,7 @@ def parser(system: str = DEFAULT) -> Parser:
         "PaddlePaddle: convert, fine-tune, evaluate and use them, and prove them equal to PyTorch.",
         epilog="splinter COMMAND --help explains each command and ends in an example.\n"
         "First steps:\n"
-        "  splinter predict --question \"Who wrote it?\" --context \"Ann wrote it in 1990.\"\n"
+        '  splinter predict --question "Who wrote it?" --context "Ann wrote it in 1990."\n'
         "  splinter finetune --model splinter-mini --train sample --min-steps 0 --micro-batch 3 --output my-qa\n"
         "and predict with --model my-qa.\n\n"
         f"splinter reads at most {reading.DEFAULT:,} bytes at once: one line, or the whole file where it has no\n"

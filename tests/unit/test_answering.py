@@ -144,14 +144,8 @@ def test_how_many_are_shown_changes_nothing_else(mode):
     Answers and probabilities of --n-best 1, 3 and 50; there are never more than the 20 that were searched for.
     """
     asked = data.example("1", "Who wrote it?", "Ann wrote it in 1990, and Bo read it in Oslo. " * 9, mode, "here")
-    many, few, one = (
-        list(
-            tasks.open_answerer(
-                tasks.Settings(str(cases.tiny()), "torch", mode=mode, sizes=SIZES), n_best=number
-            ).ask([asked])
-        )[0].answers
-        for number in (50, 3, 1)
-    )  # fmt: skip
+    model = tasks.Settings(str(cases.tiny()), "torch", mode=mode, sizes=SIZES)
+    many, few, one = (next(tasks.open_answerer(model, n_best=n).ask([asked])).answers for n in (50, 3, 1))
     assert 3 < len(many) <= 20
     assert (many[:3], many[:1]) == (few, one)
 

@@ -287,10 +287,9 @@ def _rows(
         if len(row) == len(columns):
             yield number, where, _row(dict(zip(columns, row, strict=True)))
         elif row:  # no empty line
-            yield number, where, DataError(
-                f"{where}: {len(row)} cells, the first line names {len(columns)} columns; put a text that holds "
-                f"{SEPARATORS[mark]} in double quotes"
-            )
+            uneven = f"{len(row)} cells, the first line names {len(columns)} columns"
+            way_out = f"put a text that holds {SEPARATORS[mark]} in double quotes"
+            yield number, where, DataError(f"{where}: {uneven}; {way_out}")
 
 
 def _row(cells: dict[str, str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def answer(
     framework: str = "paddle",
     device: str = "auto",
     min_probability: float = 0.0,
-) -> Answer | None | list[Answer | None]:
+) -> Answer | list[Answer | None] | None:
     """See `splinter.answer`."""
     single = isinstance(question, str)
     questions = [question] if isinstance(question, str) else list(question)

@@ -308,8 +308,8 @@ class Answerer:
     def ask(self, examples: Iterable[data.Example], stream: bool = False) -> Iterator[Reply]:
         """What a reader is shown: n-best answers of each example, in order. For the arguments see `answers`."""
         for example, windows, logits in self._read(examples, stream):
-            where = metric.where_paper(windows) if self.config.mode == "paper" else metric.where_hf(windows)
-            log_p = answering.log_probabilities(*logits, *where, self.max_answer)
+            start, end = metric.where_paper(windows) if self.config.mode == "paper" else metric.where_hf(windows)
+            log_p = answering.log_probabilities(logits[0], logits[1], start, end, self.max_answer)
             mass = answering.masses(log_p, functools.partial(self._text, example, windows))
             found = answering.shown(self._spans(example, windows, logits), mass, example.context)
             inner = np.concatenate([one.input_ids[one.token_type_ids == 1][:-1] for one in windows])  # without [SEP]
@@ -330,12 +330,14 @@ class Answerer:
                 yield example, [_Window(rows, int(i)) for i in mine], (start[mine], end[mine])
             done += len(kept)
 
-    def _spans(self, example: data.Example, windows: list[_Window], logits: tuple) -> list[metric.Span]:
+    def _spans(
+        self, example: data.Example, windows: list[_Window], logits: tuple[np.ndarray, np.ndarray]
+    ) -> list[metric.Span]:
         """Searched as widely however few are asked for, so that the first is always the same."""
         limits = {"n_best": SEARCHED, "max_answer_length": self.max_answer}
         if self.config.mode == "paper":
             text = self.tokenizer.pieces, self.tokenizer.basic
-            return metric.decode_paper(example, windows, *logits, *text, **limits)
+            return metric.decode_paper(example, windows, logits[0], logits[1], *text, **limits)
         return metric.decode_hf(example, windows, *logits, **limits)
 
     def _text(self, example: data.Example, windows: list[_Window], window: int, first: int, last: int) -> str:
