@@ -237,7 +237,7 @@ WRONG = {
     "other keys": ('{"q": "Who?", "c": "Ann."}', r"line 1: key 'context' is missing \(found \['c', 'q'\]\); give MRQA"),
     "a text": ('{"context": "Ann."}', r"line 1: neither 'question' nor 'qas' \(found \['context'\]\); give MRQA lines"),
     "no table": ("Frage;Text\nWho?;Ann.\n", r"line 1: neither JSON nor the columns of a table, .* 'Frage;Text'"),
-    "uneven": ("question,context,answer\na,b, c,b\n", "line 2: 4 cells, the first line names 3 columns; put .* a comma"),
+    "uneven": ("question,context,answer\na,b, c,b\n", "line 2: 4 cells, the first line names 3 columns; put .* a com"),
     "quote": ('question,context,answer\na,b,b\nWho?,"Ann\nor Bo,Ann\n', "line 3: the row that begins here cannot"),
     "no answer": ("question,context,answer\nWho?,Ann.,\nWho?,Ann.,Ann\n", "line 2: key 'answers' is missing"),
     "not there": ("question,context,answer\nWho?,Ann.,Bo\n", "line 2: answer 'Bo' cannot be looked up: its context"),
@@ -297,6 +297,16 @@ def test_bad_examples_may_be_left_out(read, layout, tmp_path):
     head, *told = bad.lines
     assert head == f"{path}: 12 bad examples left out, the first 10:"
     assert len(told) == 10 and all("'1875' cannot be looked up" in line for line in told)
+
+
+@pytest.mark.parametrize("text", ["[" + " " * 200_000 + "]", "x" * 200_000, '"' + "x" * 200_000])
+def test_a_first_line_of_any_length_may_be_no_table(text, tmp_path):
+    """
+    A whole file in one line, be it JSON or not.
+    """
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(DataError, match="no questions|neither JSON nor|not JSON"):
+        list(squad.read_examples(tmp_path / "file"))
 
 
 def test_a_file_of_bad_examples_alone_is_refused(tmp_path):

@@ -16,6 +16,7 @@ Source: Rajpurkar et al., EMNLP 2016 and ACL 2018 (SQuAD 1.1 and 2.0); Fisch et 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
@@ -252,10 +253,13 @@ SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 
 def table_columns(text: str) -> tuple[list[str], str] | None:
     """The columns of a table and what separates them, by its first line; None where it is none."""
-    for mark in SEPARATORS:
-        names = [name.strip().lower() for name in next(csv.reader([text], delimiter=mark), [])]
-        if {"question", "context"} <= {*names}:
-            return names, mark
+    if text.lstrip()[:1] in ("[", "{"):  # JSON, perhaps the whole file
+        return None
+    with contextlib.suppress(csv.Error):
+        for mark in SEPARATORS:
+            names = [name.strip().lower() for name in next(csv.reader([text], delimiter=mark), [])]
+            if {"question", "context"} <= {*names}:
+                return names, mark
     return None
 
 
