@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -21,6 +22,8 @@ from filelock import FileLock
 from splinter import ports, stopping
 from splinter.cli import main as cli
 from splinter.cli import parser
+from splinter.datasets import PROJECT
+from splinter.ports.common.answers import Span
 from splinter.ports.jointbert.proof import cases as jointbert_cases
 from splinter.ports.splinter import data, tasks
 from splinter.ports.splinter.proof import cases
@@ -158,7 +161,10 @@ def test_an_option_out_of_range_is_named_with_its_value(refused, tiny, option):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict"], "--model"),
+        (["evaluate"], "--data, --model"),
+        (["predict", "--system", "jointbert"], "--model"),
+        (["predict"], "--question --input is required"),
+        (["predict", "--model", "m", *ASK, "--min-probability", "1.1"], "'1.1' is not a number from 0 to 1"),
         (["predict", "--model", "m"], "--question --input is required"),
         (["predict", "--model", "m", "--question", "a"], "--question needs --context TEXT or --context-file FILE"),
         (["predict", "--model", "m", "--input", "-", "--context", "a"], "--input brings its own contexts"),
@@ -385,11 +391,89 @@ def test_a_bad_checkpoint_is_named(refused, model, framework, file, content, mes
 
 def test_one_question_is_answered(run, tiny):
     """
-    The question, then its answers with their share and their place.
+    The question, then its answers with their probability and their place; nothing is certain.
     """
     code, out, _ = run("predict", "--model", tiny, "--mode", "paper", *ASK)
-    assert code == 0
-    assert out.startswith("Who?\n  100.0%  Ann wrote it.  (characters 0-13)\n")
+    first, second = out.splitlines()[:2]
+    assert (code, first) == (0, "Who?")
+    assert re.fullmatch(r"  ( \d\d\.\d%|>99\.9%)  [\w. ]+  \(characters \d+-\d+\)", second)
+
+
+def test_splinter_mini_qa_answers_where_no_model_is_named(run):
+    """
+    The first command of README.
+    """
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    command, shown = re.search(r"\n(splinter predict .*?)\n```\n\n```\n(.*?)```", readme, re.DOTALL).groups()
+    code, out, err = run(*shlex.split(command.replace("\\\n", ""))[1:])
+    assert (code, out, err) == (0, shown, "")
+
+
+def test_what_is_less_probable_is_not_shown(run):
+    """
+    A line says how probable the best one is; with --json there is no answer.
+    """
+    asked = ("predict", "--framework", "torch", "--question", "Why do cats purr?")
+    asked += ("--context", "The lighthouse was built in 1874.")
+    code, out, _ = run(*asked)
+    best = out.splitlines()[1].split()
+    assert code == 0 and best[0] != "100.0%"
+    _, out, _ = run(*asked, "--min-probability", 1)
+    assert out.splitlines()[1].startswith(f"  no answer: the best one has {best[0]} (")
+    assert json.loads(run(*asked, "--min-probability", 1, "--json")[1]) == {"id": "1", "answers": []}
+
+
+def test_nothing_is_no_answer_of_a_hundred_percent(run, tiny, monkeypatch):
+    """
+    Where the search finds no span, `evaluate` scores the references' `empty`; a reader is told that there is none.
+    """
+    none = [Span("empty", 1.0, 0.0, 0.0, 0.0, None, None)]
+    monkeypatch.setattr(tasks.Answerer, "_spans", lambda *given: none)
+    assert run("predict", "--model", tiny, *ASK)[:2] == (0, "Who?\n  no answer: none was found in the text\n")
+
+
+def test_a_text_that_cannot_be_read_is_warned_of_once(run, typed):
+    """
+    A line for each text on standard error, not for each question; ten at most.
+    """
+    texts = [f"Москва является столицей России и крупнейшим городом страны номер {number}." for number in range(12)]
+    typed("\n".join(json.dumps({"question": q, "context": c}) for c in ["Ann.", *texts] for q in ("Who?", "When?")))
+    code, out, err = run("predict", "--framework", "torch", "--input", "-")
+    warned = err.splitlines()
+    assert (code, out.count("Who?"), len(warned)) == (0, 13, 10)
+    assert re.fullmatch(
+        r"splinter predict: standard input, line 3: the model cannot read much of this text, do not trust its answers: "
+        r"\d\d% of the word pieces are \[UNK\] or single letters inside of words",
+        warned[0],
+    )
+    assert warned[-1].endswith("; no more such texts are told")
+
+
+BAD_ROWS = "question,context,answer\nWho?,Ann wrote it.,Ann\nWho?,Ann wrote it.,Bo\nWho?,,Bo\nWhat?,Ann wrote it.,it\n"
+
+
+def test_bad_examples_may_be_left_out(run, refused, tiny, tmp_path):
+    """
+    Without --skip-bad a command tells all of them and stops; with it, it tells them and goes on, and counts them.
+    """
+    path, output = tmp_path / "file.csv", tmp_path / "run"
+    path.write_text(BAD_ROWS, encoding="utf-8")
+    where = "line 3: answer 'Bo' cannot be looked up: its context does not hold it; correct one of them"
+    train = ("finetune", "--model", tiny, "--train", path, "--output", output, "--max-steps", 1, "--quiet")
+    code, _, err = run(*train)
+    assert (code, err.splitlines()[0]) == (2, f"splinter finetune: {path}: 2 bad examples:")
+    assert where in err and not output.exists()
+    code, _, err = run(*train, "--skip-bad")
+    assert code == 0 and f"{path}: 2 bad examples left out:\n{where}\n" in err
+    record = json.loads((output / "training.json").read_text(encoding="utf-8"))
+    assert (record["examples"], record["left_out"]) == (2, 2)
+    score = ("evaluate", "--model", tiny, "--data", path)
+    assert "line 4: key 'context' is missing" in refused(*score)
+    found = json.loads(run(*score, "--skip-bad")[1])
+    assert (found["total"], found["left_out"], len(found["bad"])) == (3, 1, 1)
+    code, out, err = run("predict", "--model", tiny, "--mode", "paper", "--input", path, "--skip-bad")
+    assert (code, out.count("Who?"), out.count("What?")) == (0, 2, 1)
+    assert f"splinter predict: {path}: 1 bad example left out:" in err
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
