@@ -12,6 +12,7 @@ import numpy as np
 
 from splinter.ports.common.answers import exact, f1
 from splinter.ports.splinter import data, tasks
+from splinter.ports.splinter.answering import percent
 
 from .experiments import RESULTS
 
@@ -33,10 +34,12 @@ def asked(answerer: tasks.Answerer, examples: Iterable[data.Example]) -> list[di
     for reply in answerer.ask(examples):
         best = reply.answers[0] if reply.answers else None
         text, golds = best.text if best else "", reply.example.answers
-        scores = {"right": max(exact(text, one) for one in golds), "f1": float(max(f1(text, one) for one in golds))}
+        right, score = (max((metric(text, one) for one in golds), default=0) for metric in (exact, f1))
         told = {"id": reply.example.id, "question": reply.example.question, "answer": text}
         half = int(hashlib.sha256(reply.example.context.encode()).hexdigest(), 16) % 2
-        found.append({**told, "probability": best.probability if best else 0.0, **scores, "half": half})
+        found.append(
+            {**told, "probability": best.probability if best else 0.0, "right": right, "f1": float(score), "half": half}
+        )
     return found
 
 
@@ -115,6 +118,16 @@ def recorded() -> dict[str, Any]:
     return json.loads(RECORD.read_text(encoding="utf-8"))
 
 
+def tables(record: dict[str, Any]) -> dict[str, str]:
+    """Those of the model card."""
+    return {
+        "reliability": reliability_table(record),
+        "thresholds": cost_table(record),
+        "other-texts": other_table(record),
+        "own-text": own_table(record),
+    }
+
+
 def reliability_table(record: dict[str, Any]) -> str:
     """Both halves of the dev file beside each other."""
     first, second = ({one["from"]: one for one in half["bins"]} for half in record["dev"]["halves"])
@@ -159,7 +172,7 @@ def own_table(record: dict[str, Any]) -> str:
     lines = ["| question | answer | probability | |", "|---|---|---|---|"]
     for one in record["own"]:
         verdict = "right" if one["right"] else f"F1 {100 * one['f1']:.0f}" if one["f1"] else "wrong"
-        lines.append(f"| {one['question']} | {one['answer']} | {one['probability']:.1%} | {verdict} |")
+        lines.append(f"| {one['question']} | {one['answer']} | {percent(one['probability'])} | {verdict} |")
     drawn = record["dev"]["drawn"]
     right, sure = ([one for one in drawn if test(one)] for test in (_right, _sure))
     both = [one for one in sure if one["right"]]

@@ -6,12 +6,13 @@ import json
 import re
 from pathlib import Path
 
-from . import proof, tables, zoo
+from . import calibration, proof, tables, zoo
 from .experiments import RESULTS
 
 PROJECT = RESULTS.parent
 README, DOCS = PROJECT / "README.md", PROJECT / "docs"
 KILLS = RESULTS / "kill.json"
+CARD = PROJECT / "splinter" / "mini-qa" / "README.md"
 PLACES = {
     "badges": README,
     "evidence": README,
@@ -23,6 +24,10 @@ PLACES = {
     "zoo": DOCS / "zoo.md",
     "zoo-pairs": DOCS / "zoo.md",
     "zoo-cannot": DOCS / "zoo.md",
+    "reliability": CARD,
+    "thresholds": CARD,
+    "other-texts": CARD,
+    "own-text": CARD,
 }
 """Table -> the file that it stands in."""
 
@@ -39,6 +44,7 @@ def recorded() -> dict[str, str]:
         "zoo": zoo.summary(pairs),
         "zoo-pairs": zoo.pairs(pairs),
         "zoo-cannot": zoo.cannot(pairs),
+        **calibration.tables(calibration.recorded()),
     }
 
 

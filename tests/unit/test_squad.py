@@ -305,7 +305,7 @@ def test_a_first_line_of_any_length_may_be_no_table(text, tmp_path):
     A whole file in one line, be it JSON or not.
     """
     (tmp_path / "file").write_text(text)
-    with pytest.raises(DataError, match="no questions|neither JSON nor|not JSON"):
+    with pytest.raises(DataError, match=r"no questions|neither JSON nor|not JSON"):
         list(squad.read_examples(tmp_path / "file"))
 
 

@@ -109,6 +109,13 @@ def shown(spans: Sequence[Span], mass: dict[str, float], context: str) -> list[A
     return first + sorted(others, key=lambda one: -one.probability)
 
 
+def percent(probability: float) -> str:
+    """For a reader: nothing is certain, and nothing that was found is impossible."""
+    if probability >= 0.9995:
+        return ">99.9%"
+    return f"{probability:.1%}" if probability >= 0.0005 else "<0.1%"
+
+
 # -- where an answer ends ---------------------------------------------------------------------------------
 
 STRAY = ",;:"

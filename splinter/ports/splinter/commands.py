@@ -272,23 +272,18 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def _lines(found: Sequence[Answer], sure: Sequence[Answer]) -> list[str]:
     """Answers for a reader."""
+    from .answering import percent
+
     if sure:
-        return [f"  {_percent(one.probability)}  {_line(one)}  (characters {one.start}-{one.end})" for one in sure]
+        return [f"  {percent(one.probability):>6}  {_line(one)}  (characters {one.start}-{one.end})" for one in sure]
     if found:
-        return [f"  no answer: the best one has {_percent(found[0].probability).strip()} ({_line(found[0])})"]
+        return [f"  no answer: the best one has {percent(found[0].probability)} ({_line(found[0])})"]
     return ["  no answer: none was found in the text"]
 
 
 def _line(found: Answer) -> str:
     """Its text in one line."""
     return " ".join(found.text.split())
-
-
-def _percent(probability: float) -> str:
-    """Six characters; nothing is certain, and nothing that was found is impossible."""
-    if probability >= 0.9995:
-        return ">99.9%"
-    return f"{probability:6.1%}" if probability >= 0.0005 else " <0.1%"
 
 
 TOLD = 10
