@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from unicodedata import normalize
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from splinter import datasets
 from splinter.ports.common import squad
 from splinter.ports.common.text import DataError, DataErrors
 from splinter.ports.funnel import data as funnel
@@ -261,6 +264,24 @@ def test_what_is_wrong_is_said(read, text, message, tmp_path):
     (tmp_path / "file").write_text(text)
     with pytest.raises(DataError, match=message):
         list(read(tmp_path / "file", True))
+
+
+def test_the_table_of_readme_is_read_and_its_message_is_true(tmp_path, monkeypatch):
+    """
+    Five lines, four examples; with a longer third line, the error that README shows.
+    """
+    readme = (datasets.PROJECT / "README.md").read_text(encoding="utf-8")
+    text = re.search(r"```\n(question,context,answer\n.*?)```", readme, re.DOTALL)[1]
+    shown = re.search(r"\nsplinter finetune: (questions\.csv, line 3: .*)\n", readme)[1]
+    monkeypatch.chdir(tmp_path)
+    Path("questions.csv").write_text(text)
+    found = list(squad.read_examples("questions.csv", training=True))
+    assert (text.count("\n"), [one.answer_text for one in found]) == (5, ["Ann", "1990", "Bo", "Pell"])
+    longer = text.replace("it?,Ann wrote it in 1990.,1990", 'it?,"Ann wrote it in 1990, and sold it in 1990.",1990')
+    Path("questions.csv").write_text(longer)
+    with pytest.raises(DataError) as error:
+        list(squad.read_examples("questions.csv", training=True))
+    assert str(error.value) == shown
 
 
 def test_a_text_of_a_table_may_hold_its_separator_and_line_ends(tmp_path):
