@@ -212,8 +212,8 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from . import tasks
 
     o = options
-    how_many = {"limit": o.limit, "sample": o.sample, "skip_bad": o.skip_bad}
-    scores = tasks.evaluate(_settings(o), o.data, o.predictions, o.max_answer_length, **how_many)
+    which = o.limit, o.sample, o.skip_bad
+    scores = tasks.evaluate(_settings(o), o.data, o.predictions, o.max_answer_length, *which)
     return shared.rounded(scores)
 
 
