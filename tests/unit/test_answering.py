@@ -225,6 +225,7 @@ READABLE = {
     "English": "The lighthouse on Tern Island was built by Ingrid Solheim in 1874. It is 41 metres high.",
     "names": "Thutmose, Hatshepsut, Czesław Miłosz and Ngũgĩ wa Thiong'o met Szymborska in Kraków.",
     "German": "Die Donau ist mit einer mittleren Wasserführung nach der Wolga der zweitgrößte Fluss in Europa.",
+    "a rare sign": "Ann ate 🍕.",
     "nothing": "",
 }
 FOREIGN = {

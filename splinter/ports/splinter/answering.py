@@ -22,6 +22,9 @@ UNREADABLE = 0.25
 SQuADShifts one has more (30 %), the next 20 %. With BERT's English vocabulary, texts in ten other scripts have 28 %
 (Chinese) to 100 % (Thai); German (15 %) and other languages in Latin letters are mostly not noticed."""
 
+FEW_WORDS = 10
+"""Pieces of a text that is too short for one of them to tell of its language."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -158,14 +161,15 @@ def unread(ids: np.ndarray, tokenizer: Tokenizer) -> float:
     """The share (0 to 1) of a text's pieces that tell a model little: [UNK], or a letter in the middle of a word.
 
     A vocabulary spells a script that it hardly knows letter by letter: BERT's English one has nearly all Cyrillic
-    letters, but no Russian word.
+    letters, but no Russian word. One such piece in a text of a few words is a rare name, and does not count.
 
     Args:
         ids: (n,) int, without special tokens.
     """
     pieces = tokenizer.pieces(ids)
     few = sum(bool(number == tokenizer.unk or _letter(piece)) for number, piece in zip(ids, pieces, strict=True))
-    return few / max(len(pieces), 1)
+    rare = few == 1 and 1 < len(pieces) < FEW_WORDS
+    return 0.0 if rare else few / max(len(pieces), 1)
 
 
 def _letter(piece: str) -> bool:
