@@ -717,16 +717,16 @@ def test_a_signal_that_gets_lost_comes_again(run, typed, tiny, monkeypatch, pati
     Swallowed once in the middle of a computation, as by C++: raised at the next answer, or after a while.
     """
     monkeypatch.setattr(stopping, "PATIENCE", patience)
-    answers = tasks.Answerer.answers
+    ask = tasks.Answerer.ask
 
     def swallowing(self, *given, **options):
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
         if patience < 1:
             time.sleep(30)
-        yield from answers(self, *given, **options)
+        yield from ask(self, *given, **options)
 
-    monkeypatch.setattr(tasks.Answerer, "answers", swallowing)
+    monkeypatch.setattr(tasks.Answerer, "ask", swallowing)
     assert run("predict", "--model", tiny, *ASK) == (143, "", "splinter: terminated\n")
 
 
