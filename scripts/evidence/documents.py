@@ -6,7 +6,9 @@ import json
 import re
 from pathlib import Path
 
-from . import calibration, proof, tables, zoo
+from splinter.align.record import read
+
+from . import calibration, proof, rounds, tables, zoo
 from .experiments import RESULTS
 
 PROJECT = RESULTS.parent
@@ -17,6 +19,7 @@ PLACES = {
     "badges": README,
     "evidence": README,
     "kill": DOCS / "evidence.md",
+    "mutants": DOCS / "evidence.md",
     "align": DOCS / "evidence.md",
     "bench": DOCS / "evidence.md",
     "trainings": DOCS / "trainings.md",
@@ -39,6 +42,7 @@ def recorded() -> dict[str, str]:
         "badges": proof.badge_row(steps),
         "evidence": proof.evidence_table(steps, kills),
         "kill": tables.kill_table(kills),
+        "mutants": rounds.table(read(rounds.RECORD)),
         "trainings": tables.trainings_table(RESULTS),
         "few-shot": tables.few_shot_table(RESULTS),
         "zoo": zoo.summary(pairs),

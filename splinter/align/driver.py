@@ -65,9 +65,9 @@ class Driver(Held):
         return {name: self.to_numpy(parameter) for name, parameter in self.parameters(model).items()}
 
     def set_gradients(self, named: Mapping[str, Any], arrays: Arrays, dtype: str) -> None:
-        """Inject gradients."""
+        """Inject gradients; a parameter that `arrays` leaves out has none afterwards, whatever it had."""
         for name, parameter in named.items():
-            parameter.grad = self.tensor(arrays[name], dtype)
+            parameter.grad = self.tensor(arrays[name], dtype) if name in arrays else None
 
     def trace(
         self,
@@ -271,6 +271,20 @@ class Driver(Held):
         finally:
             model.eval()
         return found
+
+    def undropped(
+        self, model: Any, forward: Callable, batch: Arrays, dtype: str
+    ) -> tuple[list[Dropped], dict[str, np.ndarray]]:
+        """Each dropout that falls in evaluation mode, and what comes out where no call of one does anything at all."""
+        with self.without_dropout(model, idle=True) as found:
+            _, outputs = self.trace(model, forward, batch, dtype, ())
+        return found, outputs
+
+    def left_of_ones(self, dropped: Dropped, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """What a dropout of a pass makes of ones, with all the arguments of its call."""
+        assert dropped.call is not None, "a dropout inside of another function has no call of its own"
+        with self.no_gradients():
+            return self.to_numpy(dropped.call(self.tensor(np.ones(shape), dtype)))
 
     def dropout_of_ones(self, rate: float, count: int) -> np.ndarray:
         """What training-mode dropout makes of `count` ones."""

@@ -1,16 +1,16 @@
-"""Dropout compared: which rate stands where, what it falls on, and whether the framework's is the same law."""
+"""Dropout compared: which rate stands where, what it falls on, and by which law; and that evaluation drops nothing."""
 
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from . import pairing
+from . import laws, pairing
 from .compare import Alignment
+from .evaluation import add_evaluation
 from .held import Dropped
 from .port import Pair, Side
 from .running import REFUSED
@@ -20,20 +20,7 @@ def add_dropouts(alignment: Alignment, pair: Pair) -> None:
     """Every dropout of the batches, then for each rate of the reference what a dropout of ones leaves."""
     for rate in sorted(_add_every(alignment, pair)):
         if 0 < rate < 1:
-            _add_law(alignment, pair, rate)
-
-
-def _add_law(alignment: Alignment, pair: Pair, rate: float) -> None:
-    count, kept = 200_000, []
-    for side in (pair.theirs, pair.ours):
-        side.driver.seed(1)
-        drawn = side.driver.dropout_of_ones(rate, count)
-        survivors = drawn[drawn != 0]
-        # Paddle keeps the rate as float32 whatever the tensor's dtype: 3e-8
-        alignment.add(f"dropout {rate} scale/{side.kind}", 1 / (1 - rate), survivors.max(), bound=1e-7)
-        kept.append(len(survivors) / count)
-    five_sigma = 5 * math.sqrt(2 * rate * (1 - rate) / count)  # chance of a false alarm: 6e-7
-    alignment.add(f"dropout {rate} share kept", kept[0], kept[1], bound=five_sigma)
+            laws.add_rate(alignment, pair, rate)
 
 
 def _add_every(alignment: Alignment, pair: Pair) -> set[float]:
@@ -45,7 +32,8 @@ def _add_every(alignment: Alignment, pair: Pair) -> set[float]:
     Returns:
         The reference's rates.
     """
-    sides, seen, taken = (pair.theirs, pair.ours), set[float](), []
+    sides, seen, tried = (pair.theirs, pair.ours), set[float](), set[laws.Place]()
+    taken: list[Any] = []
     models = [_with_rates(pair, side) for side in sides]
     for name, batch in pairing.every_batch(alignment, pair):
         try:
@@ -55,6 +43,9 @@ def _add_every(alignment: Alignment, pair: Pair) -> set[float]:
             continue
         ours = pair.ours.driver.dropouts(models[1], pair.ours.forward, batch, "float64")
         theirs, ours = _that_count(theirs, ours)
+        fresh = set(laws.places(ours)) - tried
+        if fresh or not taken:
+            add_evaluation(alignment, name, pair, models, batch)
         seen |= {one.rate for one in theirs}
         taken.append(batch)
         # nothing that a pass has left is kept longer than it is looked at: at base size it is gigabytes
@@ -62,7 +53,9 @@ def _add_every(alignment: Alignment, pair: Pair) -> set[float]:
             pairing.traced(pair, side, "float64", model, batch) for side, model in zip(sides, models, strict=True)
         )
         if _alike(*traced):
-            _add_calls(alignment, name, theirs, ours, tuple(pair.port.padding(batch)))
+            if _add_calls(alignment, name, theirs, ours, tuple(pair.port.padding(batch))):
+                laws.add_calls(alignment, f"{name}/", pair, theirs, ours, fresh)
+                tried |= fresh
             continue
         alignment.note(f"{name}: the passes themselves differ, so only which rates of dropout occur was compared")
         their_rates, our_rates = (sorted({one.rate for one in found}) for found in (theirs, ours))
@@ -99,17 +92,22 @@ def _with_rates(pair: Pair, side: Side) -> Any:
 
 def _add_calls(
     alignment: Alignment, name: str, theirs: list[Dropped], ours: list[Dropped], masks: Sequence[np.ndarray]
-) -> None:
-    """The dropouts of one pass beside each other; a difference names module and rate."""
+) -> bool:
+    """The dropouts of one pass beside each other; a difference names module and rate.
+
+    Returns:
+        Whether both have the same ones.
+    """
     rates = [[one.rate for one in found] for found in (theirs, ours)]
     alignment.add(f"{name}/dropout rates", rates[0], rates[1], exact=True)
     # how many, for that both drop nothing is a finding too
     alignment.add(f"{name}/dropouts", float(len(theirs)), float(len(ours)), bound=0.0)
     if rates[0] != rates[1]:
         alignment.problems += [f"{name}: {one}" for one in _other_rates(theirs, ours)]
-        return
+        return False
     for number, (their, our) in enumerate(zip(theirs, ours, strict=True)):
-        _add_given(alignment, f"{name}/", f"dropout {number}{our.path and ', '}{our.path}", their, our, masks)
+        _add_given(alignment, f"{name}/", laws.label(number, our), their, our, masks)
+    return True
 
 
 def _add_given(

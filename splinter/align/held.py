@@ -19,6 +19,8 @@ class Dropped(NamedTuple):
     """What it falls on; None where it lies inside of attention or of a recurrent layer."""
     path: str
     """The innermost layer that was running."""
+    call: Callable[[Any], Any] | None = None
+    """The same call, all its other arguments as they were, on another tensor; None as `given` is."""
 
 
 class Held(Framework):
@@ -95,11 +97,14 @@ class Held(Framework):
                 model.eval()
 
     @contextlib.contextmanager
-    def without_dropout(self, model: Any) -> Iterator[list[Dropped]]:
+    def without_dropout(self, model: Any, idle: bool = False) -> Iterator[list[Dropped]]:
         """Nothing is dropped in training mode; the list fills with each dropout that would have fallen.
 
         Seen are the functions in `drops`, whoever calls them, and the dropout of recurrent layers. A model that has its
         own (a kernel that drops inside, numbers drawn by hand) still draws.
+
+        Args:
+            idle: a call that is told not to train hands on what it got as well, whatever it makes of that itself.
         """
         found: list[Dropped] = []
         running: list[str] = []
@@ -110,7 +115,7 @@ class Held(Framework):
                 hooks.append(self._note_inside(layer, Dropped(layer.dropout, None, path), found))
         for drop in self.drops:
             if drop.name in plain:
-                setattr(self.functional, drop.name, self._held(drop, plain[drop.name], found, running))
+                setattr(self.functional, drop.name, self._held(drop, plain[drop.name], found, running, idle))
         try:
             with self._undropped(model):
                 yield found
@@ -132,18 +137,23 @@ class Held(Framework):
         """A hook that notes the dropout between the layers of a recurrent layer."""
         return self.before(layer, lambda layer, given: found.append(dropped) if layer.training else None)
 
-    def _held(self, drop: Drop, plain: Callable, found: list[Dropped], running: list[str]) -> Callable:
+    def _held(self, drop: Drop, plain: Callable, found: list[Dropped], running: list[str], idle: bool) -> Callable:
         """A function that notes its dropout and does all else that it does."""
 
         def held(*arguments: Any, **named: Any) -> Any:
             bound = {**dict(zip(self.signatures[drop.name], arguments, strict=False)), **named}
+            name = next(name for name, value in bound.items() if isinstance(value, self.Tensor))
+            first = bound.pop(name)
             if not bound.get("training", True):
-                return plain(*arguments, **named)
-            first = next(iter(bound.values()))
+                return first if idle and not drop.fused else plain(*arguments, **named)
             rate = float(bound.get(drop.rate, 0.0 if drop.fused else 0.5))
-            if rate or not drop.fused:  # attention that is told no rate is not known to drop at all
-                given = None if drop.fused else self.to_numpy(first)
-                found.append(Dropped(rate, given, running[-1] if running else ""))
-            return plain(**{**bound, drop.rate: 0.0}) if drop.fused else first
+            path = running[-1] if running else ""
+            if drop.fused:
+                if rate:  # attention that is told no rate is not known to drop at all
+                    found.append(Dropped(rate, None, path))
+                return plain(**{name: first, **bound, drop.rate: 0.0})
+            # not what it falls on itself: a tensor of the pass would be kept as long as the list
+            found.append(Dropped(rate, self.to_numpy(first), path, lambda other: plain(**{name: other, **bound})))
+            return first
 
         return held

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from .compare import Alignment
+from .independence import add_whole
 from .port import Pair
 
 
@@ -25,6 +26,7 @@ def add_laws(alignment: Alignment, pair: Pair, seeds: int) -> None:
             _add_law(alignment, name, a, b, alpha)
         else:
             alignment.add(f"{name} constant", a, b, exact=True)
+    add_whole(alignment, *({name: side[name] for name in random if name in side} for side in (theirs, ours)))
 
 
 def _drawn(pair: Pair, seeds: int) -> tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .recorder import CASES, HASHES, Recorder, loaded_environment
+from .recorder import CASES, HASHES, SHARED, Recorder, loaded_environment
 
 if TYPE_CHECKING:
     from .collection import Case, MissingTolerance, cases, checklist
@@ -65,6 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "base: at base size, minutes each; runs with --checkpoint base")
     config.addinivalue_line("markers", "kill: plants bugs and runs all steps on them; runs with --kill-matrix, alone")
     config.stash[HASHES] = {}
+    config.stash[SHARED] = {}
     config.stash[CASES] = {}
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(config), "align-recorder")
@@ -129,6 +130,7 @@ def pair(request: Any) -> Pair:
     found = made(case, request.config.getoption("--checkpoint"))
     request.node.stash[_RECORD]["reference"] = found.theirs.kind
     request.config.stash[HASHES][f"{case.port.name}/{case.mode}"] = found.theirs.source_hash()
+    request.config.stash[SHARED][case.port.name] = list(case.port.shared)
     return found
 
 

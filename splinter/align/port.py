@@ -21,6 +21,8 @@ from .weights import WeightMap
 
 Arrays = Mapping[str, np.ndarray]
 PRECISIONS = ("float64", "float32")
+PLAIN = "without dropout"
+"""The moment in `Side.uses` at which a model is asked that has all rates at 0."""
 
 
 class MissingFunction(LookupError):
@@ -80,11 +82,14 @@ class Side:
         loss: (model, outputs, batch of tensors) -> scalar.
         optimizer: (named parameters, recipe, decayed names) -> object with step(rate) and moments().
         decayed: (parameter names) -> those that weight decay applies to.
-        hyperparameters: () -> the recipe's defaults by name.
+        hyperparameters: () -> the recipe's defaults by name: numbers, and words such as the name of a schedule.
         rates: (features, recipe) -> learning rate of every update, and some beyond the last; left out: the recipe's.
         data: (name of a data source) -> columns and texts, from raw file to model input.
         metric: (name of a metric case, columns of its data source or None) -> scores and predictions.
         train: (folder, dtype) -> {"loss": (N,), "norm": (N,), scores...} of one whole run, dropout 0.
+        uses: (folder) -> moment -> {name: array}, float64: what the product answers at each moment at which it is
+            asked, rates of dropout kept, as it is opened and between updates that leave the weights as they are; what
+            its updates drop; and at the moment PLAIN what it answers with all rates at 0. May be left out by both.
     """
 
     framework: str
@@ -96,11 +101,12 @@ class Side:
     loss: Callable[[Any, Any, Any], Any] = _absent("loss")
     optimizer: Callable[[Mapping[str, Any], Any, Iterable[str]], Any] = _absent("optimizer")
     decayed: Callable[[Iterable[str]], Sequence[str]] = _absent("decayed")
-    hyperparameters: Callable[[], Mapping[str, float]] = _absent("hyperparameters")
+    hyperparameters: Callable[[], Mapping[str, Any]] = _absent("hyperparameters")
     rates: Callable[[int, Any], Sequence[float]] = _absent("rates")
     data: Callable[[str], Arrays] = _absent("data")
     metric: Callable[[str, Arrays | None], Arrays] = _absent("metric")
     train: Callable[[Path, str], Arrays] = _absent("train")
+    uses: Callable[[Any], Mapping[str, Arrays]] = _absent("uses")
 
     @property
     def driver(self) -> Any:
@@ -197,6 +203,7 @@ class Port:
         fetch: (name or folder) -> folder, for a checkpoint that the caller names.
         missing: (step, mode) -> names of data sources that the step would read and that are not to be had now; they
             are in its record.
+        shared: what both sides have in common, so that no step proves it: a phrase each, for the report.
 
     Raises:
         MissingField: one of the steps needs a field that is not there.
@@ -223,6 +230,7 @@ class Port:
     checkpoints: Mapping[str, Callable[[], Any]] = field(default_factory=lambda: {"loaded": lambda: None})
     fetch: Callable[[str], Path] = Path
     missing: Callable[[str, str], Sequence[str]] = lambda step, mode: ()
+    shared: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for step in self.steps:

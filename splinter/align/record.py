@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .kill import VERDICTS
+from .rounds import VERDICTS as JUDGED
 from .steps import STEPS
 
 Record = Mapping[str, Any]
@@ -52,8 +53,13 @@ NUMBER = (int, float, type(None))
 EVIDENCE: dict[str, dict[str, Any]] = {
     "kills": {"bug": str, "system": str, "expected": str, "verdict": str, "red": list, "strikes": list},
     "floors": {"what": str, "step": str, "system": str, "dtype": str, "smallest": (int, float)},
+    "mutants": {"seed": int, "killed": int, "survivors": list},
 }
-"""What a run with --kill-matrix leaves beside the results."""
+"""What a run with --kill-matrix leaves beside the results, and rounds of mutants (rounds.py)."""
+SURVIVOR: dict[str, Any] = {
+    **dict.fromkeys(("file", "function", "operator", "before", "after", "verdict", "reason"), str),
+    "line": int,
+}
 STRIKE: dict[str, Any] = {"step": str, "red": bool, "tensor": str, "margin": NUMBER, "crash": str}
 LAYER: dict[str, Any] = {"name": str, "propagated": NUMBER, "given": NUMBER, "alone": NUMBER}
 
@@ -123,7 +129,7 @@ def check(alignment: Any) -> None:
         expect_one_of(result, "verdict", CELLS, f"results[{place}]", where)
     for key, fields in EVIDENCE.items():
         expect_rows(alignment, key, fields, "", ())
-        for place, row in enumerate(alignment.get(key) or []):
+        for place, row in enumerate(alignment.get(key) or [] if key != "mutants" else []):
             expect_one_of(row, "expected" if key == "kills" else "step", STEPS, f"{key}[{place}]", (key, place))
     for place, kill in enumerate(alignment.get("kills") or []):
         label, where = f"kills[{place}]", ("kills", place)
@@ -132,6 +138,12 @@ def check(alignment: Any) -> None:
         expect_rows(kill, "strikes", STRIKE, label, where)
         for nth, strike in enumerate(kill["strikes"]):
             expect_one_of(strike, "step", STEPS, f"{label}.strikes[{nth}]", (*where, "strikes", nth))
+    for place, one in enumerate(alignment.get("mutants") or []):
+        label, where = f"mutants[{place}]", ("mutants", place)
+        expect(one["killed"] >= 0, f"{label}.killed is {shown(one['killed'])}", (*where, "killed"))
+        expect_rows(one, "survivors", SURVIVOR, label, where)
+        for nth, survivor in enumerate(one["survivors"]):
+            expect_one_of(survivor, "verdict", JUDGED, f"{label}.survivors[{nth}]", (*where, "survivors", nth))
 
 
 def expect_rows(parent: Mapping[str, Any], key: str, fields: Mapping[str, Any], label: str, where: Where) -> None:

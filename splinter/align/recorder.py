@@ -22,6 +22,8 @@ import splinter
 
 HASHES = pytest.StashKey[dict[str, str]]()
 """`system/mode` -> sha256 of the reference's source, of the pairs that this process made."""
+SHARED = pytest.StashKey[dict[str, list[str]]]()
+"""System -> what its two sides have in common, of the pairs that this process made."""
 CASES = pytest.StashKey[dict[str, list[str]]]()
 """Test id -> system, mode, step, checkpoint, dtype, of the cases that this process collected."""
 
@@ -61,7 +63,10 @@ class Recorder:
         if sent:
             sent = json.loads(sent)
             hashes = {**self.environment.get("reference_sha256", {}), **sent["reference_sha256"]}
-            self.environment.update({**sent, "reference_sha256": dict(sorted(hashes.items()))})
+            shared = {**self.environment.get("shared", {}), **sent["shared"]}
+            self.environment.update(
+                {**sent, "reference_sha256": dict(sorted(hashes.items())), "shared": dict(sorted(shared.items()))}
+            )
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         if not self.path:
@@ -144,6 +149,7 @@ def loaded_environment(config: pytest.Config) -> dict[str, Any]:
     runtime = sys.modules.get("splinter.runtime")  # where nobody has imported it, it has applied nothing
     found["runtime"] = runtime.applied() if runtime is not None else {}
     found["reference_sha256"] = dict(sorted(config.stash[HASHES].items()))
+    found["shared"] = dict(sorted(config.stash[SHARED].items()))
     return found
 
 

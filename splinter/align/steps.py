@@ -17,12 +17,13 @@ import numpy as np
 from . import pairing
 from .compare import Alignment
 from .dropout_calls import add_dropouts
-from .framework import numpy_dtype
+from .evaluation import add_uses
 from .gradients import add_gradients, add_updates
 from .initial import add_laws
 from .pairing import renamed
 from .port import MissingFunction, Pair, Side, require
 from .running import add_statistics
+from .updating import add_injected
 
 __all__ = ["ROUNDED", "STEPS", "renamed"]  # the steps are asked for by their names
 
@@ -76,8 +77,15 @@ def forward(pair: Pair) -> Alignment:
     return alignment
 
 
-def _add_hyperparameters(alignment: Alignment, pair: Pair, names: tuple[str, ...]) -> None:
-    """Defaults of both sides, side by side: a port with another default trains another model."""
+def _add_hyperparameters(
+    alignment: Alignment, pair: Pair, names: tuple[str, ...], further: tuple[str, ...] = ()
+) -> None:
+    """Defaults of both sides, side by side: a port with another default trains another model.
+
+    Args:
+        names: numbers that both sides must state.
+        further: numbers or words, compared where both sides state them.
+    """
     theirs, ours = pair.theirs.hyperparameters(), pair.ours.hyperparameters()
     for side, found in ((pair.theirs, theirs), (pair.ours, ours)):
         if lacking := [name for name in names if name not in found]:
@@ -86,6 +94,8 @@ def _add_hyperparameters(alignment: Alignment, pair: Pair, names: tuple[str, ...
             )
     for name in names:
         alignment.add(f"default {name}", float(theirs[name]), float(ours[name]), exact=True)
+    for name in (name for name in further if name in theirs and name in ours):
+        alignment.add(f"default {name}", np.array(theirs[name]), np.array(ours[name]), exact=True)
 
 
 def _columns(pair: Pair, step: str) -> Alignment:
@@ -146,7 +156,8 @@ def loss(pair: Pair) -> Alignment:
 def lr(pair: Pair) -> Alignment:
     """Every update uses the same learning rate, from the warm-up to beyond the end."""
     alignment = pair.alignment("lr", "exact")
-    _add_hyperparameters(alignment, pair, ("learning_rate", "warmup", "epochs", "min_steps", "batch_size"))
+    names = ("learning_rate", "warmup", "epochs", "min_steps", "batch_size")
+    _add_hyperparameters(alignment, pair, names, ("max_steps", "micro_batch", "seed", "schedule"))
     if not pair.port.features:
         alignment.problems.append("the port names no features: no rate was compared")
     for features in pair.port.features:
@@ -157,54 +168,16 @@ def lr(pair: Pair) -> Alignment:
 
 @timed
 def optimizer(pair: Pair) -> Alignment:
-    """1000 updates from injected gradients give the same weights and moments, plain, then with decay and clipping."""
+    """1000 updates from injected gradients, some of them missing, give the same weights and moments."""
     alignment = pair.alignment("optimizer")
-    _add_hyperparameters(alignment, pair, ("beta1", "beta2", "epsilon"))
-    rng = np.random.default_rng(0)
-    shapes = {"matrix.weight": (5, 7), "LayerNorm.weight": (7,), "layer.bias": (3,)}
-    initial = {n: rng.normal(size=s).astype("float32") for n, s in shapes.items()}
-    sizes = rng.uniform(-12, 2, size=OPTIMIZER_UPDATES)  # powers of ten: epsilon rules the small ones
-    gradients = [{n: (rng.normal(size=s) * 10.0**e).astype("float32") for n, s in shapes.items()} for e in sizes]
-    rates = np.where(np.arange(OPTIMIZER_UPDATES) % 50, rng.uniform(0, 1e-3, OPTIMIZER_UPDATES), 0.0)
-
-    def run(side: Side, decay: float, clip: float, dtype: str):
-        driver = side.driver
-        history: dict[str, list[np.ndarray]] = {}
-        named = driver.free_parameters(initial, dtype)
-        recipe = replace(pair.port.recipe(), weight_decay=decay, max_norm=clip)
-        optimizer = side.optimizer(named, recipe, ["matrix.weight"])
-        for step, (rate, arrays) in enumerate(zip(rates, gradients, strict=True)):
-            driver.set_gradients(named, arrays, dtype)
-            norm = optimizer.step(float(rate))
-            if step < 5 or step % 37 == 0 or step == OPTIMIZER_UPDATES - 1:
-                moments = optimizer.moments() if hasattr(optimizer, "moments") else {}
-                for name, parameter in named.items():
-                    tensors = [parameter, *moments.get(name, ())]
-                    for kind, tensor in zip(("", "moment1/", "moment2/"), tensors, strict=False):
-                        history.setdefault(kind + name, []).append(driver.to_numpy(tensor))
-                history.setdefault("norm", []).append(np.asarray(norm, numpy_dtype(dtype)))
-        return {name: np.stack(values) for name, values in history.items()}
-
-    for decay, clip in ((0.0, 0.0), (0.01, 1.0)):
-        theirs, ours = (run(side, decay, clip, pair.dtype) for side in (pair.theirs, pair.ours))
-        judged = run(pair.theirs, decay, clip, "float64") if pair.refereed else None
-        case = f"decay {decay}, clip {clip}"
-        for side, history in ((pair.theirs, theirs), (pair.ours, ours)):
-            if all(np.array_equal(weights[-1], initial[name]) for name, weights in history.items() if name in initial):
-                # two that stand still agree in every bit: a max_norm of 0 taken for a limit of 0, say
-                alignment.problems.append(
-                    f"{case}: no weight of the {side.kind} side moves; is max_norm 0 no clipping?"
-                )
-            if not any(name.startswith("moment") for name in history):
-                alignment.note(f"the optimizer of the {side.kind} side shows no moments(): weights alone were compared")
-                theirs, ours = ({n: a for n, a in one.items() if not n.startswith("moment")} for one in (theirs, ours))
-        alignment.add_all(f"{case}/", theirs, ours, judged)
+    _add_hyperparameters(alignment, pair, ("beta1", "beta2", "epsilon"), ("optimizer",))
+    add_injected(alignment, pair, OPTIMIZER_UPDATES)
     return alignment
 
 
 @timed
 def regularization(pair: Pair) -> Alignment:
-    """The same parameters decay, by the same factor; dropout falls on the same numbers at the same rates."""
+    """The same parameters decay by the same factor; dropout falls on the same numbers by the same law, in training."""
     alignment = pair.alignment("regularization", "exact")
     (their_names, theirs), (our_names, ours) = (_decayed(pair, side) for side in (pair.theirs, pair.ours))
     translated = sorted(pair.names(their_names))
@@ -217,6 +190,8 @@ def regularization(pair: Pair) -> Alignment:
     del theirs, ours  # at base size they are gigabytes
 
     add_dropouts(alignment, pair)
+    if pair.theirs.describes("uses") or pair.ours.describes("uses"):
+        add_uses(alignment, pair)
     return alignment
 
 

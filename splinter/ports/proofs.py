@@ -9,9 +9,9 @@ from splinter.align.port import Port
 PORTS = {
     "splinter": ("PORT", "PLAIN"),
     "splinter.pretraining": ("PORT", "HF"),
-    "jointbert": ("PORT",),
-    "funnel": ("PORT", "FACTORIZED"),
-    "multitask": ("PORT", "FROZEN"),
+    "jointbert": ("PORT", "FORBIDDEN"),
+    "funnel": ("PORT", "FACTORIZED", "OPTIONS"),
+    "multitask": ("PORT", "OPTIONS", "FROZEN"),
 }
 """Folder -> the names of its ports; PORT is the system itself, the others differ from it by a setting."""
 

@@ -8,9 +8,10 @@ but the mistake is of a common shape.
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
-from collections.abc import Callable, Collection, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from splinter.ports.common.paddle import encoder
 from splinter.ports.common.paddle import train as train_paddle
 from splinter.ports.common.training import feed
 
@@ -222,6 +224,15 @@ def wrap(patch, owner, name: str, change: Callable) -> None:
     patch.setattr(owner, name, change(getattr(owner, name)))
 
 
+def edit(patch, owner, name: str, old: str, new: str) -> None:
+    """Replace `owner.name`, a function of a module, by its source with `new` where `old` stands, which is once."""
+    source = inspect.getsource(getattr(owner, name))
+    assert source.count(old) == 1, f"{old!r} stands {source.count(old)} times in {name}"
+    made: dict[str, Any] = {}
+    exec(compile(source.replace(old, new), owner.__file__, "exec"), vars(owner), made)
+    patch.setattr(owner, name, made[name])
+
+
 # -- bugs that fit several systems ------------------------------------------------------------------------
 
 
@@ -250,6 +261,23 @@ def lose_shuffling(patch, room) -> None:
     patch.setattr(feed, "order", unshuffled)
 
 
+def cut(batch: Mapping[str, np.ndarray], tokens: int) -> dict[str, np.ndarray]:
+    """A batch whose rows end after so many tokens."""
+    return {name: column[:, :tokens] if column.ndim == 2 else column for name, column in batch.items()}
+
+
+def keep_order(patch) -> None:
+    """Each epoch takes the rows in the order of the first."""
+    plain = feed.order
+
+    def once(features, plan, r, start=0):
+        first = [rows for _, rows in zip(range(plan.per_epoch), plain(features, plan, r), strict=False)]
+        for update in range(start, plan.updates):
+            yield first[update % plan.per_epoch]
+
+    patch.setattr(feed, "order", once)
+
+
 def skip_small(patch, rows: int) -> None:
     """Batches of fewer rows are left out."""
 
@@ -257,3 +285,51 @@ def skip_small(patch, rows: int) -> None:
         return lambda self, batch, rate: (0.0, 0.0) if len(batch["input_ids"]) < rows else plain(self, batch, rate)
 
     wrap(patch, train_paddle.PaddleTrainer, "step", change)
+
+
+def forget_eval(patch, owner, name: str) -> None:
+    """The backend's function `owner.name` asks the model in whatever mode it is."""
+
+    def change(plain):
+        def planted(self, model, *a, **more):
+            object.__setattr__(model, "eval", lambda: None)
+            try:
+                return plain(self, model, *a, **more)
+            finally:
+                object.__delattr__(model, "eval")
+
+        return planted
+
+    wrap(patch, owner, name, change)
+
+
+def forget_train(patch) -> None:
+    """An update leaves the model in the mode in which the last look at dev data has left it."""
+
+    def change(plain):
+        def planted(self, batch, rate):
+            object.__setattr__(self.model, "train", lambda: None)
+            try:
+                return plain(self, batch, rate)
+            finally:
+                object.__delattr__(self.model, "train")
+
+        return planted
+
+    wrap(patch, train_paddle.PaddleTrainer, "step", change)
+
+
+def swap_rates(patch) -> None:
+    """BERT's two rates of dropout, each in the place of the other."""
+
+    def change(init):
+        def planted(self, c, *a, **more):
+            swapped = {
+                "hidden_dropout_prob": c.attention_probs_dropout_prob,
+                "attention_probs_dropout_prob": c.hidden_dropout_prob,
+            }
+            init(self, replace(c, **swapped), *a, **more)
+
+        return planted
+
+    wrap(patch, encoder.Bert, "__init__", change)

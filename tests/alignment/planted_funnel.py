@@ -46,9 +46,11 @@ def _config(patch, owner, **changes) -> None:
 # -- forward ----------------------------------------------------------------------------------------------
 
 
-@bug("square Linear copied without transpose", "forward")
+@bug("square Linear copied without transpose", "forward", mode="classification")
 def _(patch):
-    _rules(patch, lambda r: replace(r, transpose=r.transpose and not r.ours.endswith("attention.q_head.weight")))
+    _rules(
+        patch, lambda r: replace(r, transpose=r.transpose and not r.ours.endswith("classifier.linear_hidden.weight"))
+    )
 
 
 @bug("biases of content and position swapped in the name map", "forward")
@@ -67,9 +69,9 @@ def _(patch):
     _config(patch, encoder.FeedForward, layer_norm_eps=1e-5)
 
 
-@bug("erf gelu for tanh", "forward")
+@bug("tanh gelu for erf", "forward")
 def _(patch):
-    _config(patch, encoder.FeedForward, hidden_act="gelu")
+    _config(patch, encoder.FeedForward, hidden_act="gelu_new")
 
 
 @bug("scaling not applied to the three biases", "forward")
@@ -239,7 +241,7 @@ def _(patch):
 
 @bug("a tensor left at its random start, as set_state_dict does with a wrong name", "forward", also=("regularization",))
 def _(patch):
-    wrap(patch, model_paddle, "fill", lambda fill: lambda p, a: fill(p, a) if tuple(p.shape) != (32, 64) else None)
+    wrap(patch, model_paddle, "fill", lambda fill: lambda p, a: fill(p, a) if tuple(p.shape) != (32, 56) else None)
 
 
 @bug("phi and pi of keys, psi and omega of queries", "forward", system="funnel-factorized")
@@ -252,6 +254,57 @@ def _(patch):
         return planted
 
     wrap(patch, encoder, "factors", factors)
+
+
+@bug("largest of a pair taken for its mean", "forward", system="funnel-options")
+def _(patch):
+    _config(patch, encoder.Pooling, pooling_type="mean")
+
+
+@bug("a token left over is pooled with zeros", "forward", system="funnel-options")
+def _(patch):
+    def halves(plain):
+        def planted(self, x):
+            return plain(self, paddle.concat([x, paddle.zeros_like(x[:, :1])], axis=1) if x.shape[1] % 2 else x)
+
+        return planted
+
+    wrap(patch, encoder.Pooling, "_halves", halves)
+
+
+@bug("[CLS] has no place and no segment though it has none of its own", "forward", system="funnel-options")
+def _(patch):
+    def init(plain):
+        def planted(self, config):
+            plain(self, config)
+            self.separate_cls = True
+
+        return planted
+
+    wrap(patch, encoder.Positions, "__init__", init)
+
+
+@bug("the decoder leaves [CLS] apart though it has no place of its own", "forward", system="funnel-options")
+def _(patch):
+    _config(patch, encoder.Decoder, separate_cls=True)
+
+
+@bug("the decoder repeats tokens once for each block", "forward", system="funnel-options")
+def _(patch):
+    def upsample(self, x, length):
+        return x.repeat_interleave(2 ** len(self.config.block_sizes), axis=1)[:, :length]
+
+    patch.setattr(encoder.Decoder, "upsample", upsample)
+
+
+@bug("truncated though nothing is to be", "forward", system="funnel-factorized")
+def _(patch):
+    _config(patch, model.FunnelForQuestionAnswering, truncate_seq=True)
+
+
+@bug("keys stay unpooled where queries shall not be pooled alone", "forward", system="funnel-factorized")
+def _(patch):
+    _config(patch, encoder.Encoder, pool_q_only=True)
 
 
 # -- data -------------------------------------------------------------------------------------------------
@@ -274,7 +327,11 @@ def _(patch):
 
 @bug("only the sentence cut, not the longer of the two", "dev_data", mode="classification")
 def _(patch):
-    patch.setattr(data, "shares", lambda first, second, room: (first, min(second, room - first)))
+    def shares(first, second, room):
+        first = min(first, room)  # a question that fills the row leaves no place
+        return first, min(second, room - first)
+
+    patch.setattr(data, "shares", shares)
 
 
 @bug("the odd place given to the first text, as the Python tokenizers do", "dev_data", mode="classification")
@@ -312,6 +369,11 @@ def _(patch):
         return planted
 
     wrap(patch, data, "concatenate", concatenate)
+
+
+@bug("rows of a later block before those of an earlier one", "dev_data")
+def _(patch):
+    wrap(patch, data, "_joined", lambda plain: lambda kind, parts: plain(kind, parts[::-1]))
 
 
 @bug("labels of QNLI the other way round", "train_data", also=("dev_data",), mode="classification")
@@ -606,6 +668,32 @@ def _(patch):
     _config(patch, encoder.RelativeAttention, attention_dropout=0.2)
 
 
+@bug("whole positions of the sinusoids dropped", "regularization")
+def _(patch):
+    def init(plain):
+        def planted(self, c):
+            plain(self, c)
+            self.sin_dropout = paddle.nn.Dropout(c.hidden_dropout, axis=0)
+
+        return planted
+
+    wrap(patch, encoder.Positions, "__init__", init)
+
+
+@bug("eval() forgotten in logits", "regularization", mode="classification")
+def _(patch):
+    planted.forget_eval(patch, train.Backend, "logits")
+
+
+@bug("states dropped out in evaluation too", "regularization")
+def _(patch):
+    def forward(self, x):
+        inner = self.activation_dropout(self.activation(self.linear_1(x)))
+        return self.layer_norm(x + F.dropout(self.linear_2(inner), self.dropout.p))
+
+    patch.setattr(encoder.FeedForward, "forward", forward)
+
+
 # -- backward ---------------------------------------------------------------------------------------------
 
 
@@ -636,6 +724,19 @@ def _(patch):
 @bug("gradient cut in the pooling", "backward", system="funnel-factorized")
 def _(patch):
     wrap(patch, encoder.Pooling, "states", lambda plain: lambda self, x: plain(self, x.detach()))
+
+
+@bug("gradient of the largest goes to both of a pair", "backward", system="funnel-options")
+def _(patch):
+    def states(plain):
+        def planted(self, x):
+            left, right = self._halves(x)
+            mean = (left + right) / 2
+            return mean + (plain(self, x) - mean).detach()
+
+        return planted
+
+    wrap(patch, encoder.Pooling, "states", states)
 
 
 @bug("gradients not cleared after the step", "backward")
@@ -684,8 +785,7 @@ def _(patch):
 
 def _cut(batch):
     """Without any padding behind the longest row: what a pooled pair is made of changes."""
-    longest = int(batch["attention_mask"].sum(axis=1).max())
-    return {name: array[:, :longest] if array.ndim == 2 else array for name, array in batch.items()}
+    return planted.cut(batch, batch["attention_mask"].sum(axis=1).max())
 
 
 @bug("batches cut to their longest row", "training", mode="classification")
@@ -709,3 +809,48 @@ def _(patch):
         return planted
 
     wrap(patch, train.Backend, "logits", logits)
+
+
+# -- fields of configuration and recipe -------------------------------------------------------------------
+
+
+@bug("scaled by the number of heads, not by their width", "forward")
+def _(patch):
+    def change(init):
+        def planted(self, c):
+            init(self, c)
+            self.scale = 1.0 / c.n_head**0.5
+
+        return planted
+
+    wrap(patch, encoder.RelativeAttention, "__init__", change)
+
+
+@bug("dropout of the activation at the rate of attention", "regularization")
+def _(patch):
+    wrap(
+        patch,
+        encoder.FeedForward,
+        "__init__",
+        lambda init: lambda self, c: init(self, replace(c, activation_dropout=c.attention_dropout)),
+    )
+
+
+@bug("initializer_range ignored, 0.1 written in", "init")
+def _(patch):
+    _config(patch, encoder.RelativeAttention, initializer_range=0.1)
+
+
+@bug("beta1 of the recipe ignored, 0.9 written in", "optimizer")
+def _(patch):
+    wrap(
+        patch,
+        train_paddle.AdamW,
+        "__init__",
+        lambda init: lambda self, named, r, decayed=(): init(self, named, replace(r, beta1=0.9), decayed),
+    )
+
+
+@bug("fine-tuning cuts rows at their longest text, not beyond the reach of the pooling", "training", "classification")
+def _(patch):
+    patch.setattr(data, "trim", lambda columns, blocks: _cut(columns))

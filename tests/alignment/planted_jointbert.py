@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -14,14 +15,19 @@ from planted import wrap
 from splinter.align import weights
 from splinter.ports.common.paddle import encoder
 from splinter.ports.common.paddle import train as train_paddle
-from splinter.ports.common.training import schedule
+from splinter.ports.common.training import feed, fit, schedule
 from splinter.ports.jointbert import data, metric, model, train
 from splinter.ports.jointbert.proof import ours
 
 
-def bug(name: str, step: str, mode: str = "softmax", **more):
+def bug(name: str, step: str, mode: str = "softmax", system: str = "jointbert", **more):
     """Register a planting function; most mistakes show in either mode."""
-    return planted.bug(name, step, "jointbert", mode, **more)
+    return planted.bug(name, step, system, mode, **more)
+
+
+def plain_bug(name: str, **more):
+    """Register one of the CRF's plain sums over all paths."""
+    return bug(name, "loss", mode="crf", system="jointbert-forbidden", **more)
 
 
 # -- forward ----------------------------------------------------------------------------------------------
@@ -83,9 +89,9 @@ def _(patch):
     _encode(patch, lambda ids, mask, segments: (ids, paddle.ones_like(mask), segments))
 
 
-@bug("tanh gelu for erf", "forward")
+@bug("erf gelu for tanh", "forward")
 def _(patch):
-    patch.setattr(encoder, "activation", lambda name: lambda x: F.gelu(x, approximate=True))
+    patch.setattr(encoder, "activation", lambda name: F.gelu)
 
 
 @bug("encoder LayerNorm epsilon 1e-5 for 1e-12", "forward")
@@ -178,6 +184,20 @@ def _(patch):
     wrap(patch, data, "build_labels", change)
 
 
+@bug("words remembered for all vocabularies", "train_data")
+def _(patch):
+    words: dict = {}
+
+    def shared(plain):
+        def planted(self, *a, **k):
+            plain(self, *a, **k)
+            self._words = words
+
+        return planted
+
+    wrap(patch, data.WordPieces, "__init__", shared)
+
+
 @bug("a long sentence loses its [SEP]", "train_data")
 def _(patch):
     def change(made, sentences, pieces, *rest):
@@ -243,6 +263,16 @@ def _(patch):
 @bug("the type cut at the dot", "metric")
 def _(patch):
     wrap(patch, metric, "_type", lambda plain: lambda tag: plain(tag).partition(".")[0])
+
+
+@bug("the type cut at the last hyphen, not at the first", "metric")
+def _(patch):
+    planted.edit(patch, metric, "_type", 'split("-"', 'rsplit("-"')
+
+
+@bug("E ends no chunk", "metric")
+def _(patch):
+    planted.edit(patch, metric, "chunks", 'before in "ES" or', 'before in "S" or')
 
 
 @bug("sentence accuracy without the intent", "metric")
@@ -383,6 +413,35 @@ def _(patch):
     wrap(patch, model.CRF, "_score", score)
 
 
+@plain_bug("the plain sums leave out the last token of a sentence")
+def _(patch):
+    def partition(plain):
+        def planted(self, emissions, mask):
+            return plain(self, emissions, paddle.concat([mask[:, 1:], paddle.zeros_like(mask[:, :1])], axis=1))
+
+        return planted
+
+    wrap(patch, model.CRF, "_log_partition", partition)
+
+
+@plain_bug("the plain sums go the other way through the transitions")
+def _(patch):
+    patch.setattr(paddle.Tensor, "t", lambda self: self)
+
+
+@plain_bug("the best path in place of the sum over all")
+def _(patch):
+    def largest(plain):
+        return lambda x, axis: x.max(axis=axis) if x.ndim == 3 else plain(x, axis=axis)  # (B, to, from)
+
+    wrap(patch, model.paddle, "logsumexp", largest)
+
+
+@plain_bug("the faster sums whatever the transitions are", dtype="float32")
+def _(patch):
+    patch.setattr(model, "MODERATE", np.inf)
+
+
 # -- lr ---------------------------------------------------------------------------------------------------
 
 
@@ -432,6 +491,42 @@ def _(patch):
     patch.setattr(ours, "AdamW", Planted)
 
 
+@bug("moments kept by the shape of a weight", "optimizer")
+def _(patch):
+    class Memory(dict):
+        def __init__(self, shapes):
+            super().__init__()
+            self.shapes = shapes
+
+        def __contains__(self, name):
+            return super().__contains__(self.shapes[name])
+
+        def __getitem__(self, name):
+            return super().__getitem__(self.shapes.get(name, name))
+
+        def __setitem__(self, name, pair):
+            super().__setitem__(self.shapes[name], pair)
+
+        def get(self, name, missing=None):
+            return super().get(self.shapes[name], missing)
+
+    class Planted(train_paddle.AdamW):
+        def __init__(self, named, given, decayed=()):
+            super().__init__(named, given, decayed)
+            self.memory = Memory({name: tuple(parameter.shape) for name, parameter in named.items()})
+
+    patch.setattr(ours, "AdamW", Planted)
+
+
+@bug("decay of every name that begins with one that decays", "optimizer")
+def _(patch):
+    class Planted(train_paddle.AdamW):
+        def __init__(self, named, given, decayed=()):
+            super().__init__(named, given, [name for name in named if name.startswith(tuple(decayed))])
+
+    patch.setattr(ours, "AdamW", Planted)
+
+
 # -- regularization ---------------------------------------------------------------------------------------
 
 
@@ -458,6 +553,46 @@ def _(patch):
 @bug("decay 0.01 by default", "regularization")
 def _(patch):
     _defaults(patch, weight_decay=0.01)
+
+
+@bug("attention's and hidden rate of dropout swapped", "regularization")
+def _(patch):
+    planted.swap_rates(patch)
+
+
+@bug("heads drop at the rate of the encoder", "regularization")
+def _(patch):
+    def init(plain):
+        return lambda self, c: plain(self, replace(c, dropout_rate=c.hidden_dropout_prob))
+
+    wrap(patch, model.JointBert, "__init__", init)
+
+
+@bug("heads drop out whenever they are asked", "regularization")
+def _(patch):
+    patch.setattr(model.Head, "forward", lambda self, x: self.linear(F.dropout(x, self.dropout.p, training=True)))
+
+
+@bug("heads drop whole tokens", "regularization")
+def _(patch):
+    def init(plain):
+        def planted(self, width, labels, rate):
+            plain(self, width, labels, rate)
+            self.dropout = paddle.nn.Dropout(rate, axis=0)
+
+        return planted
+
+    wrap(patch, model.Head, "__init__", init)
+
+
+@bug("eval() forgotten in predictions", "regularization")
+def _(patch):
+    planted.forget_eval(patch, train.Backend, "predictions")
+
+
+@bug("every update of a run dropped out by one seed", "regularization", mode="crf")
+def _(patch):
+    patch.setattr(train_paddle.PaddleTrainer, "seed", lambda self, seed, update: self.reseed(seed))
 
 
 # -- backward ---------------------------------------------------------------------------------------------
@@ -543,12 +678,92 @@ def _(patch):
     patch.setattr(model, "_uniform", lambda bound: plain(0.125 if bound == 0.1 else bound))
 
 
+def _altered(patch, change: Callable) -> None:
+    """New models, whose parameters by name are changed after they are drawn."""
+
+    def init(plain):
+        def made(self, *given, **named):
+            plain(self, *given, **named)
+            with paddle.no_grad():
+                change(dict(self.named_parameters()))
+
+        return made
+
+    wrap(patch, model.JointBert, "__init__", init)
+
+
+@bug("layer 1 is a copy of layer 0 of a new model", "init")
+def _(patch):
+    def change(named):
+        for name, parameter in named.items():
+            if "encoder.1." in name:
+                parameter.set_value(named[name.replace("encoder.1.", "encoder.0.")])
+
+    _altered(patch, change)
+
+
+@bug("two heads drawn alike", "init")
+def _(patch):
+    def change(named):
+        weight = named["bert.encoder.0.attention.query.weight"]  # (in, out)
+        size = weight.shape[1] // 4
+        weight[:, size : 2 * size] = weight[:, :size]
+
+    _altered(patch, change)
+
+
+@bug("keys drawn as half the queries and half by themselves", "init")
+def _(patch):
+    def change(named):
+        query, key = (named[f"bert.encoder.0.attention.{name}.weight"] for name in ("query", "key"))
+        key.set_value((query + key) / 2**0.5)
+
+    _altered(patch, change)
+
+
+@bug("all new weights a third of a percent too large", "init")
+def _(patch):
+    def change(named):
+        for name, parameter in named.items():
+            if not name.endswith("norm.weight"):
+                parameter.scale_(1.0035)
+
+    _altered(patch, change)
+
+
+@bug("one row of the table of words drawn a third larger", "init")
+def _(patch):
+    def change(named):
+        table = named["bert.embeddings.word.weight"]
+        table[5] = table[5] * 4 / 3
+
+    _altered(patch, change)
+
+
 # -- training ---------------------------------------------------------------------------------------------
 
 
 @bug("shuffling lost", "training")
 def _(patch):
     planted.lose_shuffling(patch, ours)
+
+
+@bug("each epoch in the order of the first", "training")
+def _(patch):
+    planted.keep_order(patch)
+
+
+@bug("last batch of an epoch filled up from the beginning", "training")
+def _(patch):
+    wrap(patch, feed, "order", lambda plain: lambda n, plan, r, start=0: (
+        np.concatenate([rows, np.arange(r.batch_size - len(rows))]) for rows in plain(n, plan, r, start)
+    ))  # fmt: skip
+
+
+@bug("the loop takes the rate of the next update", "training")
+def _(patch):
+    later = SimpleNamespace(rate=lambda plan, peak, update: schedule.rate(plan, peak, update + 1))
+    patch.setattr(fit, "schedule", later)
 
 
 @bug("last smaller batch skipped", "training")
@@ -572,3 +787,46 @@ def _(patch):
         return planted
 
     wrap(patch, train.Backend, "predictions", change)
+
+
+# -- fields of configuration and recipe -------------------------------------------------------------------
+
+
+def _misread(patch, owner, **changes) -> None:
+    """Build a layer or model with another configuration than the checkpoint's."""
+    wrap(
+        patch,
+        owner,
+        "__init__",
+        lambda init: lambda self, c, *rest, **more: init(self, replace(c, **changes), *rest, **more),
+    )
+
+
+@bug("LayerNorm epsilon of the configuration ignored, BERT's 1e-12 written in", "forward")
+def _(patch):
+    _misread(patch, encoder.BertAttention, layer_norm_eps=1e-12)
+
+
+@bug("decode_padding ignored", "forward", mode="crf")
+def _(patch):
+    _misread(patch, model.JointBert, decode_padding=False)
+
+
+@bug("slot_loss_coef ignored", "loss")
+def _(patch):
+    _misread(patch, model.JointBert, slot_loss_coef=1.0)
+
+
+@bug("initializer_range ignored, 0.02 written in", "init")
+def _(patch):
+    _misread(patch, encoder.BertLayer, initializer_range=0.02)
+
+
+@bug("default seed 42 for 1234", "lr")
+def _(patch):
+    _defaults(patch, seed=42)
+
+
+@bug("rows cut one piece too early", "training")
+def _(patch):
+    patch.setattr(ours, "trim", lambda batch: planted.cut(batch, batch["attention_mask"].sum(axis=1).max() - 1))

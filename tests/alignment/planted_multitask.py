@@ -16,7 +16,7 @@ from splinter.ports.common.paddle import train as train_paddle
 from splinter.ports.common.training import schedule
 from splinter.ports.multitask import config, data, feed, metric, model, train
 from splinter.ports.multitask.model import MultitaskBert
-from splinter.ports.multitask.proof import ours
+from splinter.ports.multitask.proof import cases, ours
 
 
 def bug(name: str, step: str, mode: str = "version2", system: str = "multitask", **more):
@@ -147,6 +147,53 @@ def _(patch):
 @bug("encoder LayerNorm epsilon 1e-5 for 1e-12", "forward")
 def _(patch):
     wrap(patch, encoder.BertLayer, "__init__", lambda init: lambda self, c: init(self, replace(c, layer_norm_eps=1e-5)))
+
+
+@bug("differences of a pair with their sign", "forward", system="multitask-options")
+def _(patch):
+    patch.setattr(paddle.Tensor, "abs", lambda self: self)
+
+
+@bug("products of a pair before its differences", "forward", system="multitask-options")
+def _(patch):
+    def concat(plain):
+        def planted(tensors, axis=0):
+            return plain([tensors[0], *tensors[:0:-1]] if len(tensors) == 3 else tensors, axis=axis)
+
+        return planted
+
+    wrap(patch, model.paddle, "concat", concat)
+
+
+@bug("the pooler's output for the state of [CLS]", "forward", system="multitask-options")
+def _(patch):
+    _options(patch, pooling="pooled")
+
+
+@bug("the mean of a sentence for the state of [CLS]", "forward", system="multitask-options")
+def _(patch):
+    def encode(self, input_ids, attention_mask):
+        return self.bert(input_ids, attention_mask, fill=config.FILL).mean(axis=1)
+
+    patch.setattr(MultitaskBert, "encode", encode)
+
+
+@bug("ReLU between the two layers though none is asked for", "forward", system="multitask-options")
+def _(patch):
+    _options(patch, head_activation="relu")
+
+
+def _options(patch, **changes) -> None:
+    """The model takes no notice of an option."""
+
+    def init(plain):
+        def planted(self, c):
+            plain(self, c)
+            self.config = replace(c, **changes)
+
+        return planted
+
+    wrap(patch, MultitaskBert, "__init__", init)
 
 
 # -- data -------------------------------------------------------------------------------------------------
@@ -402,6 +449,45 @@ def _(patch):
     patch.setattr(ours, "AdamW", Planted)
 
 
+def _step(patch, before: Callable) -> None:
+    """Our optimizer, which does something of its own before each update."""
+
+    class Planted(train_paddle.AdamW):
+        def step(self, rate):
+            with paddle.no_grad():
+                before(self, rate)
+            return super().step(rate)
+
+    patch.setattr(ours, "AdamW", Planted)
+
+
+@bug("zeros for a gradient that is none, so that momentum moves the weight", "optimizer")
+def _(patch):
+    def before(optimizer, rate):
+        for parameter in optimizer.named.values():
+            parameter.grad = paddle.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+    _step(patch, before)
+
+
+@bug("bias correction by the updates of all weights, not of each", "optimizer")
+def _(patch):
+    def before(optimizer, rate):
+        optimizer.counts = dict.fromkeys(optimizer.named, optimizer.updates)
+
+    _step(patch, before)
+
+
+@bug("weights without a gradient decay", "optimizer")
+def _(patch):
+    def before(optimizer, rate):
+        for name, parameter in optimizer.named.items():
+            if parameter.grad is None and name in optimizer.decayed:
+                parameter.scale_(1 - rate * optimizer.recipe.weight_decay)
+
+    _step(patch, before)
+
+
 @bug("clipped to norm 1 by default", "regularization")
 def _(patch):
     _defaults(patch, max_norm=1.0)
@@ -437,6 +523,66 @@ def _(patch):
 @bug("LayerNorm weights decayed: the names differ from those in the rule", "regularization")
 def _(patch):
     patch.setattr(train, "decayed", lambda names: [n for n in names if "bias" not in n and "LayerNorm.weight" not in n])
+
+
+@bug("eval() forgotten in encode", "regularization")
+def _(patch):
+    planted.forget_eval(patch, train.Backend, "encode")
+
+
+@bug("eval() forgotten in outputs", "regularization", mode="version1")
+def _(patch):
+    planted.forget_eval(patch, train.Backend, "outputs")
+
+
+@bug("a whole sentence vector dropped in the head of sentiment", "regularization")
+def _(patch):
+    def init(plain):
+        def made(self, c):
+            plain(self, c)
+            self.sentiment_dropout = paddle.nn.Dropout(c.head_dropout_prob, axis=0)
+
+        return made
+
+    wrap(patch, MultitaskBert, "__init__", init)
+
+
+@bug("the heads scale in evaluation, not in training", "regularization")
+def _(patch):
+    def init(plain):
+        def made(self, c):
+            plain(self, c)
+            self.paraphrase_dropout = paddle.nn.Dropout(c.head_dropout_prob, mode="downscale_in_infer")
+
+        return made
+
+    wrap(patch, MultitaskBert, "__init__", init)
+
+
+@bug("the frozen encoder without dropout", "regularization", system="multitask-frozen")
+def _(patch):
+    def freeze(plain):
+        def planted(self):
+            plain(self)
+            for layer in self.bert.sublayers():
+                if isinstance(layer, paddle.nn.Dropout):
+                    layer.p = 0.0
+
+        return planted
+
+    wrap(patch, MultitaskBert, "freeze", freeze)
+
+
+@bug("the frozen encoder kept in evaluation mode", "regularization", system="multitask-frozen")
+def _(patch):
+    def train_mode(plain):
+        def planted(self):
+            plain(self)
+            self.bert.eval()
+
+        return planted
+
+    wrap(patch, MultitaskBert, "train", train_mode)
 
 
 # -- backward ---------------------------------------------------------------------------------------------
@@ -478,6 +624,22 @@ def _(patch):
         return (a * b).sum(axis=1) / a.shape[1] ** 0.5
 
     patch.setattr(MultitaskBert, "similarity", similarity)
+
+
+@bug("no gradient through what is compared of a pair", "backward", system="multitask-options")
+def _(patch):
+    def concat(plain):
+        def planted(tensors, axis=0):
+            return plain([tensors[0], *(t.detach() for t in tensors[1:])] if len(tensors) == 3 else tensors, axis=axis)
+
+        return planted
+
+    wrap(patch, model.paddle, "concat", concat)
+
+
+@bug("momentum moves the heads of tasks that an update does not see", "backward", system="multitask-options")
+def _(patch):
+    patch.setattr(train_paddle, "clear", lambda parameter: parameter.clear_gradient())
 
 
 # -- init -------------------------------------------------------------------------------------------------
@@ -539,3 +701,81 @@ def _(patch):
             parameter.stop_gradient = not name.startswith("sentiment")
 
     patch.setattr(MultitaskBert, "freeze", freeze)
+
+
+# -- fields of configuration and recipe -------------------------------------------------------------------
+
+
+@bug("rate of the heads' dropout ignored, 0.3 written in", "regularization")
+def _(patch):
+    wrap(patch, MultitaskBert, "__init__", lambda init: lambda self, c: init(self, replace(c, head_dropout_prob=0.3)))
+
+
+@bug("beta2 of the recipe ignored, 0.999 written in", "optimizer")
+def _(patch):
+    _recipe(patch, beta2=0.999)
+
+
+@bug("default schedule linear for constant", "lr")
+def _(patch):
+    _defaults(patch, schedule="linear")
+
+
+def _feed(patch, **members) -> None:
+    """Our training reads another feed: ours, with some members replaced."""
+    patch.setattr(cases, "MixedFeed", type("Mistaken", (feed.MixedFeed,), members))
+
+
+def _power(patch, alpha: float) -> None:
+    """Tasks are drawn by another power of the size of their data."""
+
+    @property
+    def drawn(self):
+        return feed.MixedFeed(self.datasets, self.recipe, self.steps, self.sampling, alpha).drawn
+
+    _feed(patch, drawn=drawn)
+
+
+@bug("tasks drawn by the size of their data, not by a power of it", "training", system="multitask-frozen")
+def _(patch):
+    _power(patch, 1.0)
+
+
+@bug("tasks drawn all alike", "training", system="multitask-frozen")
+def _(patch):
+    _power(patch, 0.0)
+
+
+@bug("the same draws of tasks in every epoch", "training", system="multitask-frozen")
+def _(patch):
+    @property
+    def drawn(self):
+        first = feed.MixedFeed.drawn.func(self)[: self.steps]
+        return np.tile(first, self.recipe.epochs)
+
+    _feed(patch, drawn=drawn)
+
+
+@bug("batches counted over all tasks, not by task", "training", system="multitask-frozen")
+def _(patch):
+    def batches(self, start):
+        for update, number in enumerate(self.drawn):
+            task = list(self.datasets)[number]
+            rows = self.rows(task, update)
+            yield {"batch_size": np.array(self.recipe.batch_size), **self.datasets[task].batch(rows)}, list
+
+    _feed(patch, batches=batches)
+
+
+@bug("a set that is used up starts again in the same order", "training")
+def _(patch):
+    _feed(patch, _permutation=lambda self, task, turn: feed.MixedFeed._permutation(self, task, 0))
+
+
+@bug("the last batch of a pass is filled up from its beginning", "training")
+def _(patch):
+    def rows(self, task, batch):
+        found = feed.MixedFeed.rows(self, task, batch)
+        return np.resize(found, self.recipe.batch_size)
+
+    _feed(patch, rows=rows)

@@ -12,7 +12,7 @@ from planted import wrap
 from splinter.ports.common.paddle import encoder
 from splinter.ports.common.paddle import train as train_paddle
 from splinter.ports.common.training import feed, schedule
-from splinter.ports.splinter import model, train
+from splinter.ports.splinter import config, model, train
 from splinter.ports.splinter.pretraining import mining, objective, passages, spans
 from splinter.ports.splinter.pretraining import model as pretraining
 from splinter.ports.splinter.pretraining.proof import ours
@@ -99,9 +99,11 @@ def _(patch):
 @bug("mean over the questions without the 1e-5", "loss")
 def _(patch):
     def change(plain):
-        return lambda self, *logits_and_labels, weights: plain(
-            self, *logits_and_labels, weights=weights, total=weights.sum().clip(min=1e-30)
-        )
+        def mean(self, *logits_and_labels, weights, total=None):
+            total = weights.sum().clip(min=1e-30) if total is None else total  # training divides by one of its own
+            return plain(self, *logits_and_labels, weights=weights, total=total)
+
+        return mean
 
     _loss(patch, change)
 
@@ -114,7 +116,9 @@ def _(patch):
 @bug("mean of the rows' means", "loss")
 def _(patch):
     def change(plain):
-        def rows(self, *logits_and_labels, weights):
+        def rows(self, *logits_and_labels, weights, total=None):
+            if total is not None:  # what a training divides by
+                return plain(self, *logits_and_labels, weights=weights, total=total)
             each = range(len(weights))
             parts = [plain(self, *(a[i : i + 1] for a in logits_and_labels), weights=weights[i : i + 1]) for i in each]
             return sum(parts) / len(parts)
@@ -185,6 +189,21 @@ def _(patch):
 @bug("LayerNorm weights decay", "regularization")
 def _(patch):
     patch.setattr(train, "decayed", lambda names: [name for name in names if not name.endswith(".bias")])
+
+
+@bug("train() forgotten: nothing is dropped behind the first look at held-out text", "regularization")
+def _(patch):
+    planted.forget_train(patch)
+
+
+@bug("eval() forgotten in logits", "regularization")
+def _(patch):
+    planted.forget_eval(patch, train.Asked, "logits")
+
+
+@bug("attention's and hidden rate of dropout swapped", "regularization")
+def _(patch):
+    planted.swap_rates(patch)
 
 
 # -- train_data -------------------------------------------------------------------------------------------
@@ -284,6 +303,27 @@ def _(patch):
     patch.setattr(passages, "pack", once)
 
 
+@bug("the first segment comes twice", "train_data")
+def _(patch):
+    planted.edit(patch, passages, "pack", "if current:  # else", "if True:  # else")
+
+
+@bug("an answer hidden by an occurrence that overlaps it", "train_data")
+def _(patch):
+    own = "not kept < end <= kept + 2 * length - 1 and answers.find(1, start, end) >= 0"
+    planted.edit(patch, spans, "mask", "answers.find(1, start, end) >= 0", own)
+
+
+@bug("half a question rounds up", "train_data")
+def _(patch):
+    planted.edit(patch, spans, "limit", "round(share * tokens)", "int(share * tokens + 0.5)")
+
+
+@bug("31 questions for 30", "train_data")
+def _(patch):
+    patch.setattr(spans, "MAX_QUESTIONS", 31)
+
+
 @bug("every pass cut alike", "train_data")
 def _(patch):
     wrap(patch, passages, "pack", lambda plain: lambda segments, capacity, number=0: plain(segments, capacity, 0))
@@ -342,3 +382,21 @@ def _(patch):
 @bug("dropout left on", "training")
 def _(patch):
     patch.setattr(ours, "NO_DROPOUT", {})
+
+
+# -- fields of configuration and recipe -------------------------------------------------------------------
+
+
+@bug("epsilon of fine-tuning left in the head", "forward")
+def _(patch):
+    wrap(
+        patch,
+        config.SplinterConfig,
+        "for_pretraining",
+        lambda plain: lambda self: replace(plain(self), head_layer_norm_eps=self.head_layer_norm_eps),
+    )
+
+
+@bug("the optimizer of fine-tuning by default", "optimizer")
+def _(patch):
+    patch.setattr(objective, "RECIPE", replace(objective.RECIPE, optimizer="hf"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from splinter.ports.common import answers, text
 from splinter.ports.common.paddle import encoder
 from splinter.ports.common.paddle import model as model_paddle
 from splinter.ports.common.paddle import train as train_paddle
-from splinter.ports.common.training import schedule
+from splinter.ports.common.training import feed, schedule, trainer
 from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.splinter import config, data, metric, model, train
 from splinter.ports.splinter.proof import ours
@@ -77,7 +78,7 @@ def _(patch):
 
 @bug("a layer left at its random start, as set_state_dict does with a wrong name", "forward")
 def _(patch):
-    wrap(patch, model_paddle, "fill", lambda fill: lambda p, a: fill(p, a) if tuple(p.shape) != (64, 128) else None)
+    wrap(patch, model_paddle, "fill", lambda fill: lambda p, a: fill(p, a) if tuple(p.shape) != (60, 112) else None)
 
 
 @bug("encoder LayerNorm epsilon 1e-5 for 1e-12", "forward")
@@ -239,6 +240,41 @@ def _(patch):
     wrap(patch, data, "window_starts", lambda plain: lambda *a: plain(*a)[: max(1, len(plain(*a)) - 1)])
 
 
+@bug("examples counted anew in every block", "dev_data")
+def _(patch):
+    def anew(plain):
+        def planted(*a, **k):
+            for kept, rows in plain(*a, **k):
+                rows.example_index -= rows.example_index.min()
+                yield kept, rows
+
+        return planted
+
+    wrap(patch, data, "features", anew)
+
+
+@bug("a word of 101 letters spelled, not unknown", "dev_data")
+def _(patch):
+    def longer(plain):
+        def planted(self, *a, **k):
+            plain(self, *a, **k)
+            self._rust.model.max_input_chars_per_word = 101
+
+        return planted
+
+    wrap(patch, text.WordPieces, "__init__", longer)
+
+
+@bug("the first character of a CJK block left in its word", "dev_data", mode="paper")
+def _(patch):
+    patch.setattr(text, "IDEOGRAPH", re.compile(text.IDEOGRAPH.pattern.replace("\u3400-", "\u3401-")))
+
+
+@bug("a context cut anew remembered as it was cut before", "dev_data", mode="paper")
+def _(patch):
+    planted.edit(patch, data, "_paper_plans", " or known[0] != example.tokens", "")
+
+
 def _labels(patch, change: Callable) -> None:
     for name in ("_paper_label", "_hf_label"):
         wrap(patch, data, name, lambda plain: lambda *a: change(*plain(*a)))
@@ -313,6 +349,12 @@ def _(patch):
 @bug("19 best boundaries for 20", "metric")
 def _(patch):
     _decoding(patch, n_best=19)
+
+
+@bug("odds at the threshold count as no answer", "metric")
+def _(patch):
+    planted.edit(patch, answers, "evaluate", "odds[q] > threshold", "odds[q] >= threshold")
+    patch.setattr(metric, "evaluate", answers.evaluate)
 
 
 @bug("unstable sort of equal logits", "metric", mode="paper")
@@ -491,7 +533,7 @@ def _step(patch, planted: Callable) -> None:
 @bug("no bias correction", "optimizer", also=("regularization",))
 def _(patch):
     def step(self, rate):
-        self.updates = 10**6
+        self.counts = dict.fromkeys(self.named, 10**6)
         return train_paddle.AdamW.step(self, rate)
 
     _step(patch, step)
@@ -580,6 +622,39 @@ def _(patch):
 @bug("dropout without upscaling", "regularization", also=("forward",))
 def _(patch):
     wrap(patch, F, "dropout", lambda plain: lambda *a, **k: plain(*a, **{**k, "mode": "downscale_in_infer"}))
+
+
+@bug("attention's and hidden rate of dropout swapped", "regularization", mode="paper")
+def _(patch):
+    planted.swap_rates(patch)
+
+
+@bug("eval() forgotten in logits", "regularization")
+def _(patch):
+    planted.forget_eval(patch, train.Asked, "logits")
+
+
+@bug("from_pretrained hands out a model in training mode", "regularization")
+def _(patch):
+    def filled(plain):
+        def planted(self, *a, **more):
+            made = plain(self, *a, **more)
+            made.train()
+            return made
+
+        return planted
+
+    wrap(patch, model_paddle.Pretrained, "filled", filled)
+
+
+@bug("the same units dropped in every update: reseed with a constant", "regularization", mode="paper")
+def _(patch):
+    patch.setattr(train_paddle.PaddleTrainer, "reseed", lambda self, number: paddle.seed(42))
+
+
+@bug("seeds of the updates not handed to Paddle", "regularization")
+def _(patch):
+    patch.setattr(train_paddle.PaddleTrainer, "reseed", lambda self, number: None)
 
 
 # -- backward ---------------------------------------------------------------------------------------------
@@ -694,6 +769,37 @@ def _(patch):
     patch.setattr(train_paddle.PaddleTrainer, "backward", lambda self, batch, share: plain(self, batch))
 
 
+@bug("micro-batches leave the labels in the order of the batch", "training", mode="paper")
+def _(patch):
+    def portions(plain):
+        def planted(batch, rows):
+            order = np.argsort(batch["attention_mask"].sum(axis=1), kind="stable")
+            back = np.argsort(order, kind="stable")
+            return plain({n: a[back] if n.endswith("positions") else a for n, a in batch.items()}, rows)
+
+        return planted
+
+    wrap(patch, trainer, "parts_by_length", portions)
+
+
+@bug("the last, smaller micro-batch left out", "training", mode="paper")
+def _(patch):
+    def portions(plain):
+        return lambda batch, rows: (one for one in plain(batch, rows) if len(one["input_ids"]) == rows)
+
+    wrap(patch, trainer, "parts_by_length", portions)
+
+
+@bug("micro-batches cut to their shortest row", "training", mode="paper")
+def _(patch):
+    patch.setattr(feed, "trim", lambda batch: planted.cut(batch, batch["attention_mask"].sum(axis=1).min()))
+
+
+@bug("rows cut one piece too early", "training")
+def _(patch):
+    patch.setattr(ours, "trim", lambda batch: planted.cut(batch, batch["attention_mask"].sum(axis=1).max() - 1))
+
+
 @bug("shuffling lost", "training")
 def _(patch):
     planted.lose_shuffling(patch, ours)
@@ -710,3 +816,50 @@ def _(patch):
 
 
 assert config.MODES  # the module is imported for its patches to find it loaded
+
+
+# -- fields of configuration and recipe -------------------------------------------------------------------
+
+
+@bug("scaled by the number of heads, not by their width", "forward")
+def _(patch):
+    def change(init):
+        def planted(self, c):
+            init(self, c)
+            self.scale = 1.0 / self.heads
+
+        return planted
+
+    wrap(patch, encoder.BertAttention, "__init__", change)
+
+
+@bug("hidden and attention's rate of dropout swapped", "regularization")
+def _(patch):
+    def change(init):
+        def planted(self, c):
+            rates = c.attention_probs_dropout_prob, c.hidden_dropout_prob
+            init(self, replace(c, hidden_dropout_prob=rates[0], attention_probs_dropout_prob=rates[1]))
+
+        return planted
+
+    wrap(patch, encoder.BertAttention, "__init__", change)
+
+
+@bug("the recipe's own batch size ignored in the schedule", "lr")
+def _(patch):
+    wrap(patch, schedule, "plan", lambda plain: lambda features, r: plain(features, replace(r, batch_size=12)))
+
+
+@bug("decay of the weights written in", "optimizer")
+def _(patch):
+    _recipe(patch, weight_decay=0.01)
+
+
+@bug("initializer_range ignored, 0.02 written in", "init")
+def _(patch):
+    wrap(
+        patch,
+        encoder.BertLayer,
+        "__init__",
+        lambda init: lambda self, c: init(self, replace(c, initializer_range=0.02)),
+    )

@@ -84,7 +84,9 @@ def loss(model, outputs, batch):
 
 def pair(nlp, mode, attention="relative_shift"):
     """transformers and paddlenlp."""
-    base = port.PORT if attention == "relative_shift" else port.FACTORIZED
+    base = port.PORT
+    if attention == "factorized":
+        base = replace(base, checkpoints={"tiny": cases.tiny_factorized})
 
     def ours(mode):
         return Side(

@@ -23,8 +23,8 @@ def test_readme_shows_what_the_step_says():
     planted.forget()
     shown = re.search(r"\n(forward/splinter .*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert words(said) == words(shown[1])
-    assert "first divergence padded/bert.encoder.0.attention.norm (4, 48, 64)" in said
-    assert "first divergence padded/bert.encoder.0.attention.norm (4, 48, 64)" in shown[1]
+    assert "first divergence padded/bert.encoder.0.attention.norm (4, 48, 60)" in said
+    assert "first divergence padded/bert.encoder.0.attention.norm (4, 48, 60)" in shown[1]
 
 
 def test_a_name_that_no_bug_has(capsys, monkeypatch):

@@ -99,7 +99,8 @@ def test_a_team_that_adds_up_wrongly_is_caught(runs, fault):
     """
     framework, found = runs
     judged = aligned(framework, found["alone/float64"], found[fault], "float64").judge(TEAM["float64"])
-    assert max(one.max_abs / one.allowed for one in judged.comparisons) > 1e6
+    rounded = [one for one in judged.comparisons if one.allowed]  # counts of updates are to be equal
+    assert max(one.max_abs / one.allowed for one in rounded) > 1e6
 
 
 @pytest.mark.parametrize("framework", LAUNCHERS)

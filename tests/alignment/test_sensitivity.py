@@ -38,7 +38,10 @@ def test_planted_bug_is_caught(bug, port, monkeypatch):
             assert not red(quick, step, bug), f"{bug.name}: {step} turned red as well"
 
 
-VARIANTS = {"splinter-pretraining-hf", "funnel-factorized", "multitask-frozen"}
+VARIANTS = {
+    *("funnel-factorized", "funnel-options", "jointbert-forbidden", "multitask-frozen", "multitask-options"),
+    "splinter-pretraining-hf",
+}
 """Ports that differ from another by a setting alone."""
 
 

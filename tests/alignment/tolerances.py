@@ -189,6 +189,7 @@ PEER_FUNNEL = {
 TOLERANCES = {
     "forward": {
         "multitask": MULTITASK_FORWARD,
+        "multitask-options": MULTITASK_FORWARD,
         "jointbert": JOINT_FORWARD,
         "splinter": FORWARD,
         "splinter-plain": PLAIN_FORWARD,
@@ -196,6 +197,7 @@ TOLERANCES = {
         "splinter-pretraining-hf": FORWARD,
         "funnel": FUNNEL_FORWARD,
         "funnel-factorized": FUNNEL_FORWARD,
+        "funnel-options": FUNNEL_FORWARD,
     },
     "dev_data": {"multitask": DATA, "funnel": DATA, "jointbert": DATA, "splinter": DATA},
     "metric": {"multitask": PEARSON, "funnel": SCORES, "jointbert": SCORES, "splinter": SCORES},
@@ -203,6 +205,7 @@ TOLERANCES = {
         "multitask": MULTITASK_LOSS,
         "funnel": FUNNEL_LOSS,
         "jointbert": JOINT_LOSS,
+        "jointbert-forbidden": JOINT_LOSS,
         "splinter": LOSS,
         "splinter-pretraining": LOSS,
         "splinter-pretraining-hf": LOSS,
@@ -212,6 +215,7 @@ TOLERANCES = {
             atol=0.0, rtol=1e-14, why="peak * (1 - t/T) there, peak * (T - t)/T here, to the last update: seen 7.6e-16"
         ),
         "multitask": Tolerance(atol=0.0, rtol=0.0, why="a constant: seen 0"),
+        "multitask-frozen": Tolerance(atol=0.0, rtol=0.0, why="a constant: seen 0"),
         "funnel": Tolerance(atol=0.0, rtol=0.0, why="the same few float64 operations in the same order: seen 0"),
         "jointbert": Tolerance(atol=0.0, rtol=0.0, why="the same few float64 operations in the same order: seen 0"),
         "splinter": Tolerance(atol=0.0, rtol=0.0, why="the same few float64 operations in the same order: seen 0"),
@@ -251,20 +255,24 @@ TOLERANCES = {
     "regularization": {
         "splinter-pretraining": EXACT,
         "multitask": EXACT,
+        "multitask-frozen": EXACT,
         "funnel": EXACT,
         "jointbert": EXACT,
         "splinter": EXACT,
     },  # sets of names; factors and dropout carry bounds of their own
     "backward": {
         "multitask": MULTITASK_BACKWARD,
+        "multitask-options": MULTITASK_BACKWARD,
         "multitask-frozen": MULTITASK_BACKWARD,
         "jointbert": JOINT_BACKWARD,
+        "jointbert-forbidden": JOINT_BACKWARD,
         "splinter": BACKWARD,
         "splinter-plain": PLAIN_BACKWARD,
         "splinter-pretraining": PRETRAINING_BACKWARD,
         "splinter-pretraining-hf": BACKWARD,
         "funnel": FUNNEL_BACKWARD,
         "funnel-factorized": FUNNEL_BACKWARD,
+        "funnel-options": FUNNEL_BACKWARD,
     },
     "train_data": {
         "splinter-pretraining": DATA,
@@ -276,6 +284,7 @@ TOLERANCES = {
     "init": {
         "multitask": EXACT,
         "funnel": EXACT,
+        "funnel-factorized": EXACT,
         "jointbert": EXACT,
         "splinter": EXACT,
         "splinter-plain": EXACT,
@@ -305,7 +314,7 @@ TOLERANCES = {
 }
 
 BELOW_AN_EPSILON = Tolerance(
-    atol=0.0, rtol=1e-6, why="a LayerNorm epsilon of 1e-5 for 1e-12 shows in float32: 4.0e-6 of a state"
+    atol=0.0, rtol=1e-6, why="a LayerNorm epsilon of 1e-5 for 3e-5 shows in float32: 6.8e-6 of a state"
 )
 TEAM = {
     "float64": Tolerance(atol=0.0, rtol=1e-12, why="sums over rows in another order, five updates: seen 3.3e-15"),

@@ -354,14 +354,14 @@ def test_output_never_lands_on_something_else(refused, tiny, model, tmp_path, na
         ("config.json", "[" * 100_000, "config.json cannot be read: maximum recursion"),
         ("config.json", b"\xff", "config.json cannot be read: 'utf-8' codec"),
         ("config.json", {"hidden_size": "64"}, "config.json: hidden_size is '64', expected int"),
-        ("config.json", {"hidden_size": 65}, "config.json: hidden_size 65 is no multiple of num_attention_heads 4"),
+        ("config.json", {"hidden_size": 61}, "config.json: hidden_size 61 is no multiple of num_attention_heads 5"),
         ("config.json", {"num_attention_heads": 0}, "config.json: num_attention_heads is 0, expected 1 or more"),
         ("config.json", {"hidden_act": "swish"}, "config.json: hidden_act 'swish' is not known"),
         ("config.json", {"layer_norm_eps": float("nan")}, "config.json: layer_norm_eps is nan"),
         ("config.json", {"hidden_dropout_prob": -1}, "config.json: hidden_dropout_prob is -1"),
         ("config.json", {"question_token_id": 10**9}, "question_token_id is 1000000000, the vocabulary ends at 2047"),
         ("config.json", {"question_token_id": 105}, "vocab.txt has the question token on line 104"),
-        ("config.json", {"vocab_size": 2047}, "has shape (2048, 64), the configuration asks for (2047, 64)"),
+        ("config.json", {"vocab_size": 2047}, "has shape (2048, 60), the configuration asks for (2047, 60)"),
         ("model.safetensors", None, "holds neither model.safetensors nor pytorch_model.bin"),
         ("model.safetensors", b"", "model.safetensors is not a whole safetensors file"),
         ("model.safetensors", "version https://git-lfs.github.com/spec/v1\n", "is not a whole safetensors file"),
@@ -773,7 +773,7 @@ def test_a_process_converts(tiny, tmp_path):
     process = started("convert", tiny, tmp_path / "new")
     out, err = process.communicate()
     assert (process.returncode, err) == (0, b"")
-    assert out.decode() == f"{tmp_path / 'new'}: 55 tensors, 248,192 numbers, mode hf, pretrained head\n"
+    assert out.decode() == f"{tmp_path / 'new'}: 55 tensors, 225,524 numbers, mode hf, pretrained head\n"
 
 
 def test_a_stream_is_answered_line_by_line_and_may_lose_its_reader(tiny):

@@ -10,7 +10,7 @@ import paddle
 import pytest
 import torch
 
-from splinter.align import EXACT, Pair, Port, Rule, Side, Tolerance, WeightMap, defaults, pairing, steps
+from splinter.align import EXACT, Pair, Port, Rule, Side, Tolerance, WeightMap, defaults, evaluation, pairing, steps
 from splinter.align.collection import checklist
 from splinter.align.paddle_side import DRIVER as PADDLE
 from splinter.align.port import MissingField, MissingFunction
@@ -225,7 +225,7 @@ def test_numbers_of_16_bits_are_judged_by_the_reference_s_own_error(dtype):
 # -- dropout ----------------------------------------------------------------------------------------------
 
 
-def dropping(their_rate, our_rate, chosen=("regularization",), **fields):
+def dropping(their_rate, our_rate, chosen=("regularization",), kind=paddle.nn.Dropout, **fields):
     """A dropout behind a Linear, loaded at rate 0, where Paddle makes no call if it is asked not to."""
 
     def theirs(rate=their_rate):
@@ -240,7 +240,7 @@ def dropping(their_rate, our_rate, chosen=("regularization",), **fields):
         return (self.second(x) if self.second.p else x).sum(-1)
 
     def ours(rate=our_rate):
-        return paddle_model(forward, dense=paddle.nn.Linear(6, 6), second=paddle.nn.Dropout(rate))
+        return paddle_model(forward, dense=paddle.nn.Linear(6, 6), second=kind(rate))
 
     pair = made(lambda: theirs(0.0), lambda: ours(0.0), LINEAR, chosen=chosen, **fields)
     them = replace(pair.theirs, build=lambda folder: theirs())
@@ -264,6 +264,95 @@ def test_another_rate_of_dropout_names_its_layer(ours, said):
     """
     found = steps.dropout(dropping(0.25, ours)).judge(EXACT)
     assert found.problems == [f"rows: second, {said}"]
+
+
+class Always(paddle.nn.Dropout):
+    """Drops out in evaluation too."""
+
+    def forward(self, x):
+        return paddle.nn.functional.dropout(x, self.p, training=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (lambda rate: paddle.nn.Dropout(rate, axis=0), "dropout 0, second of ones/axes along which all falls together"),
+        (lambda rate: paddle.nn.Dropout(rate, mode="downscale_in_infer"), "dropout in evaluation mode"),
+        (Always, "dropout in evaluation mode"),
+    ],
+)
+def test_a_dropout_of_another_law_is_seen(kind, name):
+    """
+    Whole rows, other factors, evaluation too: rates and inputs are the same, so the calls themselves are tried.
+    """
+    found = steps.dropout(dropping(0.25, 0.25, kind=kind)).judge(EXACT)
+    assert found.first_divergence.name == f"rows/{name}"
+
+
+def test_the_law_of_a_call_is_judged_by_number_share_and_draw(monkeypatch):
+    """
+    Twice the number, half of the units kept, the same ones each time.
+    """
+
+    def failed(change):
+        plain = PADDLE.left_of_ones
+        with monkeypatch.context() as patch:
+            patch.setattr(PADDLE, "left_of_ones", lambda *asked: change(plain(*asked)))
+            found = steps.dropout(dropping(0.25, 0.25)).judge(EXACT)
+        return [one.name.rpartition("/")[2] for one in found.comparisons if not one.passed]
+
+    half = np.indices((128, 128)).sum(0) % 2
+    assert failed(lambda left: left) == []
+    assert failed(lambda left: 2 * left) == ["numbers"]
+    assert failed(lambda left: left * half) == ["share kept"]
+    assert failed(lambda left: np.where(half, 4 / 3, 0.0)) == ["draws anew, and by the seed", "share kept"]
+
+
+def used(out, moments=("asked",)):
+    """A side's answers: without dropout, and at some moments."""
+    return {"uses": lambda folder: {moment: {"out": out.copy()} for moment in ("without dropout", *moments)}}
+
+
+def told(ours, theirs=None):
+    """What comes of the uses of two sides."""
+    pair = made(
+        lambda: torch_model(lambda self, x: x),
+        lambda: paddle_model(lambda self, x: x),
+        [],
+        sides=(theirs or used(ROWS), ours),
+    )
+    alignment = pair.alignment("regularization")
+    evaluation.add_uses(alignment, pair)
+    return alignment.judge(EXACT)
+
+
+def test_answers_in_use_are_held_against_the_reference():
+    """
+    And against our own without dropout where the forward pass differs: another step is about that.
+    """
+    assert told(used(ROWS + 1e-9)).passed
+    wrong = told({"uses": lambda folder: {"without dropout": {"out": ROWS}, "asked": {"out": ROWS * 1.001}}})
+    assert wrong.first_divergence.name == "asked/out"
+    other = told(used(2 * ROWS))
+    assert other.passed and len(other.notes) == 1
+    noisy = told({"uses": lambda folder: {"without dropout": {"out": 2 * ROWS}, "asked": {"out": ROWS}}})
+    assert not noisy.passed
+
+
+def test_what_masks_a_score_hides_no_difference():
+    """
+    The lowest number of float64 would make any difference one of rounding.
+    """
+    masked = np.where(ROWS < 0, np.finfo("float64").min, ROWS)
+    ours = {"without dropout": {"out": masked}, "asked": {"out": np.where(ROWS < 0, masked, ROWS + 0.01)}}
+    assert not told({"uses": lambda folder: ours}, used(masked)).passed
+
+
+def test_a_moment_of_one_side_alone_is_told():
+    """
+    As every name that only one side has.
+    """
+    assert told(used(ROWS, ("asked", "saved"))).problems == ["only ours has saved"]
 
 
 def test_a_port_without_dropout_on_either_side_passes():
@@ -328,6 +417,8 @@ class Decaying:
 
     def step(self, rate):
         for name, parameter in self.named.items():
+            if parameter.grad is None:
+                continue
             weight, gradient = self.driver.to_numpy(parameter), self.driver.to_numpy(parameter.grad)
             decay = self.decay if name in self.decayed else 0.0
             self.driver.fill(parameter, weight - rate * (gradient + decay * weight))
@@ -372,6 +463,64 @@ def test_an_optimizer_without_moments_is_compared_by_its_weights(monkeypatch):
         "the optimizer of the theirs side", "the optimizer of the ours side",
     ]  # fmt: skip
     assert not steps.optimizer(learning(0.1)).judge(NEAR).passed
+
+
+class Stock:
+    """AdamW as the framework ships it; no clipping of its own."""
+
+    def __init__(self, driver, named, recipe, decayed):
+        self.driver, self.named, self.limit = driver, named, recipe.max_norm
+        groups = [
+            {"params": [p for n, p in named.items() if (n in decayed) == decays], "weight_decay": decay}
+            for decays, decay in ((True, recipe.weight_decay), (False, 0.0))
+        ]
+        if driver is TORCH:
+            self.optimizer = torch.optim.AdamW(groups, lr=1e-3)
+        else:
+            self.optimizer = paddle.optimizer.AdamW(1e-3, parameters=groups)
+
+    def step(self, rate):
+        present = [p for p in self.named.values() if p.grad is not None]
+        norm = sum(float((p.grad**2).sum()) for p in present) ** 0.5
+        if self.limit and norm > self.limit:
+            for p in present:
+                p.grad = p.grad * (self.limit / norm)
+        if self.driver is TORCH:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+        else:
+            self.optimizer.set_lr(rate)
+        self.optimizer.step()
+        return norm
+
+
+def test_the_frameworks_own_optimizers_agree_on_gradients_that_are_missing(monkeypatch):
+    """
+    Both AdamWs pass over a parameter without a gradient and count its updates by itself, in a state made when it is
+    first needed (torch) or at once (Paddle): users of either must see no false alarm, and an optimizer that takes none
+    for zeros must be seen.
+    """
+    monkeypatch.setattr(steps, "OPTIMIZER_UPDATES", 100)
+
+    class Zeros(Stock):
+        def step(self, rate):
+            for parameter in self.named.values():
+                parameter.grad = paddle.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            return super().step(rate)
+
+    def found(ours):
+        sides = [
+            {"optimizer": lambda n, r, d, k=driver, c=cls: c(k, n, r, d), "hyperparameters": lambda: DEFAULTS}
+            for driver, cls in ((TORCH, Stock), (PADDLE, ours))
+        ]
+        pair = made(lambda: torch_model(their_forward, dense=torch.nn.Linear(6, 6)), None, LINEAR, sides=sides)
+        return steps.optimizer(pair).judge(defaults.tolerance("optimizer", "float64"))
+
+    right, wrong = found(Stock), found(Zeros)
+    assert right.passed, right.message()
+    assert not any("without any gradient" in note for note in right.notes)
+    assert {c.name.rpartition("/")[2] for c in wrong.comparisons if not c.passed} >= {"first_task.weight", "scale"}
+    assert "decay 0.01, clip 1.0: a weight without any gradient is moved by the ours side" in wrong.notes
 
 
 # -- backward ---------------------------------------------------------------------------------------------

@@ -303,6 +303,27 @@ def test_published_sizes(name):
     assert (numbers(sizes, "full"), numbers(sizes, "base")) == PUBLISHED[name]
 
 
+NAMED = {
+    "small": "B4-4-4H768",
+    "medium": "B6-3x2-3x2H768",
+    "intermediate": "B6-6-6H768",
+    "large": "B8-8-8H1024",
+    "xlarge": "B10-10-10H1024",
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_published_layouts(name):
+    """
+    Blocks, their repeats and the width are as the authors' names say (section 3 of the paper): a repeat adds no number
+    to a checkpoint.
+    """
+    sizes = config.PUBLISHED[name]
+    blocks = zip(sizes.block_sizes, sizes.block_repeats, strict=True)
+    told = "-".join(f"{size}x{repeats}" if repeats > 1 else str(size) for size, repeats in blocks)
+    assert f"B{told}H{sizes.d_model}" == NAMED[name]
+
+
 def test_xlarge_with_heads():
     """
     Tensors and numbers of the largest model with each head.
@@ -391,7 +412,7 @@ WRONG = {
         r"'funnel\.encoder\.blocks\.0\.1\.\S+' is missing; block_sizes are \(2, 1, 2\)",
     ),
     "a layer too many": (dict, {"block_sizes": [1, 1, 2]}, r"has no place; block_sizes are \(1, 1, 2\)"),
-    "another width": (dict, {"d_inner": 65}, r"has shape \(64,.*\), the configuration asks for \(65,.*\)"),
+    "another width": (dict, {"d_inner": 65}, r"has shape \(56,.*\), the configuration asks for \(65,.*\)"),
     "integers": (lambda t: t | {"qa_outputs.bias": np.zeros(2, "int32")}, {}, "has dtype int32"),
     "odd width": (dict, {"d_model": 33}, "d_model 33 is odd"),
     "pooling": (dict, {"pooling_type": "min"}, "pooling_type 'min' is not known"),

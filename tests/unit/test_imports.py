@@ -75,6 +75,9 @@ def wrong(name, text=None):
         faults += [f"{parts[1]} imports {one}" for other in others for one in inside(found, f"splinter.ports.{other}")]
     if parts[0] in ("ports", "align"):
         faults += [f"what the command line is made of imports {one}" for one in inside(found, "splinter.cli")]
+    if fnmatch(name, "ports/*/proof/theirs.py") or name == "ports/common/proof/loop.py":
+        rooms = [f"splinter.ports.common.training.{room}" for room in ("fit", "feed", "trainer", "state")]
+        faults += [f"the reference trains by {one}, as ours does" for room in rooms for one in inside(found, room)]
     if not of_the_proof(name.removesuffix(".py").replace("/", ".")):
         faults += [f"the product imports {one}, which is of the proof" for one in sorted(filter(of_the_proof, found))]
     return faults
@@ -113,6 +116,16 @@ def test_a_file_imports_what_its_place_allows(name):
         ("ports/splinter/pretraining/tasks.py", "from .proof import cases", "the product imports"),
         ("ports/common/tasks.py", "from splinter.ports.common.proof import files", "the product imports"),
         ("cli/main.py", "from splinter.ports import proofs", "the product imports splinter.ports.proofs"),
+        (
+            "ports/funnel/proof/theirs.py",
+            "from splinter.ports.common.training.fit import fit",
+            "the reference trains by splinter.ports.common.training.fit.fit",
+        ),
+        (
+            "ports/splinter/pretraining/proof/theirs.py",
+            "def f():\n    from splinter.ports.common.training import feed",
+            "the reference trains by splinter.ports.common.training.feed",
+        ),
         ("ports/jointbert/twin.py", "import paddle", "imports paddle"),
         ("ports/funnel/proof/ours.py", "import torch", "imports torch"),
         ("ports/multitask/tasks.py", "import transformers", "imports torch"),

@@ -180,7 +180,7 @@ def test_number_of_parameters():
         (("crf",), {}, WeightError, "missing: crf.start_transitions"),
         (("slot_classifier.linear.bias",), {}, WeightError, "missing: slot_classifier.linear.bias"),
         (("bert.pooler",), {}, CheckpointError, "no pooler"),
-        ((), {"intents": ["UNK", "a"]}, WeightError, r"'intent_classifier.linear.weight' has shape \(8, 64\)"),
+        ((), {"intents": ["UNK", "a"]}, WeightError, r"'intent_classifier.linear.weight' has shape \(8, 60\)"),
         ((), {"intents": "UNK"}, CheckpointError, r"intents is 'UNK', expected tuple\[str, ...\]"),
         ((), {"intents": ["UNK", 3]}, CheckpointError, r"expected tuple\[str, ...\]"),
         ((), {"intents": ["a", "b"]}, CheckpointError, "intents: 'UNK' is missing"),

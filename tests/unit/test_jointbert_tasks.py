@@ -312,15 +312,18 @@ def test_a_model_is_used_with_the_length_of_its_training(finetune, tmp_path):
         tasks.open_tagger(model)
 
 
-def test_padding_is_decoded_on_request():
+def test_padding_is_decoded_on_request(tmp_path):
     """
     `decode_padding` gives monologg's paths, in both frameworks the same; with random transitions some differ.
     """
+    model = shutil.copytree(cases.tiny(), tmp_path / "model")  # the embedded one asks for them itself
+    values = json.loads((model / "config.json").read_text("utf-8"))
+    (model / "config.json").write_text(json.dumps(values | {"decode_padding": False}), "utf-8")
     rows = tasks.open_tagger(settings()).rows(data.read(TEST))
     found = {}
     for framework in ("paddle", "torch"):
         for padding in (False, True):
-            tagger = tasks.open_tagger(settings(framework), padding)
+            tagger = tasks.open_tagger(replace(settings(framework), model=str(model)), padding)
             found[framework, padding] = tagger.backend.predictions(tagger.model, rows)["slots"]
     real = rows["attention_mask"] == 1
     for padding in (False, True):

@@ -60,13 +60,13 @@ def test_the_sides_of_a_pair_stand_beside_each_other(model):
     """Wrong axis in concat: the pair is (B, 2D), and swapping the sentences swaps its halves."""
     seen = []
     model.paraphrase_hidden.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].numpy()))
-    a, b = (paddle.to_tensor(np.random.default_rng(i).normal(size=(3, 64)).astype("float32")) for i in (1, 2))
+    a, b = (paddle.to_tensor(np.random.default_rng(i).normal(size=(3, 60)).astype("float32")) for i in (1, 2))
     model.paraphrase(a, b)
     model.paraphrase(b, a)
-    assert seen[0].shape == (3, 128)
-    np.testing.assert_array_equal(seen[0][:, :64], a.numpy())
-    np.testing.assert_array_equal(seen[0][:, 64:], seen[1][:, :64])
-    np.testing.assert_array_equal(seen[0][:, :64], seen[1][:, 64:])
+    assert seen[0].shape == (3, 120)
+    np.testing.assert_array_equal(seen[0][:, :60], a.numpy())
+    np.testing.assert_array_equal(seen[0][:, 60:], seen[1][:, :60])
+    np.testing.assert_array_equal(seen[0][:, :60], seen[1][:, 60:])
 
 
 def test_the_keys_of_a_batch_are_these(sets):
@@ -156,8 +156,8 @@ def test_the_heads_have_dropout_of_their_own():
     own = [model.sentiment_dropout, model.paraphrase_dropout]
     theirs = [layer for layer in model.bert.sublayers() if isinstance(layer, paddle.nn.Dropout)]
     assert not {id(layer) for layer in own} & {id(layer) for layer in theirs}
-    assert {layer.p for layer in own} == {0.3}
-    assert {layer.p for layer in theirs} == {0.1}
+    assert {layer.p for layer in own} == {cases.TINY.head_dropout_prob}
+    assert {layer.p for layer in theirs} == {cases.TINY.hidden_dropout_prob, cases.TINY.attention_probs_dropout_prob}
 
 
 def test_each_sentence_is_a_sequence_of_its_own(sets):
@@ -186,10 +186,10 @@ def test_the_score_has_the_size_of_one_number():
     """1/sqrt(n) forgotten: of vectors with unit variance the score has a standard deviation near 1."""
     model = ours.load(cases.tiny(), "version2")
     for layer in (model.similarity_hidden, model.similarity_out):
-        layer.weight.set_value(np.eye(64, dtype="float32"))
-        layer.bias.set_value(np.zeros(64, dtype="float32"))
+        layer.weight.set_value(np.eye(60, dtype="float32"))
+        layer.bias.set_value(np.zeros(60, dtype="float32"))
     model.activation = lambda x: x
-    a, b = (np.random.default_rng(i).normal(size=(2000, 64)).astype("float32") for i in (3, 4))
+    a, b = (np.random.default_rng(i).normal(size=(2000, 60)).astype("float32") for i in (3, 4))
     assert BACKEND.outputs(model, "similarity", [a, b]).std() == pytest.approx(1.0, abs=0.1)
 
 

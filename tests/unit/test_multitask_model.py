@@ -86,7 +86,7 @@ def test_without_an_activation_the_paraphrase_logit_cannot_compare():
     """
     It is additive in the two sentences then, whatever its width; with ReLU it is not.
     """
-    encoded = [np.random.default_rng(i).normal(size=(2, 64)).astype("float32") for i in range(2)]
+    encoded = [np.random.default_rng(i).normal(size=(2, 60)).astype("float32") for i in range(2)]
     (a, b), (c, d) = encoded
 
     def interaction(activation):
@@ -111,7 +111,7 @@ def test_comparing_features_agree_with_the_reference(tmp_path):
         found.append(side.driver.gradients(model, side.forward, side.loss, batch, "float64"))
     (loss, gradients), (our_loss, our_gradients) = found
     assert our_loss == pytest.approx(loss, rel=1e-12)
-    assert gradients["paraphrase_hidden.weight"].shape == (64, 256)
+    assert gradients["paraphrase_hidden.weight"].shape == (60, 240)
     np.testing.assert_allclose(
         our_gradients["paraphrase_hidden.weight"].T, gradients["paraphrase_hidden.weight"], atol=1e-12
     )
@@ -123,7 +123,7 @@ def test_similarity_is_symmetric_and_paraphrase_is_not():
     One tower for both sides; a concatenation has an order.
     """
     model = ours.load(cases.tiny(), "version2")
-    a, b = (np.random.default_rng(i).normal(size=(3, 64)).astype("float32") for i in (5, 6))
+    a, b = (np.random.default_rng(i).normal(size=(3, 60)).astype("float32") for i in (5, 6))
     outputs = train.BACKEND.outputs
     assert np.array_equal(outputs(model, "similarity", [a, b]), outputs(model, "similarity", [b, a]))
     assert not np.allclose(outputs(model, "paraphrase", [a, b]), outputs(model, "paraphrase", [b, a]))
@@ -291,7 +291,7 @@ def test_new_heads_may_tell_other_classes():
     ):
         read_checkpoint(cases.tiny(), sentiment_classes=2)
     model = train.BACKEND.open_model(cases.tiny(), "fresh", sentiment_classes=2)
-    assert model.sentiment_classifier.weight.shape == [64, 2]
+    assert model.sentiment_classifier.weight.shape == [60, 2]
 
 
 @pytest.mark.parametrize("design", MODES)
@@ -317,8 +317,8 @@ def test_a_saved_model_is_the_same_bits(tmp_path, design):
         (lambda t: {n: a for n, a in t.items() if n != "bert.pooler.dense.bias"}, "missing: bert.pooler.dense.bias"),
         (lambda t: t | {"bert.extra.weight": np.zeros(3, "float32")}, r"surplus: bert\.extra\.weight"),
         (
-            lambda t: t | {"paraphrase_out.weight": np.zeros((3, 64), "float32")},
-            r"tensor 'paraphrase_out\.weight' has shape \(3, 64\), the configuration asks for \(2, 64\)",
+            lambda t: t | {"paraphrase_out.weight": np.zeros((3, 60), "float32")},
+            r"tensor 'paraphrase_out\.weight' has shape \(3, 60\), the configuration asks for \(2, 60\)",
         ),
         (lambda t: {n: a for n, a in t.items() if "layer.1." not in n}, "num_hidden_layers is 2, the tensors have 1"),
     ],

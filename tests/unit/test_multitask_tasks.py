@@ -172,7 +172,7 @@ def test_fewer_tasks_other_data_other_heads(finetune, tmp_path):
     assert record["best"]["scores"]["mean"] == record["best"]["scores"]["sentiment"]
     config, tensors, missing = read_checkpoint(tmp_path / "run")
     assert (config.design, config.sentiment_classes, missing) == ("version1", 2, ())
-    assert tensors["paraphrase_classifier.weight"].shape == (1, 128)
+    assert tensors["paraphrase_classifier.weight"].shape == (1, 120)
     found = tasks.evaluate(settings(model=tmp_path / "run"), files)
     assert found["sentiment"] == record["best"]["scores"]["sentiment"]
 

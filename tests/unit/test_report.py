@@ -346,6 +346,19 @@ def test_every_failed_tensor_and_every_note_is_shown():
     assert "float32 inside, in theirs: &lt;norm&gt;" in page
 
 
+@pytest.mark.parametrize("odd", [None, [], "a seed", {"toy": None}, {"toy": "a seed"}, {}])
+def test_what_both_sides_share(odd):
+    """
+    A phrase once, with the systems that say so, before the details; a record without any has no such section.
+    """
+    told = {"toy": ["a <seed>", "AdamW"], "other": ["a <seed>"]}
+    page = report.render(alignment(PASS, shared=told))
+    assert "<li>a &lt;seed&gt; <span" in page and "(toy, other)" in page and "(toy)" in page
+    assert page.index('id="matrix"') < page.index('id="shared"') < page.index('id="details"')
+    assert "shared.toy" not in page  # not in the table of versions once more
+    assert 'id="shared"' not in report.render(alignment(PASS, shared=odd))
+
+
 def test_big_page():
     """
     Of 3,000 tensors the hundred widest are shown, 100,000 training steps are thinned: a page below 5 MB, nothing from
@@ -608,6 +621,10 @@ def test_a_drawn_badge_is_escaped():
 LAYERS = [{"name": "a", "propagated": 1e-3, "given": None, "alone": 2e-3}]
 WORST = {"tensor": "encoder.0", "index": [0, 1], "max_abs": 1e-6, "max_rel": 1e-6, "ulp": 3, "referee_ratio": 0.9}
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5, "ratio": 2.0, "why": "x"}
+SURVIVOR = {
+    **dict.fromkeys(("file", "function", "operator", "before", "after", "reason"), "x"),
+    **{"line": 3, "verdict": "miss"},
+}
 EVERYTHING = {
     **alignment(
         result(
@@ -626,6 +643,7 @@ EVERYTHING = {
     ),
     "kills": KILLS[:2],
     "floors": [{"what": "x", "step": "loss", "system": "s", "dtype": "float64", "smallest": 1e-9}],
+    "mutants": [{"seed": 1, "killed": 9, "survivors": [SURVIVOR]}],
 }
 HUGE = "1" + "0" * 400
 HOSTILE = [

@@ -29,6 +29,9 @@ MODES = {
 }
 
 
+SHARED = {system: ["the meaning of a seed", "AdamW, written by us in both frameworks " * 3] for system in MODES}
+
+
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory):
     """A report with everything in it: four systems in two modes each, a port that differs by a setting, skips, a
@@ -49,7 +52,7 @@ def page_file(tmp_path_factory):
     results[0] |= {"verdict": "failed", "tensors": failed, "reason": "first divergence", "explanation": explained}
     floors = [{"what": "epsilon", "step": "forward", "system": "splinter", "dtype": "float64", "smallest": 1e-11}]
     source = folder / "alignment.json"
-    source.write_text(json.dumps(alignment(*results, date="today")), encoding="utf-8")
+    source.write_text(json.dumps(alignment(*results, date="today", shared=SHARED)), encoding="utf-8")
     (folder / "kill.json").write_text(json.dumps({**alignment(), "kills": KILLS, "floors": floors}), encoding="utf-8")
     return report.write(source, folder / "out", None, folder / "kill.json")
 
@@ -97,6 +100,16 @@ def test_the_matrix_leads_to_the_details(page):
     bad = article.locator("tr.bad")
     playwright.expect(bad).to_be_visible()
     assert "bert.encoder.3.attention.norm" in bad.inner_text()
+
+
+def test_what_both_sides_share_is_a_list_on_the_page(page):
+    """
+    One item for all systems that say so, where the link at the top leads.
+    """
+    page.get_by_role("link", name="Not proven").click()
+    items = page.locator("section[aria-labelledby=shared] li")
+    assert items.count() == 2 and items.first.is_visible()
+    assert items.first.inner_text() == f"the meaning of a seed ({', '.join(MODES)})"
 
 
 def test_back_returns_to_the_cell(page):

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from splinter.sample import PATH, build
+from splinter.sample import PATH, build, hostile
 
 PASSAGES = build.read_passages()
 QUESTIONS = {question.id: (passage, question) for passage in PASSAGES for question in passage.questions}
@@ -43,6 +43,17 @@ def test_committed_files_are_a_fresh_build(tmp_path):
     build.write(tmp_path)
     assert [name for name in FILES if (tmp_path / name).read_bytes() != (PATH / name).read_bytes()] == []
     assert all(b"\r" not in (PATH / name).read_bytes() for name in FILES)
+
+
+def test_hostile_pages_are_a_fresh_build(tmp_path):
+    """
+    All of the folder and nothing else, small.
+    """
+    hostile.write(tmp_path)
+    folders = (tmp_path / hostile.FOLDER, PATH / hostile.FOLDER)
+    made, there = ({p.relative_to(one): p.read_bytes() for p in one.rglob("*") if p.is_file()} for one in folders)
+    assert made == there
+    assert sum(map(len, there.values())) < 300_000
 
 
 def test_counts():

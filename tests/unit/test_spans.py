@@ -108,7 +108,7 @@ def plainly_masked(ids, clusters, random, share):
     """Step D of the spec: (ids, mask, questions)."""
     ids, seen = list(ids), [1] * len(ids)
     most = min(30, max(1, round(share * len(ids))))
-    hit, labels, questions = set(), {}, []
+    hit, labels, questions = set(), set(), []
     for number in random.permutation(len(clusters)):
         length, starts = clusters[number]
         kept = starts[random.randint(len(starts))]
@@ -121,7 +121,7 @@ def plainly_masked(ids, clusters, random, share):
                 continue
             if len(questions) == most or keeps & hit:
                 break
-            if places & hit or any(labels.get(place, number) != number for place in places):
+            if places & (hit | labels):
                 continue
             if ids[start : start + length] != ids[kept : kept + length]:
                 continue
@@ -129,7 +129,7 @@ def plainly_masked(ids, clusters, random, share):
                 ids[place], seen[place] = PAD, 0
             ids[start], seen[start] = QUESTION, 1
             hit |= places
-            labels |= dict.fromkeys(keeps, number)
+            labels |= keeps
             questions.append((start, kept, kept + length - 1))
     return ids, seen, sorted(questions)
 
@@ -203,6 +203,16 @@ def test_masking_minds_answers_and_text_of_other_clusters(ids, found, seed, shar
 
 
 # -- golden examples --------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_not_hidden_by_an_occurrence_that_overlaps_it():
+    """
+    Once it answers a question, as in the authors' masking.py; before that it is masked by it, and the cluster ends.
+    """
+    found = [Cluster(2, [1, 8, 9])]
+    kept = {number: np.random.RandomState(number) for number in range(20)}
+    one = {n: spans.mask([9, *[2] * 12], found, random, QUESTION, PAD, 1.0).questions for n, random in kept.items()}
+    assert {tuple(asked) for asked in one.values()} == {((1, 8, 9),), ((1, 9, 10),), ((8, 1, 2),)}
 
 
 def test_golden_1_spans_of_two_and_of_one_piece():

@@ -1,6 +1,7 @@
 """The Paddle trainer: compiled equals eager, the same seed gives the same weights, another seed others."""
 
 import numpy as np
+import paddle
 import pytest
 import torch
 
@@ -96,6 +97,42 @@ def test_adamw_ends_where_the_course_says(framework):
     golden = [[0.55482787, 0.86665666, 0.07291982], [-0.44724506, -0.2951228, -0.2717272]]
     # the course's own tolerance; its figures are float32
     np.testing.assert_allclose(driver.to_numpy(named["w"]), golden, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("framework", ["paddle", "torch"])
+def test_a_weight_counts_its_own_updates(framework):
+    """Two tasks in turn: each weight goes as if the other's updates had not been, in a resumed run too; one that is
+    never used stands still, though it decays."""
+    library = {"paddle": paddle, "torch": torch}[framework]
+    made = {"paddle": train_paddle.PaddleTrainer, "torch": train_torch.TorchTrainer}[framework]
+    one = {"x": np.ones((1, 2), "float32"), "task": np.array(0)}
+    other = {"x": np.full((1, 2), 2, "float32"), "task": np.array(1)}
+
+    def trainer():
+        library.seed(0) if framework == "paddle" else library.manual_seed(0)
+        layers = library.nn.LayerList if framework == "paddle" else library.nn.ModuleList
+        model = layers([library.nn.Linear(2, 2) for _ in range(3)])
+        names = [name for name, _ in model.named_parameters()]
+        recipe = Recipe(weight_decay=0.1)
+        return made(model, lambda m, b: (m[int(b["task"])](b["x"]) ** 2).sum(), recipe, names)
+
+    def after(batches, begun=None, updates=0):
+        running = trainer()
+        if begun is not None:
+            running.load(begun, updates)
+        for batch in batches:
+            running.step(batch, 1e-2)
+        return running.state()
+
+    fresh, alone = trainer().state(), after([one] * 3)
+    whole = after([one, other, one, other, other, one])
+    resumed = after([other, other, one], after([one, other, one]), 3)
+    for name, array in fresh.items():
+        np.testing.assert_array_equal(resumed[name], whole[name])
+        task = {"0": alone, "1": after([other] * 3), "2": fresh}[name[0]]
+        np.testing.assert_array_equal(whole[name], task[name])
+        assert np.array_equal(whole[name], array) == (name[0] == "2")
+    assert whole["updates/0.weight"] == whole["updates/1.weight"] == 3 and "updates/2.weight" not in whole
 
 
 @pytest.mark.parametrize("framework", ["paddle", "torch"])

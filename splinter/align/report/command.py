@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from ..badge import draw
 from ..files import write_whole
-from ..record import EVIDENCE, ReportError, read
+from ..record import ReportError, read
 from ..steps import STEPS
 from ..terminal import printable, shortened
 from .matrix import matrix
@@ -27,6 +27,7 @@ def write(
     badges: str | Path | None = None,
     kill_json: str | Path | None = None,
     baseline_json: str | Path | None = None,
+    mutants_json: str | Path | None = None,
 ) -> Path:
     """
     Write folder/index.html and, where `badges` names a folder, badges/STEP.json and STEP.svg for all eleven steps.
@@ -39,6 +40,7 @@ def write(
         badges: made if missing; None writes no badges.
         kill_json: what `--kill-matrix --align-json` wrote; None: the report says nothing of planted bugs.
         baseline_json: an earlier alignment.json to compare with.
+        mutants_json: rounds of mutants; None: the report says nothing of them.
 
     Returns:
         Path of the HTML page.
@@ -47,9 +49,10 @@ def write(
         ReportError: the input cannot be used; names file and line.
     """
     alignment = read(alignment_json)
-    if kill_json is not None:
-        evidence = read(kill_json)
-        alignment |= {key: evidence.get(key, []) for key in EVIDENCE}
+    for path, keys in ((kill_json, ("kills", "floors")), (mutants_json, ("mutants",))):
+        if path is not None:
+            evidence = read(path)
+            alignment |= {key: evidence.get(key, []) for key in keys}
     page = Path(folder) / "index.html"
     files = {page: render(alignment, None if baseline_json is None else read(baseline_json))}
     if badges is not None:
@@ -57,9 +60,9 @@ def write(
             made = badge(alignment, step)
             files[Path(badges) / f"{step}.json"] = json.dumps(made, indent=2) + "\n"
             files[Path(badges) / f"{step}.svg"] = draw(made)
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, partial(_put, text))
+    for target, text in files.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, partial(_put, text))
     return page
 
 
@@ -83,12 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--baseline", type=Path, help="an earlier alignment.json; what is worse now is marked")
     parser.add_argument("--kills", type=Path, help="the file that pytest --kill-matrix --align-json=FILE wrote")
+    parser.add_argument("--mutants", type=Path, help="rounds of mutants, such as results/mutants.json")
     args = parser.parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not in tests
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal lacks most names
     try:
-        page = write(args.alignment, args.out, args.badges, args.kills, args.baseline)
+        page = write(args.alignment, args.out, args.badges, args.kills, args.baseline, args.mutants)
         alignment = read(args.alignment)
         print(matrix(alignment | ({"kills": read(args.kills).get("kills", [])} if args.kills else {})), end="")
     except ReportError as error:

@@ -13,14 +13,15 @@ from typing import Any
 from ..kill import table as killed_by_step
 from ..kill import tally
 from ..record import CELLS, Document, ReportError, check
+from ..rounds import counted
 from ..steps import STEPS
 from .baseline import compared
 from .card import rows
 from .verdict import headline
 from .words import STEPS_SAID, day, flatten, number, shape
 
-RESERVED = (*("main", "filter", "matrix", "failures", "worse", "details", "kills", "environment", "legend", "words"),
-            *(f"step-{step}" for step in STEPS))  # fmt: skip
+RESERVED = (*("main", "filter", "matrix", "failures", "worse", "shared", "details", "kills", "mutants", "environment"),
+            *("legend", "words"), *(f"step-{step}" for step in STEPS))  # fmt: skip
 """Anchors of the page itself."""
 
 
@@ -77,12 +78,23 @@ def _content(alignment: Document, baseline: Document | None) -> dict[str, Any]:
         "worsened": [(card, case) for card in cards for case in card.cases if case.worse],
         "gone": gone,
         "compared": baseline is not None,
-        "environment": flatten(environment) if environment else [],
+        "environment": flatten({k: v for k, v in environment.items() if k != "shared"}),
+        "shared": shared(environment.get("shared")),
         "kills": killed(kills, [row.system for row in found]) if kills else None,
         "floors": alignment.get("floors") or [],
+        "rounds": [(one, counted(one)) for one in alignment.get("mutants") or []],
         "seconds": sum(result["seconds"] for result in results),
         "values": sum(result["values"] for result in results),
     }
+
+
+def shared(systems: Any) -> dict[str, list[str]]:
+    """What the two sides of a port have in common -> the systems that say so; {} of what is no such record."""
+    found: dict[str, list[str]] = {}
+    for system, phrases in systems.items() if isinstance(systems, dict) else ():
+        for phrase in phrases if isinstance(phrases, list) else ():
+            found.setdefault(str(phrase), []).append(system)
+    return found
 
 
 def _hash(script: str) -> str:

@@ -9,6 +9,7 @@ The proof holds the Paddle model against either.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,9 @@ def load(
         if head == "fresh":
             model.splinter_qass.apply(model._init_weights)
         return model
-    model = PaperSplinter(config.for_pretraining() if task == "pretraining" else config)
+    if task == "pretraining":  # the authors' TensorFlow graph: BERT's gelu and the epsilon of its layer_norm
+        config = replace(config.with_questions(), hidden_act="gelu_pytorch_tanh", head_layer_norm_eps=1e-12)
+    model = PaperSplinter(config)
     if not fresh:
         links = configs.weight_map("authors").links_from(dict(model.named_parameters()))
         stored = {link.ours: link for link in configs.weight_map("transformers").links(k.ours for k in links.values())}

@@ -71,6 +71,8 @@ class AdamW:
     Epsilon is added before bias correction, and decay comes after the step, on the new weights. With
     c = 1 - beta^t: `w -= rate * sqrt(c2)/c1 * m / (sqrt(v) + eps)`, then `w -= rate * decay * w`. With the
     recipe's optimizer "bert", AdamWeightDecay of google-research/bert: c = 1, and the decay is that of the old w.
+    t counts the updates of each parameter by itself, those in which it had a gradient: in the others it stands still,
+    without momentum and without decay.
 
     Plain tensor operations rather than Paddle's fused Adam kernel (handing it eps / sqrt(c2) gives the same
     formula): in float32 the kernel forms 1 - beta2 from a rounded beta2, so its second moments are 1.3e-5
@@ -84,6 +86,7 @@ class AdamW:
     def __init__(self, named: Mapping[str, paddle.Tensor], recipe: Recipe, decayed: Iterable[str] = ()):
         self.named, self.recipe, self.updates = dict(named), recipe, 0
         self.decayed = set(decayed)
+        self.counts: dict[str, int] = {}
         self.memory: dict[str, tuple[paddle.Tensor, paddle.Tensor]] = {}
 
     @paddle.no_grad()
@@ -93,7 +96,6 @@ class AdamW:
         norm = clip([p.grad for p in parameters], r.max_norm or math.inf) if parameters else 0.0
         self.updates += 1
         bert = r.optimizer == "bert"
-        correction = 1.0 if bert else math.sqrt(1.0 - r.beta2**self.updates) / (1.0 - r.beta1**self.updates)
         epsilon = {dtype: self._epsilon(dtype) for dtype in {p.dtype for p in parameters}}
         for name, w in self.named.items():
             g = w.grad
@@ -102,6 +104,8 @@ class AdamW:
             if name not in self.memory:
                 self.memory[name] = (paddle.zeros_like(w), paddle.zeros_like(w))
             m, v = self.memory[name]
+            t = self.counts[name] = self.counts.get(name, 0) + 1
+            correction = 1.0 if bert else math.sqrt(1.0 - r.beta2**t) / (1.0 - r.beta1**t)
             m.scale_(r.beta1).add_(g.scale(1.0 - r.beta1))
             v.scale_(r.beta2).add_(g.square().scale_(1.0 - r.beta2))
             decays = r.weight_decay and name in self.decayed
@@ -120,9 +124,11 @@ class AdamW:
         """Name -> first and second moment, of the parameters that have been updated."""
         return self.memory
 
-    def load(self, moments: Mapping[str, tuple[np.ndarray, np.ndarray]], updates: int) -> None:
-        """Restore both moments and the count of updates."""
-        self.updates = updates
+    def load(
+        self, moments: Mapping[str, tuple[np.ndarray, np.ndarray]], counts: Mapping[str, int], updates: int
+    ) -> None:
+        """Restore both moments, and the count of updates of each parameter and of all."""
+        self.counts, self.updates = dict(counts), updates
         self.memory = {n: (paddle.to_tensor(m), paddle.to_tensor(v)) for n, (m, v) in moments.items()}
 
 
@@ -192,10 +198,12 @@ class PaddleTrainer(BatchTrainer):
         state = paddle_side.state(self.model)
         for name, (first, second) in self.optimizer.moments().items():
             state[f"moment1/{name}"], state[f"moment2/{name}"] = first.numpy(), second.numpy()
+            state[f"updates/{name}"] = np.array(self.optimizer.counts[name])
         return state
 
     def load(self, state: Mapping[str, np.ndarray], updates: int) -> None:
         for name, parameter in self.named.items():
             parameter.set_value(state[name])
         moments = {n: (state[f"moment1/{n}"], state[f"moment2/{n}"]) for n in self.named if f"moment1/{n}" in state}
-        self.optimizer.load(moments, updates)
+        counts = {n: int(state[f"updates/{n}"]) if f"updates/{n}" in state else updates for n in moments}
+        self.optimizer.load(moments, counts, updates)

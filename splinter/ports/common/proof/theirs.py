@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 
+from splinter.align import torch_side
 from splinter.ports.common.training.schedule import Recipe
 
-from . import ReferenceGone
+from . import ReferenceGone, uses
 
 
 def removed_in_5(name: str) -> Any:
@@ -26,20 +29,61 @@ def removed_in_5(name: str) -> Any:
     return importlib.import_module(f"transformers.{name}")
 
 
-@cache
-def linear_rates(features: int, recipe: Recipe) -> list[float]:
-    """What transformers' linear schedule gives each update, and 25 beyond the last; the step rule restated."""
-    from transformers import get_linear_schedule_with_warmup
-
+def step_rule(features: int, recipe: Recipe) -> tuple[int, int]:
+    """The authors' rule restated: updates that the schedule is made for, and those that are run."""
     per_epoch = -(-features // recipe.batch_size)
     total, epochs = per_epoch * recipe.epochs, recipe.epochs
     if total < recipe.min_steps:
         total, epochs = recipe.min_steps, recipe.min_steps // per_epoch + 1
+    return total, min(epochs * per_epoch, recipe.max_steps or epochs * per_epoch)
+
+
+@cache
+def linear_rates(features: int, recipe: Recipe) -> list[float]:
+    """What transformers' linear schedule gives each update, and 25 beyond the last."""
+    from transformers import get_linear_schedule_with_warmup
+
+    total, updates = step_rule(features, recipe)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
     schedule = get_linear_schedule_with_warmup(optimizer, int(total * recipe.warmup), total)
     used = []
-    for _ in range(epochs * per_epoch + 25):
+    for _ in range(updates + 25):
         used.append(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
     return used
+
+
+def used(
+    models: tuple[Any, Any],
+    forward: Callable[[Any, Mapping], Mapping[str, torch.Tensor]],
+    loss: Callable[[Any, Mapping, Mapping], torch.Tensor],
+    batch: Mapping[str, np.ndarray],
+) -> dict[str, uses.Answers]:
+    """What a reference answers in evaluation mode between updates; all of it by plain calls of torch.
+
+    Args:
+        models: without dropout, and with the rates of the configuration.
+        forward: (model, batch of tensors) -> answers.
+        loss: (model, answers, batch of tensors) -> scalar.
+    """
+    without, model = (torch_side.cast(one, "float64") for one in models)
+    tensors = torch_side.from_numpy(batch, "float64")
+
+    @torch.no_grad()
+    def ask(one: Any) -> dict[str, np.ndarray]:
+        one.eval()
+        return {name: tensor.numpy() for name, tensor in forward(one, tensors).items()}
+
+    def run(seed: int, after: Callable[[], Any]) -> list[float]:
+        losses = []
+        for update in range(uses.UPDATES):
+            torch.manual_seed(1000 * seed + update)
+            model.train()
+            losses.append(loss(model, forward(model, tensors), tensors).item())
+            after()
+        return losses
+
+    with torch_side.float64_softmax():
+        plain = ask(without)
+        return uses.record((plain, ask(model)), plain, lambda: ask(model), run)

@@ -53,6 +53,8 @@ class AdamW:
 
     With c = 1 - beta^t: `w -= rate * sqrt(c2)/c1 * m / (sqrt(v) + eps)`, then `w -= rate * decay * w`. With the
     recipe's optimizer "bert", AdamWeightDecay of google-research/bert: c = 1, and the decay is that of the old w.
+    t counts the updates of each parameter by itself, those in which it had a gradient: in the others it stands still,
+    without momentum and without decay.
 
     Args:
         named: name -> parameter; those without gradient are left alone.
@@ -62,6 +64,7 @@ class AdamW:
     def __init__(self, named: Mapping[str, torch.Tensor], recipe: Recipe, decayed: Iterable[str] = ()):
         self.named, self.recipe, self.updates = dict(named), recipe, 0
         self.decayed = set(decayed)
+        self.counts: dict[str, int] = {}
         self.memory: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     @torch.no_grad()
@@ -71,7 +74,6 @@ class AdamW:
         norm = torch.nn.utils.clip_grad_norm_(parameters, r.max_norm or math.inf).item() if parameters else 0.0
         self.updates += 1
         bert = r.optimizer == "bert"
-        correction = 1.0 if bert else math.sqrt(1.0 - r.beta2**self.updates) / (1.0 - r.beta1**self.updates)
         for name, w in self.named.items():
             g = w.grad
             if g is None:
@@ -79,6 +81,8 @@ class AdamW:
             if name not in self.memory:
                 self.memory[name] = (torch.zeros_like(w), torch.zeros_like(w))
             m, v = self.memory[name]
+            t = self.counts[name] = self.counts.get(name, 0) + 1
+            correction = 1.0 if bert else math.sqrt(1.0 - r.beta2**t) / (1.0 - r.beta1**t)
             m.mul_(r.beta1).add_(g, alpha=1.0 - r.beta1)
             v.mul_(r.beta2).addcmul_(g, g, value=1.0 - r.beta2)
             decays = r.weight_decay and name in self.decayed
@@ -95,9 +99,11 @@ class AdamW:
         """Name -> first and second moment, of the parameters that have been updated."""
         return self.memory
 
-    def load(self, moments: Mapping[str, tuple[np.ndarray, np.ndarray]], updates: int) -> None:
-        """Restore both moments and the count of updates."""
-        self.updates = updates
+    def load(
+        self, moments: Mapping[str, tuple[np.ndarray, np.ndarray]], counts: Mapping[str, int], updates: int
+    ) -> None:
+        """Restore both moments, and the count of updates of each parameter and of all."""
+        self.counts, self.updates = dict(counts), updates
         for name, pair in moments.items():
             w = self.named[name]
             self.memory[name] = tuple(torch.tensor(a, dtype=w.dtype, device=w.device) for a in pair)
@@ -170,6 +176,7 @@ class TorchTrainer(BatchTrainer):
         state = torch_side.state(self.model)
         for name, (first, second) in self.optimizer.moments().items():
             state[f"moment1/{name}"], state[f"moment2/{name}"] = torch_side.to_numpy(first), torch_side.to_numpy(second)
+            state[f"updates/{name}"] = np.array(self.optimizer.counts[name])
         return state
 
     def load(self, state: Mapping[str, np.ndarray], updates: int) -> None:
@@ -177,4 +184,5 @@ class TorchTrainer(BatchTrainer):
             for name, parameter in self.named.items():
                 parameter.copy_(torch.tensor(state[name]))
         moments = {n: (state[f"moment1/{n}"], state[f"moment2/{n}"]) for n in self.named if f"moment1/{n}" in state}
-        self.optimizer.load(moments, updates)
+        counts = {n: int(state[f"updates/{n}"]) if f"updates/{n}" in state else updates for n in moments}
+        self.optimizer.load(moments, counts, updates)

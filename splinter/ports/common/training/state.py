@@ -110,6 +110,8 @@ def resumed(trainer: Trainer, folder: Path, run: Mapping[str, Any]) -> list[dict
         moments = [f"moment1/{name}", f"moment2/{name}"]
         has_moments = any(one in state.headers for one in moments)  # none before its first gradient, else both
         refuse_misfits(state, ((one, array) for one in (name, *(moments if has_moments else ()))), way_out)
+        if (count := f"updates/{name}") in state.headers:  # a state of an earlier version has none
+            refuse_misfits(state, [(count, np.array(0))], way_out)
     log = read_log(folder / LOG, updates)
     if len(log) < updates:
         raise CheckpointError(
@@ -121,7 +123,7 @@ def resumed(trainer: Trainer, folder: Path, run: Mapping[str, Any]) -> list[dict
 
 def weights_of(trainer: Trainer) -> dict[str, np.ndarray]:
     """What of a trainer's state is the model's."""
-    return {n: a for n, a in trainer.state().items() if not n.startswith(("moment1/", "moment2/"))}
+    return {n: a for n, a in trainer.state().items() if not n.startswith(("moment1/", "moment2/", "updates/"))}
 
 
 def open_state(path: Path, way_out: str) -> SafetensorsFile:

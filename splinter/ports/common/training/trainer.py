@@ -30,7 +30,7 @@ class Trainer(Protocol):
         """Seed the framework's random numbers (dropout)."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """Weights and both moments, by name."""
+        """Weights, both moments and the count of updates of each, by name."""
 
     def load(self, state: Mapping[str, np.ndarray], updates: int) -> None:
         """Restore what `state` returned, after `updates` updates."""

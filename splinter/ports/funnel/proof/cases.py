@@ -13,6 +13,7 @@ import numpy as np
 from splinter import datasets
 from splinter.ports.common import checkpoint
 from splinter.ports.common.proof import files
+from splinter.ports.common.proof.recipes import unlike
 from splinter.ports.common.training.schedule import Recipe
 from splinter.sample import PATH as SAMPLE
 
@@ -22,15 +23,32 @@ from ..config import PUBLISHED, RECIPES, FunnelConfig, read_checkpoint, shapes, 
 Arrays = Mapping[str, np.ndarray]
 VOCABULARY = "vocab/bert-base-uncased-vocab.txt"
 
+# no field at its default, no two of a kind alike: one that is ignored, or taken for another, changes a number. The
+# epsilon is a power of 2, which Paddle's float32 holds exactly
 TINY = FunnelConfig(
     vocab_size=2048,
     block_sizes=(2, 1, 2),
     block_repeats=(1, 2, 1),
     d_model=32,
-    n_head=4,
-    d_head=8,
-    d_inner=64,
+    n_head=3,
+    d_head=10,
+    d_inner=56,
+    hidden_act="gelu",
+    hidden_dropout=0.15,
+    attention_dropout=0.25,
+    activation_dropout=0.2,
+    initializer_range=0.07,
+    layer_norm_eps=2.0**-15,
 )
+
+
+FACTORIZED: dict[str, dict[str, Any]] = {
+    "classification": {"separate_cls": False},
+    "answering": {"truncate_seq": False, "pool_q_only": False},
+}
+OPTIONS: dict[str, dict[str, Any]] = {"answering": {"pooling_type": "max", "separate_cls": False}}
+"""Mode -> fields that its models change, so that with PORT's own every value of every option is in some mode; the
+decoder, which answering alone has, spreads the tokens in each of its three ways."""
 
 
 # -- checkpoints ------------------------------------------------------------------------------------------
@@ -79,8 +97,10 @@ def tiny() -> Path:
 
 @functools.cache
 def tiny_factorized() -> Path:
-    """The same weights with factorized relative attention."""
-    config = replace(TINY, attention_type="factorized")
+    """Factorized relative attention, and other values of what `TINY` leaves as published, or must."""
+    config = replace(
+        TINY, attention_type="factorized", hidden_act="gelu_new", num_decoder_layers=1, initializer_std=0.3
+    )
     return write_random(checkpoint.scratch("funnel-factorized"), config, seed=0, vocabulary=None, logits=4.0)
 
 
@@ -148,6 +168,13 @@ def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
     return made
 
 
+def few_batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
+    """Those in which a token is left over at one pooling, at none, at all; and rows too short to be pooled twice."""
+    made = batches(folder, mode)
+    kept = {name: made[name] for name in ("padded", "even", "thirteen", "segments")}
+    return kept | {"short": _rows(np.random.default_rng(9), [3, 3, 3], 3, read_checkpoint(folder)[0], mode)}
+
+
 def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
     """Twenty batches for the updates of the backward step (three at base size: each costs seconds)."""
     config = read_checkpoint(folder)[0]
@@ -212,8 +239,8 @@ def _span_cases(rng: np.random.Generator):
 
 
 def recipe(mode: str = "classification") -> Recipe:
-    """The port's own recipe of a mode: all defaults."""
-    return replace(RECIPES[mode])
+    """What optimizer and schedule are aligned with; the defaults of each mode are compared by themselves."""
+    return unlike(RECIPES[mode])
 
 
 # -- files ------------------------------------------------------------------------------------------------
@@ -221,13 +248,17 @@ def recipe(mode: str = "classification") -> Recipe:
 
 @dataclass(frozen=True)
 class Source:
-    """One file as model input: which, for training or evaluation, with which vocabulary."""
+    """One file as model input: which, for training or evaluation, with which vocabulary.
+
+    `block` rows of the file are read at a time by us alone: it decides nothing.
+    """
 
     path: Path
     training: bool
     vocabulary: Path
     sizes: Mapping[str, int]
     limit: int | None = None
+    block: int = 256
 
 
 SHORT: dict[str, dict[str, int]] = {  # rows for trainings of seconds; contexts need many windows
@@ -235,16 +266,33 @@ SHORT: dict[str, dict[str, int]] = {  # rows for trainings of seconds; contexts 
     "answering": {"max_length": 96, "doc_stride": 24, "max_query_length": 16},
 }
 NARROW: dict[str, int] = {"max_length": 24}  # both texts of most pairs are cut
+GRID: dict[str, int] = {"max_length": 11}  # 8 pieces of both texts, which the hostile pairs have in all shares
+LEAST: dict[str, int] = {"max_length": 5}
+TIGHT: dict[str, int] = {"max_length": 24, "doc_stride": 4, "max_query_length": 8}  # one piece more: another window
 TRAINING = {"classification": "sample/qnli-train short", "answering": "sample/squad-train short"}
 EVALUATION = {"classification": "sample/qnli-dev short", "answering": "sample/squad2-dev short"}
 SAMPLES: dict[str, dict[str, tuple[str, ...]]] = {
     "dev_data": {
-        "classification": ("sample/qnli-dev", "sample/qnli-dev short", "sample/qnli-dev narrow"),
-        "answering": ("sample/squad-dev", "sample/squad2-dev", "sample/squad-dev short", "sample/squad2-dev short"),
+        "classification": (
+            *("sample/qnli-dev", "sample/qnli-dev short", "sample/qnli-dev narrow"),
+            *("sample/hostile/qnli", "sample/hostile/qnli grid", "sample/hostile/qnli other"),
+        ),
+        "answering": (
+            *("sample/squad-dev", "sample/squad2-dev", "sample/squad-dev short", "sample/squad2-dev short"),
+            *("sample/hostile/squad", "sample/hostile/squad other", "sample/hostile/squad2"),
+            *("sample/hostile/squad2 tight", "sample/hostile/ladder tight"),
+        ),
     },
     "train_data": {
-        "classification": ("sample/qnli-train", "sample/qnli-train short", "sample/qnli-train narrow"),
-        "answering": ("sample/squad-train", "sample/squad2-dev labelled", "sample/squad-train short"),
+        "classification": (
+            *("sample/qnli-train", "sample/qnli-train short", "sample/qnli-train narrow"),
+            "sample/hostile/qnli least",
+        ),
+        "answering": (
+            *("sample/squad-train", "sample/squad2-dev labelled", "sample/squad-train short"),
+            *("sample/hostile/squad labelled", "sample/hostile/squad2 labelled"),
+            "sample/hostile/ladder tight labelled",
+        ),
     },
 }
 REAL: dict[str, dict[str, tuple[str, ...]]] = {
@@ -262,18 +310,23 @@ data_sources = files.DataSources(SAMPLES, REAL, VOCABULARY)
 
 
 def source(name: str) -> Source:
-    """What a data source's name stands for: a file, then maybe `short`, `narrow`, `labelled` or `first` (2000)."""
-    file, _, how = name.partition(" ")
-    training = "train" in file or how == "labelled"
+    """What a data source's name stands for: a file, then how it is read, `first` being the first 2000."""
+    file, *how = name.split()
+    training = "train" in file or "labelled" in how
     if file.startswith("sample/"):
         stem = file.removeprefix("sample/")
-        mode = "classification" if stem.startswith("qnli") else "answering"
+        mode = "classification" if "qnli" in stem else "answering"
         path = SAMPLE / f"{stem}.{'tsv' if mode == 'classification' else 'json'}"
+        sizes = {"short": SHORT[mode], "narrow": NARROW, "grid": GRID, "least": LEAST, "tight": TIGHT}
         return Source(
-            path, training, vocabulary(SAMPLE / "vocab.txt"), {"short": SHORT[mode], "narrow": NARROW}.get(how, {})
+            path,
+            training,
+            vocabulary(SAMPLE / ("hostile/vocab.txt" if "other" in how else "vocab.txt")),
+            next((size for word, size in sizes.items() if word in how), {}),
+            block=10 if stem.startswith("hostile/") else Source.block,
         )
     real = vocabulary(datasets.find(VOCABULARY))
-    return Source(datasets.find(file), training, real, {}, 2000 if how == "first" else None)
+    return Source(datasets.find(file), training, real, {}, 2000 if "first" in how else None)
 
 
 def model_inputs(columns: Arrays, mode: str) -> dict[str, np.ndarray]:
@@ -288,7 +341,7 @@ def training_recipe(folder: Path, mode: str) -> Recipe:
     """A short run; steps large enough that the tiny model really learns in them."""
     small = read_checkpoint(folder)[0].d_model < 256
     epochs = 4 if small and mode == "classification" else 1
-    return replace(recipe(mode), learning_rate=1e-3 if small else 2e-5, batch_size=8, epochs=epochs)
+    return replace(RECIPES[mode], learning_rate=1e-3 if small else 2e-5, batch_size=8, epochs=epochs)
 
 
 def training_record(log: list[dict[str, float]], decoded: Arrays, dtype: str) -> dict[str, np.ndarray]:
@@ -309,6 +362,8 @@ TEXTS = (
     *("the  Cat", "cat", "a", "an the", "", ".", "!?", "$31.5 billion", "31.5 billion", "billion 31.5 the"),
     *("caf\u00e9", "cafe\u0301", "Stra\u00dfe", "STRASSE", "\u201cquoted\u201d", '"quoted"', "no no yes"),
     *("no yes yes", "\u6f22\u5b57", "\u6f22", "a\u00a0b", "a b", "x" * 50),
+    *("A-10", "10", "a 10", "an-other", "a\u0301 x", "x\x1cthe\x85y", "the\u200bx", "\u0130T", "x_a_y", "THE x The"),
+    *("x\u2013the\u2013y", "x\u2013\u2013y", "x\u2013 \u2013y"),
 )
 
 
@@ -320,7 +375,7 @@ def metric_cases(mode: str) -> dict[str, str | None]:
     """
     if mode == "classification":
         return {"accuracy": None, "accuracy with ties": None}
-    decoded = [*SAMPLES["dev_data"][mode]]
+    decoded = [name for name in SAMPLES["dev_data"][mode] if not name.endswith("other")]
     decoded += [f"{name} first" for name in data_sources("dev_data", mode) if name.startswith("squad_v2")]
     return {"predictions": None, **{f"decode {name}": name for name in decoded}}
 
@@ -358,8 +413,8 @@ def has_null(name: str) -> bool:
 def injected_logits(columns: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """Start and end logits (N, T) as float32, coarse enough that ties are common.
 
-    In every fifth question no context piece is among the best. [CLS] scores one below the best span in every third,
-    so that it ties with some candidates, and less than 20 candidates in others.
+    In every seventh question all are equal, in every fifth no context piece is among the best. [CLS] scores one below
+    the best span in every third, so that it ties with some candidates, and less than 20 candidates in others.
     """
     rng = np.random.default_rng(19)
     shape, index = columns["input_ids"].shape, columns["example_index"]
@@ -370,6 +425,7 @@ def injected_logits(columns: Arrays) -> tuple[np.ndarray, np.ndarray]:
         for logits in (start, end):
             logits[rows, 0] = np.where(inside, logits, -99).max(axis=1)[rows] + offset
     for logits in (start, end):
+        logits[index % 7 == 4] = 0.5
         logits[~inside & (index % 5 == 2)[:, None]] += 100
     return start, end
 
@@ -389,4 +445,6 @@ def decoded_record(
     flat = [entry for one in entries for entry in one]
     record = {"candidates": np.array([len(one) for one in entries]), "odds": np.array(odds), "answers": np.array(texts)}
     record |= {k: np.array([entry[k] for entry in flat]) for k in ("text", "probability", "start_logit", "end_logit")}
+    for place in ("start_char", "end_char"):
+        record[place] = np.array([-1 if entry[place] is None else entry[place] for entry in flat])
     return record | {name: np.float64(score) for name, score in scores.items()}

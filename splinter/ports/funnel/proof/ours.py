@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,25 +15,27 @@ import numpy as np
 from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports.common.paddle.train import AdamW
+from splinter.ports.common.proof.ours import used
 from splinter.ports.common.training.feed import Table
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import rates
 
-from .. import config, data, metric, train
+from .. import config, data, metric, tasks, train
 from ..model import MODELS
 from . import cases
 
 NO_DROPOUT = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 
 
-def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) -> Any:
+def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False, **options: Any) -> Any:
     """A model in evaluation mode.
 
     Args:
         dropout: keep the rates of the configuration (else 0).
         fresh: leave the weights as the initialiser makes them.
+        options: fields of the configuration to change.
     """
-    changes: dict[str, Any] = {} if dropout else dict(NO_DROPOUT)
+    changes: dict[str, Any] = options | ({} if dropout else NO_DROPOUT)
     if fresh:
         model = MODELS[mode](config.read_checkpoint(folder, **changes)[0])
         model.eval()
@@ -47,9 +49,10 @@ def columns(name: str, mode: str) -> dict[str, np.ndarray]:
     source = cases.source(name)
     tokenizer = data.Tokenizer(source.vocabulary)
     if mode == "classification":
-        return vars(data.pair_features(data.read_pairs(source.path), tokenizer, **source.sizes))
+        return vars(data.pair_features(data.read_pairs(source.path), tokenizer, block=source.block, **source.sizes))
     examples = islice(data.read_examples(source.path, source.training), source.limit)
-    kept, rows = data.concatenate(data.answer_features(examples, tokenizer, training=source.training, **source.sizes))
+    blocks = data.answer_features(examples, tokenizer, training=source.training, block=source.block, **source.sizes)
+    kept, rows = data.concatenate(blocks)
     found = {name: column for name, column in vars(rows).items() if column is not None}
     if not source.training:
         found["gold texts"] = np.array([json.dumps([one.id, one.answers]) for one in kept])
@@ -87,7 +90,7 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, 
 
 
 @cache
-def side(mode: str) -> Side:
+def side(mode: str, **options: Any) -> Side:
     """The port as the engine sees it."""
     return Side(
         framework="paddle",
@@ -97,8 +100,8 @@ def side(mode: str) -> Side:
             "splinter.ports.common.paddle.encoder",
         ),
         kind="port",
-        load=lambda folder: load(folder, mode),
-        build=lambda folder: load(folder, mode, dropout=True, fresh=True),
+        load=lambda folder: load(folder, mode, **options),
+        build=lambda folder: load(folder, mode, dropout=True, fresh=True, **options),
         forward=train.forward,
         loss=train.loss,
         optimizer=AdamW,
@@ -108,14 +111,26 @@ def side(mode: str) -> Side:
         data=lambda source: columns(source, mode),
         metric=scores,
         train=lambda folder, dtype: trained(folder, mode, dtype),
+        uses=lambda folder: uses(folder, mode),
     )
 
 
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the port says of a batch while it is trained."""
+    opened = partial(train.BACKEND.open_model, folder, mode, "pretrained")
+    batch = cases.batches(folder, mode)["padded"]
+    ask = partial(train.BACKEND.logits, columns=batch)
+    recipe = cases.training_recipe(folder, mode)
+    return used(partial(load, folder, mode), opened, train.forward, ask, train.BACKEND, batch, recipe)
+
+
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample, data and decoding by our own code. Batches are never trimmed."""
+    """One whole run on the shipped sample, data and decoding by our own code; batches cut as fine-tuning cuts them."""
     model = paddle_side.cast(load(folder, mode), dtype)
     rows, hyper = columns(cases.TRAINING[mode], mode), cases.training_recipe(folder, mode)
-    log = fit(train.BACKEND.trainer(model, hyper), Table(cases.model_inputs(rows, mode), hyper), hyper)
+    cut = partial(tasks.trim, config=model.config) if mode == "classification" else dict
+    feed = Table(cases.model_inputs(rows, mode), hyper, prepare=cut)
+    log = fit(train.BACKEND.trainer(model, hyper), feed, hyper)
     dev = columns(cases.EVALUATION[mode], mode)
     found = train.BACKEND.logits(model, dev)
     if mode == "classification":

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from splinter.align.port import Port, Side
 from splinter.align.steps import STEPS
 from splinter.ports.common import checkpoint
+from splinter.ports.common.proof.shared import SHARED
 
 from .. import config
 from . import cases
 
 
-def theirs(mode: str) -> Side:
-    """The PyTorch reference."""
+def theirs(mode: str, **options: Any) -> Side:
+    """The PyTorch reference; `options` are fields of the configuration to change."""
     from .theirs import side  # torch only from here on
 
-    return side(mode)
+    return side(mode, **options)
 
 
-def ours(mode: str) -> Side:
-    """The Paddle port."""
+def ours(mode: str, **options: Any) -> Side:
+    """The Paddle port; `options` are fields of the configuration to change."""
     from .ours import side  # paddle only from here on
 
-    return side(mode)
+    return side(mode, **options)
 
 
 PORT = Port(
@@ -46,14 +49,35 @@ PORT = Port(
     checkpoints={"tiny": cases.tiny, "base": cases.base},
     fetch=checkpoint.resolve,
     missing=cases.data_sources.missing,
+    shared=SHARED,
 )
 
+
+def variant(name: str, options: Mapping[str, Mapping[str, Any]]) -> Port:
+    """Another form of the model: `options` are, by mode, fields of the configuration that both sides change."""
+    return replace(
+        PORT,
+        name=name,
+        modes=tuple(options),
+        theirs=lambda mode: theirs(mode, **options[mode]),
+        ours=lambda mode: ours(mode, **options[mode]),
+        batches=cases.few_batches,
+        train_batches=lambda folder, mode: cases.train_batches(folder, mode)[:6],
+        data_sources=lambda step, mode: [],
+        metric_cases=lambda mode: {},
+        # measured: without a [CLS] of its own the few tokens of the last block may all be of one segment
+        zero_gradient=None,
+        steps=("forward", "backward"),
+    )
+
+
 FACTORIZED = replace(
-    PORT,
-    name="funnel-factorized",
-    data_sources=lambda step, mode: [],
-    metric_cases=lambda mode: {},
-    steps=("forward", "backward"),
+    variant("funnel-factorized", cases.FACTORIZED),
+    steps=("forward", "backward", "init"),
     checkpoints={"tiny": cases.tiny_factorized},
 )
-"""The other form of relative attention (appendix A.2.2), which no published checkpoint uses."""
+"""The other form of relative attention (appendix A.2.2), which no published checkpoint uses, with other options of
+pooling; with one decoder layer and a law of its own for the matrices."""
+
+OPTIONS = replace(variant("funnel-options", cases.OPTIONS), checkpoints={"tiny": cases.tiny})
+"""Options of pooling that no published checkpoint uses, with the relative shift."""

@@ -37,26 +37,28 @@ def decode(context, rows, start_logits, end_logits, null, n_best=20, max_answer_
         start_logits, end_logits: a list of logits per window.
 
     Returns:
-        A dict: "entries" (dicts of text, start_logit, end_logit, probability), "odds", "text".
+        A dict: "entries" (dicts of text, start_logit, end_logit, start_char, end_char, probability), "odds", "text".
     """
     entries, null_score, null_entry = [], math.inf, {}
+    nowhere = {"start_char": None, "end_char": None}
     for row, start, end in zip(rows, start_logits, end_logits, strict=True):
         if start[0] + end[0] < null_score:
             null_score = start[0] + end[0]
-            null_entry = {"text": "", "start_logit": start[0], "end_logit": end[0]}
+            null_entry = {"text": "", "start_logit": start[0], "end_logit": end[0], **nowhere}
         offsets = row["offsets"].tolist()
         for i in _largest(start, n_best):
             for j in _largest(end, n_best):
                 if offsets[i][0] != -1 and offsets[j][0] != -1 and i <= j < i + max_answer_length:
+                    place = {"start_char": offsets[i][0], "end_char": offsets[j][1]}
                     text = context[offsets[i][0] : offsets[j][1]]
-                    entries.append({"text": text, "start_logit": start[i], "end_logit": end[j]})
+                    entries.append({"text": text, "start_logit": start[i], "end_logit": end[j], **place})
     if null:
         entries.append(null_entry)
     entries = sorted(entries, key=_score, reverse=True)[:n_best]  # stable, reverse included
     if null and not any(entry is null_entry for entry in entries):
         entries.append(null_entry)
     if all(entry["text"] == "" for entry in entries):
-        entries.insert(0, {"text": "empty", "start_logit": 0.0, "end_logit": 0.0})
+        entries.insert(0, {"text": "empty", "start_logit": 0.0, "end_logit": 0.0, **nowhere})
     best = next(entry for entry in entries if entry["text"])
     odds = null_score - _score(best) if null else 0.0
     top = max(_score(entry) for entry in entries)

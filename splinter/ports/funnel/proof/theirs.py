@@ -12,10 +12,9 @@ import numpy as np
 
 from splinter.align import torch_side
 from splinter.align.port import Side
-from splinter.ports.common.proof.theirs import linear_rates
+from splinter.ports.common.proof import loop
+from splinter.ports.common.proof.theirs import linear_rates, used
 from splinter.ports.common.torch.train import AdamW
-from splinter.ports.common.training.feed import Table
-from splinter.ports.common.training.fit import fit
 
 from .. import twin
 from . import cases
@@ -23,17 +22,18 @@ from . import cases
 NO_DROPOUT = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 
 
-def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) -> Any:
+def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False, **options: Any) -> Any:
     """A model in evaluation mode with the weights of a checkpoint.
 
     Args:
         dropout: keep the rates of the configuration (else 0).
         fresh: leave the weights as the initialiser makes them.
+        options: fields of the configuration to change.
 
     Raises:
         ValueError: a tensor is missing, or has another shape.
     """
-    changes = {} if dropout else NO_DROPOUT
+    changes = options | ({} if dropout else NO_DROPOUT)
     kind = twin.MODELS[mode]
     if fresh:
         return kind(kind.config_class.from_pretrained(folder, **changes)).eval()
@@ -44,11 +44,12 @@ def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) ->
     return model.eval()
 
 
-def hyperparameters(mode: str) -> dict[str, float]:
+def hyperparameters(mode: str) -> dict[str, Any]:
     """The recipes of docs/funnel.md, written a second time. They are decisions of this project: the authors publish
     none for these tasks in full, and what they use elsewhere differs (see the page)."""
-    common = {"warmup": 0.1, "min_steps": 0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-6}
-    common |= {"weight_decay": 0.0, "max_norm": 1.0}
+    common: dict[str, Any] = {"warmup": 0.1, "min_steps": 0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-6}
+    common |= {"weight_decay": 0.0, "max_norm": 1.0, "max_steps": 0, "micro_batch": 0, "seed": 42}
+    common |= {"schedule": "linear", "optimizer": "hf"}
     if mode == "classification":
         return {**common, "learning_rate": 2e-5, "epochs": 3, "batch_size": 32}
     return {**common, "learning_rate": 3e-5, "epochs": 2, "batch_size": 16}
@@ -103,14 +104,14 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, 
 
 
 @cache
-def side(mode: str) -> Side:
+def side(mode: str, **options: Any) -> Side:
     """The reference as the engine sees it."""
     return Side(
         framework="torch",
         sources=("transformers.models.funnel.modeling_funnel",),
         kind="transformers",
-        load=lambda folder: load(folder, mode),
-        build=lambda folder: load(folder, mode, dropout=True, fresh=True),
+        load=lambda folder: load(folder, mode, **options),
+        build=lambda folder: load(folder, mode, dropout=True, fresh=True, **options),
         forward=twin.forward,
         loss=twin.loss,
         optimizer=AdamW,
@@ -120,16 +121,24 @@ def side(mode: str) -> Side:
         data=lambda source: columns(source, mode),
         metric=scores,
         train=lambda folder, dtype: trained(folder, mode, dtype),
+        uses=lambda folder: uses(folder, mode),
     )
 
 
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the reference says of a batch while it is trained."""
+    models, batch = (load(folder, mode), load(folder, mode, dropout=True)), cases.batches(folder, mode)["padded"]
+    return used(models, twin.forward, twin.loss, batch)
+
+
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample, data and decoding by the reference's own code. Batches are never trimmed."""
+    """One whole run on the shipped sample, data, loop and decoding by the reference's own code; no batch is cut."""
     from . import reference_metric
 
     model = torch_side.cast(load(folder, mode), dtype)
     rows, hyper = columns(cases.TRAINING[mode], mode), cases.training_recipe(folder, mode)
-    log = fit(twin.BACKEND.trainer(model, hyper), Table(cases.model_inputs(rows, mode), hyper), hyper)
+    inputs = cases.model_inputs(rows, mode)
+    log = loop.trained(side(mode), model, loop.epochs(inputs, hyper), len(inputs["input_ids"]), hyper, dtype)
     dev = columns(cases.EVALUATION[mode], mode)
     found = twin.BACKEND.logits(model, dev)
     if mode == "classification":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import paddle
 from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports.common.paddle.train import AdamW
+from splinter.ports.common.proof.ours import used
 from splinter.ports.common.text import WordPieces
 from splinter.ports.common.training.feed import Table, trim
 from splinter.ports.common.training.fit import fit
@@ -43,12 +44,12 @@ def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) ->
 
 
 def forward(model: JointBert, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
-    """States, pooled token, logits, and with a CRF the best paths without and with the padding."""
+    """States, pooled token, logits, and with a CRF the best paths without the padding, with it, and as configured."""
     states, pooled = model.encode(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
     intent_logits, slot_logits = model.heads(states, pooled)
     out = {"states": states, "pooled": pooled, "intent_logits": intent_logits, "slot_logits": slot_logits}
     if model.crf is not None:
-        for name, padding in (("path", False), ("path over padding", True)):
+        for name, padding in (("path", False), ("path over padding", True), ("path as configured", None)):
             out[name] = model.decode(slot_logits, batch["attention_mask"], padding)
     return out
 
@@ -111,7 +112,28 @@ def side(mode: str) -> Side:
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
         train=lambda folder, dtype: trained(folder, mode, dtype),
+        uses=lambda folder: uses(folder, mode),
     )
+
+
+def answers(model: JointBert, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
+    """What `predictions` says of a batch, by a plain call."""
+    intent, slot = model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+    found = train.loss(model, {"intent_logits": intent, "slot_logits": slot}, batch)
+    return {
+        "intent_logits": intent,
+        "slots": model.decode(slot, batch["attention_mask"]),
+        "loss": found.reshape([1]),
+    }
+
+
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the port says of a batch while it is trained."""
+    opened = partial(train.BACKEND.open_model, folder, "pretrained", use_crf=mode == "crf")
+    batch = cases.batches(folder, mode)["padded"]
+    recipe = cases.training_recipe(folder)
+    ask = partial(train.BACKEND.predictions, columns=batch)
+    return used(partial(load, folder, mode), opened, answers, ask, train.BACKEND, batch, recipe)
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

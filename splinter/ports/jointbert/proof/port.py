@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from splinter.align.port import Port, Side
 from splinter.align.steps import STEPS
 from splinter.align.weights import WeightMap
 from splinter.ports.common import checkpoint
+from splinter.ports.common.proof.shared import SHARED
 
 from .. import config
 from . import cases
@@ -49,4 +52,18 @@ PORT = Port(
     checkpoints={"tiny": cases.tiny, "base": cases.base},
     fetch=checkpoint.resolve,
     missing=cases.data_sources.missing,
+    shared=SHARED,
 )
+
+FORBIDDEN = replace(
+    PORT,
+    name="jointbert-forbidden",
+    modes=("crf",),
+    batches=cases.few_batches,
+    train_batches=lambda folder, mode: cases.train_batches(folder, mode)[:4],
+    data_sources=lambda step, mode: [],
+    metric_cases=lambda mode: {},
+    steps=("loss", "backward"),
+    checkpoints={"tiny": cases.tiny_forbidden},
+)
+"""A CRF in which some labels may not follow others: it takes the plain form of its sums, as it does on every GPU."""

@@ -13,10 +13,9 @@ from torchcrf import CRF
 
 from splinter.align import torch_side
 from splinter.align.port import Side
-from splinter.ports.common.proof.theirs import linear_rates
+from splinter.ports.common.proof import loop
+from splinter.ports.common.proof.theirs import linear_rates, used
 from splinter.ports.common.torch.train import AdamW
-from splinter.ports.common.training.feed import Table, trim
-from splinter.ports.common.training.fit import fit
 
 from .. import twin
 from . import cases, reference_data, reference_metric
@@ -36,17 +35,17 @@ def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) ->
 
 
 def forward(model: twin.JointBERT, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """States, pooled token, logits, and with a CRF the best paths without and with the padding."""
+    """States, pooled token, logits, and with a CRF the best paths without the padding, with it, and as configured."""
     states, pooled, intent, slot = model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
     out = {"states": states, "pooled": pooled, "intent_logits": intent, "slot_logits": slot}
     if model.config.use_crf:
         with torch.no_grad():
-            for name, padding in (("path", False), ("path over padding", True)):
+            for name, padding in (("path", False), ("path over padding", True), ("path as configured", None)):
                 out[name] = model.decode(slot, batch["attention_mask"], padding)
     return out
 
 
-def hyperparameters() -> dict[str, float]:
+def hyperparameters() -> dict[str, Any]:
     """Defaults of monologg's main.py, restated."""
     return {
         "learning_rate": 5e-5,
@@ -59,6 +58,11 @@ def hyperparameters() -> dict[str, float]:
         "epsilon": 1e-8,
         "weight_decay": 0.0,
         "max_norm": 1.0,
+        "max_steps": 0,
+        "seed": 1234,
+        "schedule": "linear",
+        "optimizer": "hf",
+        "micro_batch": 0,
     }
 
 
@@ -120,15 +124,29 @@ def side(mode: str) -> Side:
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
         train=lambda folder, dtype: trained(folder, mode, dtype),
+        uses=lambda folder: uses(folder, mode),
     )
 
 
+def answers(model: twin.JointBERT, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What is said of a batch: intents, slot ids and the loss, by one call of the model."""
+    out = forward(model, batch)
+    slots = model.decode(out["slot_logits"], batch["attention_mask"])
+    return {"intent_logits": out["intent_logits"], "slots": slots, "loss": twin.loss(model, out, batch)[None]}
+
+
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the reference says of a batch while it is trained."""
+    models, batch = (load(folder, mode), load(folder, mode, dropout=True)), cases.batches(folder, mode)["padded"]
+    return used(models, answers, lambda model, said, batch: said["loss"][0], batch)
+
+
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample, data and decoding by the reference's own code."""
+    """One whole run on the shipped sample, data, loop and decoding by the reference's own code; no batch is cut."""
     model = torch_side.cast(load(folder, mode), dtype)
     hyper = cases.training_recipe(folder)
-    feed = Table(cases.model_inputs(columns(cases.TRAINING, mode)), hyper, prepare=trim)
-    log = fit(twin.BACKEND.trainer(model, hyper), feed, hyper)
+    inputs = cases.model_inputs(columns(cases.TRAINING, mode))
+    log = loop.trained(side(mode), model, loop.epochs(inputs, hyper), len(inputs["input_ids"]), hyper, dtype)
     dev = columns(cases.EVALUATION, mode)
     rows = cases.model_inputs(dev)
     predicted = twin.BACKEND.predictions(model, rows, batch_size=8)

@@ -14,23 +14,33 @@ import numpy as np
 from splinter import datasets
 from splinter.ports.common import checkpoint
 from splinter.ports.common.proof import files
+from splinter.ports.common.proof.recipes import unlike
 from splinter.ports.common.training.schedule import Recipe
 from splinter.sample import PATH as SAMPLE
 
 from ..config import MODES, RATES, RECIPE, TASKS, MultitaskConfig, read_checkpoint, shapes, write_companions
 from ..data import NAMES, PREFIXES, Dataset, Tokens
-from ..feed import MixedFeed
+from ..feed import MixedFeed, steps_of_an_epoch
 
 Arrays = Mapping[str, np.ndarray]
 VOCABULARY = "vocab/bert-base-uncased-vocab.txt"
 
+# no field at its default, no two of a kind alike: one that is ignored, or taken for another, changes a number. The
+# epsilon is a power of 2, which Paddle's float32 holds exactly
 TINY = MultitaskConfig(
     vocab_size=2048,
-    hidden_size=64,
+    hidden_size=60,
     num_hidden_layers=2,
     num_attention_heads=4,
-    intermediate_size=128,
+    intermediate_size=112,
+    hidden_act="gelu_pytorch_tanh",
+    hidden_dropout_prob=0.15,
+    attention_probs_dropout_prob=0.25,
     max_position_embeddings=64,
+    type_vocab_size=3,
+    initializer_range=0.05,
+    layer_norm_eps=2.0**-15,
+    head_dropout_prob=0.35,
 )
 BASE = MultitaskConfig()
 
@@ -60,6 +70,13 @@ def write_random(folder: Path, config: MultitaskConfig, seed: int, vocabulary: P
 def tiny() -> Path:
     """The embedded checkpoint: 2 layers, width 64, the shipped vocabulary, seed 0."""
     return write_random(checkpoint.scratch("multitask-tiny"), TINY, seed=0, vocabulary=SAMPLE / "vocab.txt", std=0.15)
+
+
+@functools.cache
+def tiny_options() -> Path:
+    """The other value of every option of the heads."""
+    config = replace(TINY, pooling="cls", head_activation="none", pair_features="compare")
+    return write_random(checkpoint.scratch("multitask-options"), config, seed=0, vocabulary=None, std=0.15)
 
 
 @functools.cache
@@ -130,6 +147,12 @@ def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
     return made
 
 
+def texts(batch: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Ids and mask of each text of a batch: "sentiment/" has one, "similarity/a_" and "similarity/b_" are a pair."""
+    prefixes = [f"{task}/{prefix}" for task in TASKS for prefix in PREFIXES[task]]
+    return {prefix: (batch[f"{prefix}input_ids"], batch[f"{prefix}attention_mask"]) for prefix in prefixes}
+
+
 def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
     """Twenty joint batches for the updates of the backward step (three at base size: each costs seconds)."""
     config = read_checkpoint(folder)[0]
@@ -141,6 +164,13 @@ def train_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
         sentiment, first, second = (rng.integers(2, 25, rows).tolist() for _ in range(3))
         made.append(_joint(rng, config.vocab_size, sentiment, first, second, size=4))
     return made
+
+
+def task_batches(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
+    """Six batches for updates that see one task each: what the others alone use has no gradient then."""
+    made = train_batches(folder, mode)
+    turns = zip(made[2:8], TASKS * 2, strict=True)  # among them a batch that is smaller than its nominal size
+    return [{n: a for n, a in batch.items() if n.startswith((task, "batch_size"))} for batch, task in turns]
 
 
 def readout(outputs: Arrays, batch: Arrays) -> dict[str, np.ndarray]:
@@ -206,9 +236,15 @@ SHORT = 12
 COLLATED = 64
 """Rows of a padded batch in the data steps."""
 
+HOW = {"dev": ("", " short"), "train": (" other",)}
+"""How a data step reads the hostile pages."""
 SAMPLES = {
     f"{part}_data": dict.fromkeys(
-        MODES, tuple(f"sample/{task}-{part}{cut}" for task in TASKS for cut in ("", " short"))
+        MODES,
+        (
+            *(f"sample/{task}-{part}{cut}" for task in TASKS for cut in ("", " short")),
+            *(f"sample/hostile/{task}{how}" for task in TASKS for how in HOW[part]),
+        ),
     )
     for part in ("dev", "train")
 }
@@ -233,7 +269,11 @@ data_sources = files.DataSources(SAMPLES, REAL, VOCABULARY)
 
 
 def source(name: str) -> Source:
-    """What a data source's name stands for."""
+    """What a data source's name stands for: a file, then `short`, or `other` for another vocabulary."""
+    if name.startswith("sample/hostile/"):
+        task, _, how = name.removeprefix("sample/hostile/").partition(" ")
+        vocabulary = SAMPLE / ("hostile/vocab.txt" if how == "other" else "vocab.txt")
+        return Source(SAMPLE / f"hostile/{task}.csv", task, vocabulary, SHORT if how == "short" else 512)
     if name.startswith("sample/"):
         stem, _, short = name.removeprefix("sample/").partition(" ")
         task, _, split = stem.partition("-")
@@ -269,10 +309,13 @@ def dataset(task: str, columns: Arrays) -> Dataset:
 
 # -- training ---------------------------------------------------------------------------------------------
 
+ROWS = {"sentiment": 60, "paraphrase": 35, "similarity": 13}
+"""First rows of the shipped files, so many that a task's size matters."""
+
 
 def recipe(phase: str = "finetune") -> Recipe:
-    """The port's own recipe."""
-    return replace(RECIPE, learning_rate=RATES[phase])
+    """What optimizer and schedule of a phase are aligned with; the defaults are compared by themselves."""
+    return unlike(replace(RECIPE, learning_rate=RATES[phase]))
 
 
 def training_recipe(folder: Path) -> Recipe:
@@ -281,10 +324,16 @@ def training_recipe(folder: Path) -> Recipe:
     return replace(RECIPE, learning_rate=1e-3, epochs=3) if small else replace(RECIPE, epochs=1, max_steps=2)
 
 
-def training_feed(folder: Path, columns: Callable[[str], Arrays]) -> MixedFeed:
-    """Joint batches of the shipped training files, read by one of the two sides."""
-    sets = {task: dataset(task, columns(f"sample/{task}-train")) for task in TASKS}
-    return MixedFeed(sets, training_recipe(folder), steps=8)
+def sampling(frozen: bool) -> tuple[str, float]:
+    """How a training mixes its tasks, and the power of their sizes: all in each update, or one of them in turn."""
+    return ("proportional", 0.3) if frozen else ("joint", 0.5)
+
+
+def training_feed(folder: Path, columns: Callable[[str], Arrays], frozen: bool) -> MixedFeed:
+    """Our feed of the first rows of the shipped training files."""
+    sets = {task: dataset(task, columns(f"sample/{task}-train")).first(rows) for task, rows in ROWS.items()}
+    hyper = training_recipe(folder)
+    return MixedFeed(sets, hyper, steps_of_an_epoch(sets, hyper.batch_size), *sampling(frozen))
 
 
 def training_record(
@@ -331,6 +380,11 @@ def _one_class(rng: np.random.Generator) -> Any:
     return "paraphrase", np.array([[1.0, -1.0]] * 64, np.float32), rng.integers(0, 2, 64)
 
 
+def _edges(rng: np.random.Generator) -> Any:
+    logits = np.array([0.0, -0.0, 1e-3, -1e-3, 700.0, -700.0] * 8, np.float32)
+    return "paraphrase", logits, rng.integers(0, 2, len(logits))
+
+
 def _scores(rng: np.random.Generator, scale: float = 1.0, shift: float = 0.0) -> Any:
     labels = np.round(rng.uniform(0, 5, 863), 1).astype(np.float32)
     return "similarity", (scale * (labels + rng.normal(0, 2, 863)) + shift).astype(np.float32), labels
@@ -343,6 +397,9 @@ METRIC: dict[str, Callable[[np.random.Generator], Any]] = {
     "two ties": lambda rng: _classes(rng, 400, 2, ties=True),
     "one logit": _one_logit,
     "a class that is missing": _missing_class,
+    "edges of one logit": _edges,
+    "all right": lambda rng: ("sentiment", np.eye(5, dtype="f4"), np.arange(5)),
+    "nothing right": lambda rng: ("sentiment", np.eye(5, dtype="f4"), np.roll(np.arange(5), 1)),
     "one class for all": _one_class,
     "one row": lambda rng: _classes(rng, 1, 5),
     "scores": _scores,
@@ -350,6 +407,9 @@ METRIC: dict[str, Callable[[np.random.Generator], Any]] = {
     "far from zero": lambda rng: _scores(rng, shift=1e4),
     "tiny": lambda rng: _scores(rng, scale=1e-20),
     "two rows": lambda rng: ("similarity", np.array([1, 2], "f4"), np.array([5, 0], "f4")),
+    "all but the last constant": lambda rng: ("similarity", np.eye(20, dtype="f4")[-1], rng.uniform(0, 5, 20)),
+    "perfect": lambda rng: ("similarity", np.arange(7, dtype="f4"), np.arange(7, dtype="f4") / 3),
+    "perfectly wrong": lambda rng: ("similarity", np.arange(7, dtype="f4"), -np.arange(7, dtype="f4") / 3),
     "constant scores": lambda rng: ("similarity", np.full(20, 2.5, np.float32), rng.uniform(0, 5, 20).astype("f4")),
     "constant labels": lambda rng: ("similarity", rng.uniform(0, 5, 20).astype("f4"), np.full(20, 2.5, np.float32)),
 }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
-from functools import cache
+from dataclasses import asdict, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import paddle
 from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports.common.paddle.train import AdamW
+from splinter.ports.common.proof.ours import used
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import rates
 
 from .. import data, metric, train
-from ..config import TASKS, read_checkpoint
+from ..config import RATES, RECIPE, TASKS, read_checkpoint
 from ..model import MultitaskBert
 from . import cases
 
@@ -88,18 +89,43 @@ def side(mode: str, frozen: bool = False) -> Side:
         loss=train.loss,
         optimizer=AdamW,
         decayed=train.decayed,
-        hyperparameters=lambda: asdict(cases.recipe()),
+        hyperparameters=lambda: asdict(replace(RECIPE, learning_rate=RATES["pretrain" if frozen else "finetune"])),
         rates=rates,
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, mode),
         train=lambda folder, dtype: trained(folder, mode, dtype, frozen),
+        uses=lambda folder: uses(folder, mode, frozen),
     )
 
 
+def answers(model: MultitaskBert, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
+    """Sentence vectors and the outputs of every task, by plain calls."""
+    vectors = {f"{prefix}vectors": model.encode(*text) for prefix, text in cases.texts(batch).items()}
+    return {**vectors, **model(batch)}
+
+
+def uses(folder: Path, mode: str, frozen: bool = False) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the port says of a batch while it is trained."""
+    opened = partial(train.BACKEND.open_model, folder, "pretrained", frozen=frozen, design=mode)
+    batch = cases.batches(folder, mode)["last"]
+
+    def ask(model: MultitaskBert) -> dict[str, np.ndarray]:
+        texts = cases.texts(batch).items()
+        vectors = {f"{prefix}vectors": train.BACKEND.encode(model, *text) for prefix, text in texts}
+        found = dict(vectors)
+        for task in TASKS:
+            model.train()  # the heads of a frozen encoder are asked straight after an update, of vectors that are kept
+            found[task] = train.BACKEND.outputs(model, task, [v for n, v in vectors.items() if n.startswith(task)])
+        return found
+
+    recipe = cases.recipe()
+    return used(partial(load, folder, mode, frozen=frozen), opened, answers, ask, train.BACKEND, batch, recipe)
+
+
 def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample, data and scores by our own code."""
+    """One whole run on the shipped sample; data, order of batches and scores by our own code."""
     model = paddle_side.cast(load(folder, mode, frozen=frozen), dtype)
-    feed = cases.training_feed(folder, lambda name: columns(name, mode))
+    feed = cases.training_feed(folder, lambda name: columns(name, mode), frozen)
     log = fit(train.BACKEND.trainer(model, feed.recipe), feed, feed.recipe)
     found, values = {}, {}
     for task in TASKS:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from splinter.align.port import Port, Side
 from splinter.align.steps import STEPS
 from splinter.ports.common import checkpoint
+from splinter.ports.common.proof.shared import SHARED
 
 from .. import config
 from . import cases
@@ -46,7 +47,20 @@ PORT = Port(
     checkpoints={"tiny": cases.tiny, "base": cases.base},
     fetch=checkpoint.resolve,
     missing=cases.data_sources.missing,
+    shared=SHARED,
 )
+
+OPTIONS = replace(
+    PORT,
+    name="multitask-options",
+    modes=("version2",),
+    train_batches=cases.task_batches,
+    data_sources=lambda step, mode: [],
+    metric_cases=lambda mode: {},
+    steps=("forward", "backward"),
+    checkpoints={"tiny": cases.tiny_options},
+)
+"""[CLS] for the pooler's output, pairs that are compared, heads without activation; updates see one task each."""
 
 FROZEN = replace(
     PORT,
@@ -58,7 +72,7 @@ FROZEN = replace(
     data_sources=lambda step, mode: [],
     metric_cases=lambda mode: {},
     zero_gradient=r"(?!)",  # none: only heads learn
-    steps=("backward", "training"),
+    steps=("lr", "regularization", "backward", "training"),
     checkpoints={"tiny": cases.tiny},
 )
-"""The phase called pretrain: the encoder is frozen, only the heads learn."""
+"""The phase called pretrain: the encoder is frozen, only the heads learn. Its training draws a task for each update."""

@@ -1,16 +1,19 @@
-"""Theirs, for dev_data and train_data: the skeleton's reading restated, and transformers' Python BertTokenizer.
+"""Theirs, for dev_data and train_data: the skeleton's reading restated, and transformers' Python BertTokenizer; for
+training, which rows each update sees.
 
-Shares no code with data.py. Source: minBERT default final project, datasets.py (load_multitask_data,
+Shares no code with data.py and feed.py. Source: minBERT default final project, datasets.py (load_multitask_data,
 preprocess_string and the collate functions of its datasets).
 """
 
 import csv
 import gzip
+import itertools
 from functools import cache
 
 import numpy as np
 from transformers import BertTokenizer
 
+TASKS = ("sentiment", "paraphrase", "similarity")
 PYTHON = hasattr(BertTokenizer, "_tokenize")
 """Since transformers 5.0 the class of that name is the fast tokenizer, which needs no help."""
 
@@ -96,3 +99,51 @@ def _pairs(path, task):
 
 def _spaced(text):
     return " ".join(text.lower().replace(".", " .").replace("?", " ?").replace(",", " ,").replace("'", " '").split())
+
+
+def batches(files, counts, recipe, sampling, alpha):
+    """The batches of a run, restated in the plainest way: each task's rows, pass after pass, and whose turn it is.
+
+    Args:
+        files: task -> what `columns` found, in the order of the tasks.
+        counts: task -> how many of its first rows are read; an epoch is one pass over those of sentiment.
+        sampling: "joint" = every update sees a batch of each task; else one task, drawn with the odds size ** alpha.
+
+    Yields:
+        Padded ids and masks of each task and side, labels, and the nominal size of a batch.
+    """
+    steps = -(-counts["sentiment"] // recipe.batch_size)
+    updates = min(recipe.epochs * steps, recipe.max_steps or recipe.epochs * steps)
+    turns = [list(files)] * updates
+    if sampling != "joint":
+        odds, drawn = np.array([counts[task] ** alpha for task in files]), []
+        for epoch in range(recipe.epochs):
+            generator = np.random.default_rng((recipe.seed, 1, epoch))
+            drawn += generator.choice(list(files), steps, p=odds / odds.sum()).tolist()
+        turns = [[task] for task in drawn[:updates]]
+    rows = {task: _rows(counts[task], TASKS.index(task), recipe) for task in files}
+    for tasks in turns:
+        batch = {"batch_size": np.array(recipe.batch_size)}
+        for task in tasks:
+            batch |= _batch(files[task], task, next(rows[task]))
+        yield batch
+
+
+def _rows(count, task, recipe):
+    """A task's batches of rows, pass after pass, each in an order of its own; the last of a pass may be smaller."""
+    for turn in itertools.count():
+        order = np.random.default_rng((recipe.seed, 2, task, turn)).permutation(count).tolist()
+        yield from (order[begin : begin + recipe.batch_size] for begin in range(0, count, recipe.batch_size))
+
+
+def _batch(found, task, rows):
+    """ids, mask and labels of some rows, each text padded to its longest."""
+    batch = {f"{task}/labels": found["labels"][rows]}
+    for side in ("",) if task == "sentiment" else ("a_", "b_"):
+        ends = np.cumsum(found[f"{side}lengths"])
+        texts = [found[f"{side}flat"][ends[row] - found[f"{side}lengths"][row] : ends[row]] for row in rows]
+        longest = max(len(text) for text in texts)
+        batch[f"{task}/{side}input_ids"] = np.array([[*text, *[0] * (longest - len(text))] for text in texts])
+        masks = [[1] * len(text) + [0] * (longest - len(text)) for text in texts]
+        batch[f"{task}/{side}attention_mask"] = np.array(masks)
+    return batch

@@ -16,8 +16,9 @@ import transformers
 
 from splinter.align import torch_side
 from splinter.align.port import Side
+from splinter.ports.common.proof import loop
+from splinter.ports.common.proof.theirs import step_rule, used
 from splinter.ports.common.torch.train import AdamW
-from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import Recipe
 
 from .. import twin
@@ -47,10 +48,11 @@ def forward(model: twin.Twin, batch: Mapping[str, torch.Tensor]) -> dict[str, to
     return model(batch)
 
 
-def hyperparameters() -> dict[str, float]:
-    """Defaults of the course's skeleton, restated (minBERT: multitask_classifier.py, optimizer.py)."""
+def hyperparameters(frozen: bool) -> dict[str, Any]:
+    """Defaults of the course's skeleton, restated (minBERT: multitask_classifier.py, optimizer.py); its --option
+    pretrain, the encoder frozen, has a rate of its own."""
     return {
-        "learning_rate": 1e-5,
+        "learning_rate": 1e-3 if frozen else 1e-5,
         "warmup": 0.0,
         "epochs": 10,
         "min_steps": 0,
@@ -60,6 +62,11 @@ def hyperparameters() -> dict[str, float]:
         "epsilon": 1e-6,
         "weight_decay": 0.0,
         "max_norm": 0.0,
+        "max_steps": 0,
+        "seed": 11711,
+        "schedule": "constant",
+        "optimizer": "hf",
+        "micro_batch": 0,
     }
 
 
@@ -67,9 +74,10 @@ def hyperparameters() -> dict[str, float]:
 def rates(features: int, recipe: Recipe) -> list[float]:
     """What transformers' constant schedule gives each update, and 25 beyond the last."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
-    schedule = transformers.get_constant_schedule(optimizer)
+    total, updates = step_rule(features, recipe)
+    schedule = transformers.get_constant_schedule_with_warmup(optimizer, int(total * recipe.warmup))
     used = []
-    for _ in range(-(-features // recipe.batch_size) * recipe.epochs + 25):
+    for _ in range(updates + 25):
         used.append(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
@@ -112,19 +120,33 @@ def side(mode: str, frozen: bool = False) -> Side:
         loss=twin.loss,
         optimizer=AdamW,
         decayed=twin.decayed,
-        hyperparameters=hyperparameters,
+        hyperparameters=lambda: hyperparameters(frozen),
         rates=rates,
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, mode),
         train=lambda folder, dtype: trained(folder, mode, dtype, frozen),
+        uses=lambda folder: uses(folder, mode, frozen),
     )
 
 
+def answers(model: twin.Twin, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Sentence vectors and the outputs of every task."""
+    vectors = {f"{prefix}vectors": model.encode(*text) for prefix, text in cases.texts(batch).items()}
+    return {**vectors, **model(batch)}
+
+
+def uses(folder: Path, mode: str, frozen: bool = False) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the reference says of a batch while it is trained."""
+    models = load(folder, mode, frozen=frozen), load(folder, mode, dropout=True, frozen=frozen)
+    return used(models, answers, twin.loss, cases.batches(folder, mode)["last"])
+
+
 def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample, data and scores by the reference's own code."""
+    """One whole run on the shipped sample; data, order of batches, loop and scores by the reference's own code."""
     model = torch_side.cast(load(folder, mode, frozen=frozen), dtype)
-    feed = cases.training_feed(folder, lambda name: columns(name, mode))
-    log = fit(twin.BACKEND.trainer(model, feed.recipe), feed, feed.recipe)
+    hyper, files = cases.training_recipe(folder), {task: columns(f"sample/{task}-train", mode) for task in TASKS}
+    batches = reference_data.batches(files, cases.ROWS, hyper, *cases.sampling(frozen))
+    log = loop.trained(side(mode, frozen), model, batches, cases.ROWS["sentiment"], hyper, dtype)
     found, values = {}, {}
     for task in TASKS:
         dev = cases.dataset(task, columns(f"sample/{task}-dev", mode))

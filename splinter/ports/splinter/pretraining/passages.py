@@ -225,7 +225,7 @@ def pack(segments: Sequence[Sequence[int]], capacity: int, number: int = 0) -> I
     """The contexts of a document: segments one after the other, as many as fit.
 
     A segment that overflows fills up the context with its head, and stands whole at the start of the next one;
-    what of it goes beyond the capacity there is lost, see `split`.
+    what of it goes beyond the capacity there is lost, see `split`. The first segment has no context to fill up.
 
     Args:
         segments: piece ids of the lines.
@@ -236,8 +236,8 @@ def pack(segments: Sequence[Sequence[int]], capacity: int, number: int = 0) -> I
     current: list[int] = []
     for index, segment in enumerate(segments):
         if len(current) + len(segment) > capacity or (index == number and len(segments) >= MANY_SEGMENTS):
-            current += segment[: capacity - len(current)]
-            yield current
+            if current:  # else there is nothing to fill up
+                yield current + list(segment[: capacity - len(current)])
             current = list(segment[:capacity])
         else:
             current += segment

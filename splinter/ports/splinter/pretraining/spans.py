@@ -237,7 +237,7 @@ def mask(
     ids, seen = list(tokens), [1] * len(tokens)
     questions: list[tuple[int, int, int]] = []
     most = limit(len(ids), share)
-    masked, answers = bytearray(len(ids)), [0] * len(ids)  # answers: 1 + the cluster that a piece is an answer of
+    masked, answers = bytearray(len(ids)), bytearray(len(ids))  # 1 on the pieces of questions, and of their answers
     order = random.permutation(len(clusters)).tolist()
     # all are drawn, whatever comes of them: the same numbers as one after the other, in one call
     picks = random.randint([len(clusters[number].starts) for number in order]).tolist() if order else []
@@ -248,7 +248,6 @@ def mask(
         kept = starts[pick]
         if masked.find(1, kept, kept + length) >= 0:
             continue
-        own = number + 1
         answer = ids[kept : kept + length]
         for start in starts:
             if start == kept:
@@ -256,13 +255,14 @@ def mask(
             end = start + length
             if len(questions) >= most or masked.find(1, kept, kept + length) >= 0:
                 break
-            if masked.find(1, start, end) >= 0 or any(label not in (0, own) for label in answers[start:end]):
+            # an answer of its own too, which an occurrence that overlaps it would hide
+            if masked.find(1, start, end) >= 0 or answers.find(1, start, end) >= 0:
                 continue
             if ids[start:end] != answer:
                 continue
             ids[start:end] = [question] + [padding] * (length - 1)
             seen[start + 1 : end] = [0] * (length - 1)
             masked[start:end] = b"\1" * length
-            answers[kept : kept + length] = [own] * length
+            answers[kept : kept + length] = b"\1" * length
             questions.append((start, kept, kept + length - 1))
     return Masked(ids, seen, sorted(questions))

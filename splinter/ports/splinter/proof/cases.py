@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from splinter import datasets
 from splinter.ports.common import checkpoint
 from splinter.ports.common.proof import files
+from splinter.ports.common.proof.recipes import unlike
 from splinter.ports.common.training.schedule import Recipe
 from splinter.sample import PATH as SAMPLE
 
@@ -22,13 +23,20 @@ Arrays = Mapping[str, np.ndarray]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 LABELS = ("start_positions", "end_positions")
 
+# no field at its default, no two of a kind alike: one that is ignored, or taken for another, changes a number. An
+# epsilon is a power of 2, which Paddle's float32 holds exactly
 TINY = SplinterConfig(
     vocab_size=2048,
-    hidden_size=64,
+    hidden_size=60,
     num_hidden_layers=2,
-    num_attention_heads=4,
-    intermediate_size=128,
+    num_attention_heads=5,
+    intermediate_size=112,
+    hidden_dropout_prob=0.15,
+    attention_probs_dropout_prob=0.25,
     max_position_embeddings=384,
+    type_vocab_size=3,
+    initializer_range=0.05,
+    layer_norm_eps=2.0**-15,
 )
 BASE = SplinterConfig()
 VOCABULARY = "vocab/bert-base-cased-vocab.txt"
@@ -202,22 +210,41 @@ def loss_cases(folder: Path, mode: str) -> dict[str, tuple[dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """One file as model input: which, for training or evaluation, with which vocabulary, cased or not."""
+    """One file as model input: which, for training or evaluation, with which vocabulary, cased or not.
+
+    `block` examples are read at a time by us alone: it decides nothing.
+    """
 
     path: Path
     training: bool
     vocabulary: Path
     sizes: Mapping[str, int]
     lower_case: bool = False
+    block: int = 256
 
 
 SHORT = {"max_length": 160, "doc_stride": 32}  # windows for trainings of seconds; the shipped texts still need several
 FAR = {"max_length": 160, "doc_stride": 96}  # fewer windows, in the mode where the stride is from start to start
+TIGHT = {"max_length": 24, "doc_stride": 4, "max_query_length": 8}  # one piece more or less is another window
+SIZES = {"short": SHORT, "far": FAR, "tight": TIGHT}
 TRAINING = "sample/fewshot-train short"
 EVALUATION = {"hf": "sample/fewshot-dev short", "paper": "sample/fewshot-dev far"}
 SAMPLES: dict[str, dict[str, tuple[str, ...]]] = {
-    "dev_data": dict.fromkeys(MODES, ("sample/fewshot-dev", "sample/squad-dev", "sample/squad-dev uncased")),
-    "train_data": dict.fromkeys(MODES, ("sample/fewshot-train", "sample/squad-train")),
+    "dev_data": dict.fromkeys(
+        MODES,
+        (
+            *("sample/fewshot-dev", "sample/squad-dev", "sample/squad-dev uncased"),
+            *("sample/hostile/squad", "sample/hostile/squad uncased", "sample/hostile/squad other"),
+            *("sample/hostile/ladder tight", "sample/hostile/mrqa", "sample/hostile/rows"),
+        ),
+    ),
+    "train_data": dict.fromkeys(
+        MODES,
+        (
+            *("sample/fewshot-train", "sample/squad-train", "sample/hostile/squad labelled"),
+            *("sample/hostile/ladder tight labelled", "sample/hostile/mrqa labelled", "sample/hostile/rows labelled"),
+        ),
+    ),
 }
 REAL = {
     "dev_data": {
@@ -238,12 +265,20 @@ data_sources = files.DataSources(SAMPLES, REAL, VOCABULARY)
 
 
 def source(name: str) -> Source:
-    """What a data source's name stands for."""
+    """What a data source's name stands for: a file, then how it is read."""
     if name.startswith("sample/"):
-        stem, _, how = name.removeprefix("sample/").partition(" ")
-        path = SAMPLE / (f"{stem}.jsonl" if stem.startswith("fewshot") else f"{stem}.json")
-        sizes = {"short": SHORT, "far": FAR}.get(how, {})
-        return Source(path, "train" in stem, SAMPLE / "vocab.txt", sizes, lower_case=how == "uncased")
+        stem, *how = name.removeprefix("sample/").split()
+        hostile = stem.startswith("hostile/")
+        path = SAMPLE / f"{stem}.json"
+        sizes = next((sizes for word, sizes in SIZES.items() if word in how), {})
+        return Source(
+            path if path.exists() else path.with_suffix(".jsonl"),
+            "train" in stem or "labelled" in how,
+            SAMPLE / ("hostile/vocab.txt" if "other" in how else "vocab.txt"),
+            sizes,
+            lower_case="uncased" in how,
+            block=10 if hostile else Source.block,
+        )
     return Source(datasets.find(name), "train" in name, datasets.find(VOCABULARY), {})
 
 
@@ -272,8 +307,8 @@ def training_record(log: list[dict[str, float]], decoded: Arrays, dtype: str) ->
 
 
 def recipe() -> Recipe:
-    """The port's own recipe: all defaults."""
-    return replace(Recipe())
+    """What optimizer and schedule are aligned with; the defaults are compared by themselves."""
+    return unlike(Recipe())
 
 
 # -- metric -----------------------------------------------------------------------------------------------
@@ -291,22 +326,29 @@ TEXTS = (
         '"quoted"',
     ),
     *("\U0001f98a fox", "fox", "no no yes", "no yes yes", "\u6f22\u5b57", "\u6f22", "a\u00a0b", "a b", "x" * 50),
+    *("A-10", "10", "a 10", "an-other", "a\u0301 x", "x\x1cthe\x85y", "the\u200bx", "th\u00e9", "x_a_y", "THE x The"),
+    *("x\u2013the\u2013y", "x\u2013\u2013y", "x\u2013 \u2013y"),
 )
 
 
 def metric_cases(mode: str) -> dict[str, str | None]:
-    """Hostile predictions without and with no-answer odds, then logits through the whole decoding.
+    """Hostile predictions without and with no-answer odds and a threshold, then logits through the whole decoding.
 
     Returns:
-        Case -> the data source whose columns it works on, None for the first two.
+        Case -> the data source whose columns it works on, None for the first three.
     """
-    decoded = [*SAMPLES["dev_data"][mode]]
+    decoded = [name for name in SAMPLES["dev_data"][mode] if not name.endswith("other")]
     decoded += [name for name in data_sources("dev_data", mode) if name.startswith("squad_fewshot")]
-    return {"predictions": None, "odds": None, **{f"decode {name}": name for name in decoded}}
+    return {"predictions": None, "odds": None, "threshold": None, **{f"decode {name}": name for name in decoded}}
 
 
-def predictions(case: str) -> tuple[dict[str, list[str]], dict[str, str], dict[str, float] | None]:
-    """Gold texts, predicted texts and no-answer odds by question id: every text against every other."""
+def predictions(case: str) -> tuple[Any, ...]:
+    """What `evaluate` takes: gold texts and predicted texts by question id, every text against every other; but for
+    the first case no-answer odds as well, and a threshold for the last.
+
+    The odds have few distinct values, so that thresholds tie. Some are the threshold itself, some above it, and some
+    are of questions that are not asked.
+    """
     rng = np.random.default_rng(17)
     golds, predicted = {}, {}
     for i, gold in enumerate(TEXTS):
@@ -315,17 +357,24 @@ def predictions(case: str) -> tuple[dict[str, list[str]], dict[str, str], dict[s
             predicted[f"{i}-{j}"] = text
     for name in list(golds)[::11]:
         golds[name] = []
-    if case != "odds":
-        return golds, predicted, None
-    # few distinct values: thresholds tie
-    return golds, predicted, {name: float(rng.integers(0, 40)) / 40 for name in golds}
+    odds = {name: float(rng.integers(0, 48)) / 40 for name in (*golds, "not asked", "nor this")}
+    return {"predictions": (golds, predicted), "odds": (golds, predicted, odds)}.get(
+        case, (golds, predicted, odds, 0.5)
+    )
 
 
 def injected_logits(columns: Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, T) as float32 for a file's features, coarse enough that ties are common."""
+    """Logits (N, T) as float32 for a file's features, coarse enough that ties are common.
+
+    In every seventh question all are equal; in every seventh no piece of the context is among the best.
+    """
     rng = np.random.default_rng(19)
-    shape = columns["input_ids"].shape
+    shape, index = columns["input_ids"].shape, columns["example_index"]
     start, end = (np.round(rng.normal(0, 4, size=shape), 1).astype(np.float32) for _ in range(2))
+    inside = columns["offsets"][:, :, 0] >= 0 if "offsets" in columns else columns["token_of_piece"] >= 0
+    for logits in (start, end):
+        logits[index % 7 == 3] = 0.5
+        logits[~inside & (index % 7 == 5)[:, None]] += 100
     return start, end
 
 
@@ -335,6 +384,12 @@ def rows_by_example(columns: Arrays) -> dict[int, list[int]]:
     for row, example in enumerate(columns["example_index"].tolist()):
         found.setdefault(example, []).append(row)
     return found
+
+
+def kept(examples: Iterable[Any], columns: Arrays) -> list[Any]:
+    """The examples that have rows: mode paper gives none to a context without a piece."""
+    asked = set(columns["questions"].tolist())
+    return [example for example in examples if example.id in asked]
 
 
 def row(columns: Arrays, number: int) -> dict[str, np.ndarray]:
@@ -347,4 +402,6 @@ def decoded_record(found: Sequence[Sequence[Mapping[str, Any]]], scores: Mapping
     spans = [span for one in found for span in one]
     record = {"candidates": np.array([len(one) for one in found])}
     record |= {k: np.array([span[k] for span in spans]) for k in ("text", "probability", "start_logit", "end_logit")}
+    for place in ("start_char", "end_char") if "start_char" in spans[0] else ():
+        record[place] = np.array([-1 if span[place] is None else span[place] for span in spans])
     return record | {name: np.float64(score) for name, score in scores.items()}

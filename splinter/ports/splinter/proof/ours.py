@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports.common.paddle.train import AdamW
+from splinter.ports.common.proof.ours import used
 from splinter.ports.common.training.feed import Table, trim
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import Recipe, rates
@@ -43,15 +45,16 @@ def load(folder: Path, mode: str, dropout: bool = False, fresh: bool = False) ->
 
 @cache
 def columns(name: str, mode: str) -> dict[str, np.ndarray]:
-    """A data source as columns, by our own reading; gold texts as strings."""
+    """A data source as columns, by our own reading; of which question each row is; gold texts as strings."""
     source = cases.source(name)
-    examples = data.read_examples(source.path, mode, source.training)
+    examples = list(data.read_examples(source.path, mode, source.training))
     tokenizer = data.Tokenizer(source.vocabulary, mode, lower_case=source.lower_case or None)
-    blocks = data.features(examples, tokenizer, mode, training=source.training, **source.sizes)
+    blocks = data.features(examples, tokenizer, mode, training=source.training, block=source.block, **source.sizes)
     kept, rows = data.concatenate(blocks)
     found = {f.name: getattr(rows, f.name) for f in fields(rows) if isinstance(getattr(rows, f.name), np.ndarray)}
+    found["questions"] = np.array([kept[number].id for number in rows.example_index])
     if not source.training:
-        found["gold texts"] = np.array([json.dumps([e.id, e.answers]) for e in kept])
+        found["gold texts"] = np.array([json.dumps([e.id, e.answers]) for e in examples])
     return found
 
 
@@ -67,7 +70,7 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
     """n-best lists of a data source from logits (N, T), flattened, and the scores of the best."""
     source = cases.source(name)
     tokenizer = data.Tokenizer(source.vocabulary, mode, lower_case=source.lower_case or None)
-    examples = list(data.read_examples(source.path, mode))
+    examples = cases.kept(data.read_examples(source.path, mode), given)
     spans = []
     for number, rows in cases.rows_by_example(given).items():
         windows = [cases.row(given, row) for row in rows]
@@ -78,6 +81,8 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
             spans.append(metric.decode_hf(examples[number], windows, start[rows], end[rows]))
     best = {examples[n].id: found[0].text for n, found in zip(cases.rows_by_example(given), spans, strict=True)}
     flat = [[asdict(span) for span in found] for found in spans]
+    for span in chain.from_iterable(flat) if mode == "paper" else ():
+        del span["start_char"], span["end_char"]  # transformers' old code does not say where an answer stands
     return cases.decoded_record(flat, metric.evaluate({e.id: e.answers for e in examples}, best))
 
 
@@ -99,7 +104,20 @@ def side(mode: str) -> Side:
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
         train=lambda folder, dtype: trained(folder, mode, dtype),
+        uses=lambda folder: uses(folder, mode),
     )
+
+
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the port says of a batch while it is trained."""
+    opened = partial(train.BACKEND.open_model, folder, mode, "pretrained")
+    batch = cases.batches(folder, mode)["padded"]
+
+    def ask(model: SplinterForQuestionAnswering) -> dict[str, np.ndarray]:
+        return dict(zip(("start_logits", "end_logits"), train.BACKEND.logits(model, batch), strict=True))
+
+    recipe = cases.training_recipe(folder)
+    return used(partial(load, folder, mode), opened, train.forward, ask, train.BACKEND, batch, recipe)
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

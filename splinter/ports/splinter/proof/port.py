@@ -9,6 +9,7 @@ from splinter.align.port import Port, Side
 from splinter.align.steps import STEPS
 from splinter.align.weights import WeightMap
 from splinter.ports.common import checkpoint
+from splinter.ports.common.proof.shared import SHARED
 
 from .. import config
 from . import cases
@@ -67,6 +68,7 @@ PORT = Port(
     checkpoints={"tiny": cases.tiny, "base": cases.base},
     fetch=fetch,
     missing=cases.data_sources.missing,
+    shared=SHARED,
 )
 
 PLAIN = replace(

@@ -56,6 +56,7 @@ def paper_features(path, vocabulary, training, limit=None, lower_case=False, **s
             tqdm_enabled=False,
         )
     columns = {name: _column([getattr(row, name) for row in rows]) for name in _SAME_NAME}
+    columns["questions"] = np.array([row.qas_id for row in rows])
     columns["token_of_piece"] = _scatter([row.token_to_orig_map for row in rows], sizes["max_length"], -1, np.int32)
     columns["max_context"] = _scatter([row.token_is_max_context for row in rows], sizes["max_length"], False, bool)
     if training:
@@ -100,6 +101,7 @@ def hf_features(path, vocabulary, training, limit=None, witness=100, lower_case=
         parts.append(_hf_columns(encoded, examples[some], first, fast.cls_token_id, training))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     columns["unique_id"] = 1_000_000_000 + np.arange(len(columns["input_ids"]))
+    columns["questions"] = np.array([examples[number]["id"] for number in columns["example_index"]])
     _check_witness(slow, questions, examples, columns, sizes["max_length"], witness)
     return columns | _question(columns["input_ids"], 104)
 
@@ -234,8 +236,20 @@ def _load(path):
         whole = json.loads(text)
     except json.JSONDecodeError:  # several values: JSON lines
         lines = [json.loads(line) for line in text.split("\n") if line]
-        return "mrqa", lines[1:]
+        if "question" in lines[0]:
+            return "squad", [{"title": "", "paragraphs": [_paragraph(line) for line in lines]}]
+        return "mrqa", lines[1:]  # after a header, which may stand in a list
     return "squad", whole["data"]
+
+
+def _paragraph(row):
+    """A row of `datasets`, whose answers are columns, as a paragraph of SQuAD with one question."""
+    answers = [
+        {"text": text, "answer_start": start}
+        for text, start in zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
+    ]
+    asked = {"id": row["id"], "question": row["question"], "answers": answers, "is_impossible": not answers}
+    return {"context": row["context"], "qas": [asked]}
 
 
 @contextmanager

@@ -6,21 +6,21 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from splinter.align import torch_side
 from splinter.align.port import Side
-from splinter.ports.common.proof.theirs import linear_rates
+from splinter.ports.common.proof import loop
+from splinter.ports.common.proof.theirs import linear_rates, used
 from splinter.ports.common.torch.train import AdamW
-from splinter.ports.common.training.feed import Table, trim
-from splinter.ports.common.training.fit import fit
 
 from .. import twin
 from . import cases, reference_data, reference_metric
 
 
-def hyperparameters() -> dict[str, float]:
+def hyperparameters() -> dict[str, Any]:
     """Defaults of the authors' script, restated (run_mrqa.py, argument parser and AdamW of transformers 2.9)."""
     return {
         "learning_rate": 3e-5,
@@ -33,6 +33,11 @@ def hyperparameters() -> dict[str, float]:
         "epsilon": 1e-8,
         "weight_decay": 0.0,
         "max_norm": 1.0,
+        "max_steps": 0,
+        "seed": 42,
+        "schedule": "linear",
+        "optimizer": "hf",
+        "micro_batch": 0,
     }
 
 
@@ -62,7 +67,7 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
     source, grouped = cases.source(name), cases.rows_by_example(given)
     windows = [[cases.row(given, row) for row in rows] for rows in grouped.values()]
     starts, ends = ([logits[rows] for rows in grouped.values()] for logits in (start, end))
-    examples = reference_data.decoding_examples(source.path, mode)
+    examples = cases.kept(reference_data.decoding_examples(source.path, mode), given)
     if mode == "paper":
         vocabulary, lower_case = source.vocabulary, source.lower_case
         found = reference_metric.decode(examples, windows, starts, ends, vocabulary, lower_case=lower_case)
@@ -73,7 +78,8 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
             for number, *rest in zip(grouped, windows, starts, ends, strict=True)
         ]
     best = {examples[number].id: found[0]["text"] for number, found in zip(grouped, spans, strict=True)}
-    return cases.decoded_record(spans, reference_metric.evaluate(reference_data.golds(source.path, mode), best))
+    golds = {name: texts for name, texts in reference_data.golds(source.path, mode).items() if name in best}
+    return cases.decoded_record(spans, reference_metric.evaluate(golds, best))
 
 
 def sources(mode: str) -> tuple[str, ...]:
@@ -101,15 +107,25 @@ def side(mode: str) -> Side:
         data=lambda source: columns(source, mode),
         metric=lambda case, given: scores(case, given, mode),
         train=lambda folder, dtype: trained(folder, mode, dtype),
+        uses=lambda folder: uses(folder, mode),
     )
 
 
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the reference says of a batch while it is trained."""
+    models = twin.load(folder, mode), twin.load(folder, mode, dropout=True)
+    return used(models, twin.forward, twin.loss, cases.batches(folder, mode)["padded"])
+
+
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:
-    """One whole few-shot run on the shipped sample, whole batches at once; data and decoding by the reference's own."""
+    """One whole few-shot run on the shipped sample, whole batches of whole rows at once; data, loop
+    and decoding by the reference's own.
+    """
     model = torch_side.cast(twin.load(folder, mode), dtype)
     inputs = cases.model_inputs(columns(cases.TRAINING, mode), labels=True)
     hyper = cases.training_recipe(folder)
-    log = fit(twin.BACKEND.trainer(model, hyper), Table(inputs, hyper, prepare=trim), hyper)
+    rows = len(inputs["input_ids"])
+    log = loop.trained(side(mode), model, loop.epochs(inputs, hyper), rows, hyper, dtype)
     dev = columns(cases.EVALUATION[mode], mode)
     start, end = twin.BACKEND.logits(model, cases.model_inputs(dev))
     return cases.training_record(log, decode(cases.EVALUATION[mode], dev, start, end, mode), dtype)

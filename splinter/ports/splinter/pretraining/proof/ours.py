@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import numpy as np
 from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports.common.paddle.train import AdamW
+from splinter.ports.common.proof.ours import used
 from splinter.ports.common.training.fit import fit
 from splinter.ports.common.training.schedule import rates
 
 from ... import train as answering
 from ...config import read_checkpoint
+from ...data import QUESTION_ID
 from .. import objective, train
+from ..corpus import records
 from ..model import SplinterForPreTraining
 from . import cases
 
@@ -56,13 +60,27 @@ def side(mode: str) -> Side:
         rates=rates,
         data=mined,
         train=trained,
+        uses=lambda folder: uses(folder, mode),
     )
 
 
+def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """What the port says of a batch while it is trained."""
+    opened, batch = partial(train.BACKEND.open_model, folder), cases.batches(folder, mode)["questions"]
+
+    def ask(model: SplinterForPreTraining) -> dict[str, np.ndarray]:
+        return dict(zip(("start_logits", "end_logits"), train.BACKEND.logits(model, batch), strict=True))
+
+    recipe = cases.training_recipe(folder)
+    return used(partial(load, folder, mode), opened, answering.forward, ask, train.BACKEND, batch, recipe)
+
+
 def mined(source: str) -> dict[str, np.ndarray]:
-    """A text as the arrays of its shard, by our own mining."""
-    shard = cases.corpus(source).shard(0)
-    return {name: np.asarray(column, np.int64) for name, column in shard.items()}
+    """A text as the arrays of its shard, by our own mining, and as the inputs of its second epoch."""
+    made = cases.corpus(source)
+    inputs = records(made, range(len(made)), 1, QUESTION_ID)
+    inputs = {f"epoch 1/{name}": column for name, column in inputs.items() if name != "weights"}
+    return {name: np.asarray(column, np.int64) for name, column in (made.shard(0) | inputs).items()}
 
 
 def trained(folder: Path, dtype: str) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from splinter.align.port import Port, Side
+from splinter.ports.common.proof.shared import SHARED
 
 from ...proof import cases as answering
 from ...proof.port import ZERO_GRADIENT, fetch, weights
@@ -44,6 +45,7 @@ PORT = Port(
     checkpoints={"tiny": answering.tiny},
     fetch=fetch,
     missing=cases.data_sources.missing,
+    shared=(*SHARED, "the key from which the questions of a passage are drawn: seed, passage and epoch"),
 )
 """Recurring span selection: objective and recipe of the paper, on text that is mined."""
 

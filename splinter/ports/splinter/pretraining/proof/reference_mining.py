@@ -1,20 +1,19 @@
 """Mining restated plainly, to hold ours against: every pair of equal pieces is looked at, in quadratic time.
 
 Written from the description of oriram/splinter pretraining/ at 1df4c13; word pieces by the
-Python tokenizers of transformers. Shares with ours the key of the random numbers, the order in which an epoch goes
-through the passages, and how many updates there are (`schedule.plan`, aligned by the step lr).
+Python tokenizers of transformers. Shares with ours the key of the random numbers, and nothing else.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from splinter.ports.common.training.schedule import Recipe, plan
+from splinter.ports.common.proof import loop
 
 _STOP = """
 ourselves hers between yourself but again there about once during out very having with they own an be some for do
@@ -87,7 +86,7 @@ def questions(pieces: list, found: list[list[tuple[int, int]]], random) -> list[
     most = min(30, max(1, round(0.15 * len(pieces))))
     text = list(pieces)
     masked: set[int] = set()
-    label_of: dict[int, int] = {}
+    labelled: set[int] = set()
     records: list[tuple[int, int, int]] = []
     for number in random.permutation(len(found)):
         cluster = found[number]
@@ -99,14 +98,14 @@ def questions(pieces: list, found: list[list[tuple[int, int]]], random) -> list[
             if len(records) >= most or span & masked:
                 break
             places = set(range(a, b + 1))
-            if places & masked or any(label_of.get(place, number) != number for place in places):
+            if places & (masked | labelled):
                 continue
             if text[a : b + 1] != text[answer[0] : answer[1] + 1]:
                 continue
             text[a : b + 1] = ["[QUESTION]"] + ["[PAD]"] * (b - a)
             records.append((a, *answer))
             masked |= places
-            label_of.update(dict.fromkeys(span, number))
+            labelled |= span
     return sorted(records)
 
 
@@ -117,17 +116,37 @@ def contexts(segments: list[list[str]], capacity: int, cut: int) -> list[list[st
     for index, segment in enumerate(segments):
         whole = current + segment
         if len(whole) > capacity or (len(segments) >= 10 and index == cut):
-            packed.append(whole[:capacity])
+            if current:
+                packed.append(whole[:capacity])
             current = segment[:capacity]
         else:
             current = whole
     return [*packed, current] if current else packed
 
 
+def read(path: Path) -> list[list[str]]:
+    """The lines of each document: JSON lines, `<doc>`, title, lines and `</doc>`, or blank lines between documents."""
+    lines = path.read_bytes().decode("utf-8").split("\n")
+    first = next(line.strip() for line in lines if line.strip())
+    if first.startswith("{"):
+        return [json.loads(line)["text"].split("\n") for line in lines if line.strip()]
+    documents: list[list[str]] = [[]]
+    titled = True
+    for line in map(str.strip, lines):
+        if line.startswith("<doc") or (not line and not first.startswith("<doc")):
+            documents.append([])
+            titled = not line
+        elif line and not line.startswith("</doc"):
+            if titled:
+                documents[-1].append(line)
+            titled = True
+    return [document for document in documents if document]
+
+
 def columns(
     path: Path, vocabulary: Path, length: int, whole_words: bool, passes: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """What a mined file of JSON lines holds, as the arrays of one shard.
+    """What a mined file holds, as the arrays of one shard.
 
     The reference drops what of a line goes beyond a context; here lines are short.
     """
@@ -139,12 +158,13 @@ def columns(
     # without BertTokenizer around them: Google's, which the authors used, knows no special tokens in a text
     ids = {**load_vocab(vocabulary), "[QUESTION]": 104}
     basic, wordpiece = BasicTokenizer(do_lower_case=False), WordpieceTokenizer(ids, unk_token="[UNK]")
-    documents = [json.loads(line)["text"].split("\n") for line in path.read_text(encoding="utf-8").splitlines()]
+    documents = read(path)
     arrays: dict[str, list] = {name: [] for name in ("tokens", "keys", "lengths", "starts", "questions")}
     ends: dict[str, list[int]] = {name: [0] for name in ("tokens", "clusters", "starts", "questions")}
     for number in range(passes):
         for document, lines in enumerate(documents):
             segments = [[p for word in basic.tokenize(line) for p in wordpiece.tokenize(word)] for line in lines]
+            segments = [segment for segment in segments if segment]
             for place, context in enumerate(contexts(segments, length - 2, number)):
                 pieces = ["[CLS]", *context, "[SEP]"]
                 found = kept(pieces, whole_words)
@@ -173,14 +193,9 @@ class Feed:
         mined: what `columns` returned.
     """
 
-    def __init__(self, mined: dict[str, np.ndarray], recipe: Recipe, seed: int):
-        self.mined, self.recipe, self.seed = mined, recipe, seed
+    def __init__(self, mined: dict[str, np.ndarray], seed: int):
+        self.mined, self.seed = mined, seed
         self.passages = len(mined["keys"])
-        self.plan = plan(self.passages, recipe)
-
-    def about(self) -> dict[str, Any]:
-        """Nothing that a resumed run would look at."""
-        return {}
 
     def passage(self, number: int, epoch: int) -> tuple[list[int], list[tuple[int, int, int]]]:
         """Piece ids, and the questions of an epoch."""
@@ -194,12 +209,12 @@ class Feed:
         random = np.random.RandomState(np.random.PCG64([self.seed, *one["keys"][number].tolist(), epoch]))
         return tokens, questions(tokens, found, random)
 
-    def batches(self, start: int) -> Iterator[tuple[dict[str, np.ndarray], Callable[[], list[str]]]]:
-        """Each batch, with weights that add up to 1."""
-        for epoch in range(self.recipe.epochs):
-            order = np.random.default_rng((self.recipe.seed, epoch)).permutation(self.passages)
-            for begin in range(0, self.passages, self.recipe.batch_size):
-                yield self.batch([self.passage(n, epoch) for n in order[begin : begin + self.recipe.batch_size]]), list
+    def batches(self, recipe: Any) -> Iterator[dict[str, np.ndarray]]:
+        """Each batch of a run."""
+        for epoch in range(recipe.epochs):
+            order = loop.shuffled(self.passages, recipe.seed, epoch)
+            for begin in range(0, self.passages, recipe.batch_size):
+                yield self.batch([self.passage(n, epoch) for n in order[begin : begin + recipe.batch_size]])
 
     def batch(self, passages: list[tuple[list[int], list[tuple[int, int, int]]]]) -> dict[str, np.ndarray]:
         """Passages with their questions put in, padded."""
@@ -212,11 +227,10 @@ class Feed:
                 ids[row, place] = 104
                 ids[row, place + 1 : place + 1 + last - first] = 0
                 mask[row, place + 1 : place + 1 + last - first] = 0
-        weights = (labels[0] > 0).astype(np.float64)
         return {
             "input_ids": ids,
             "attention_mask": mask,
             "token_type_ids": np.zeros_like(ids),
             **dict(zip(("question_positions", "start_positions", "end_positions"), labels, strict=True)),
-            "weights": weights / (weights.sum() + 1e-5),
+            "weights": (labels[0] > 0).astype(np.float64),
         }
