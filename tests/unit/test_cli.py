@@ -476,6 +476,34 @@ def test_bad_examples_may_be_left_out(run, refused, tiny, tmp_path):
     assert f"splinter predict: {path}: 1 bad example left out:" in err
 
 
+@pytest.mark.parametrize(
+    ("mode", "sizes", "why"),
+    [
+        ("paper", (), "lost its [QUESTION] token: it is longer than --max-query-length 64 pieces; shorten it"),
+        ("paper", ("--max-query-length", 900), "leaves no room for its context in 384"),
+        ("hf", (), "leaves no room for its context in 384"),
+    ],
+)
+def test_a_question_that_is_too_long_is_a_bad_example(run, tiny, tmp_path, mode, sizes, why):
+    """
+    It is told with the others of its file, wherever it stands, and may be left out.
+    """
+    path, output = tmp_path / "file.csv", tmp_path / "run"
+    rows = ["Who?,Ann wrote it.,Ann", "Who?,Ann wrote it.,Bo", f"{'why ' * 400}?,Ann wrote it.,it"]
+    path.write_text("\n".join(["question,context,answer", *rows, rows[0]]), encoding="utf-8")
+    model = "--model", tiny, "--mode", mode, *sizes
+    train = ("finetune", *model, "--train", path, "--output", output, "--max-steps", 1, "--quiet")
+    code, _, err = run(*train)
+    assert (code, err.splitlines()[0]) == (2, f"splinter finetune: {path}: 2 bad examples:")
+    assert "line 4: question '4' " in err and why in err and not output.exists()
+    code, _, err = run(*train, "--skip-bad")
+    assert code == 0 and f"{path}: 2 bad examples left out:\n" in err and why in err
+    found = json.loads(run("evaluate", *model, "--data", path, "--skip-bad")[1])
+    assert (found["total"], found["left_out"]) == (3, 1)
+    code, out, err = run("predict", *model, "--input", path, "--skip-bad")
+    assert (code, out.count("Who?"), out.count("why")) == (0, 3, 0) and why in err
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_lines_of_any_sort_are_answered(run, typed, tiny, newline):
     """

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # help does without
     from splinter.ports.common.squad import Refused
 
     from .answering import Answer
+    from .data import Check, Example
     from .tasks import Reply
 
 RECIPE = Recipe()
@@ -217,11 +218,11 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     return shared.rounded(scores)
 
 
-def _questions(options: argparse.Namespace, mode: str, bad: Refused) -> Iterator[Any]:
+def _questions(options: argparse.Namespace, mode: str, bad: Refused, check: Check) -> Iterator[Example]:
     """The questions of the command line, a file or standard input, as examples.
 
     Args:
-        bad: notes what is wrong in a file.
+        bad, check: see `data.read_examples`.
 
     Raises:
         DataError: what is missing, with the line.
@@ -229,7 +230,7 @@ def _questions(options: argparse.Namespace, mode: str, bad: Refused) -> Iterator
     from . import data
 
     if options.input is not None:
-        return data.read_questions(options.input, mode, bad)
+        return data.read_questions(options.input, mode, bad, check)
     context = options.context if options.context is not None else data.read_context(options.context_file)
     return iter([data.example("1", options.question, context, mode, "the command line")])
 
@@ -258,7 +259,7 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     answerer = tasks.open_answerer(_settings(options), options.max_answer_length, options.n_best)
     foreign: set[str] = set()  # contexts that were warned of
     bad = Refused(leave_out=options.skip_bad)
-    for reply in answerer.ask(_questions(options, answerer.config.mode, bad), stream=stream):
+    for reply in answerer.ask(_questions(options, answerer.config.mode, bad, answerer.fits), stream=stream):
         sure = [one for one in reply.answers if one.probability >= options.min_probability]
         yield {
             "id": reply.example.id,

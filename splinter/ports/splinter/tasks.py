@@ -133,10 +133,7 @@ def settle_questions(
     lost = ~asks[np.arange(len(rows)), own]
     if lost.any():
         example = examples[int(rows.example_index[int(lost.argmax())]) - offset]
-        raise data.DataError(
-            f"{example.where}: question {example.id!r} lost its [QUESTION] token: it is longer than --max-query-length "
-            f"{sizes.max_query_length} pieces; shorten it ({example.question[:40]!r}...) or raise the limit"
-        )
+        raise data.too_long(example, sizes.max_query_length)
     rows.input_ids[asks & (np.arange(asks.shape[1]) < own[:, None])] = tokenizer.unk
 
 
@@ -149,6 +146,23 @@ def shipped(file: Path, name: str) -> tuple[Path, Callable[[data.Example], bool]
     if str(file) != "sample" or file.exists():
         return file, lambda example: True
     return SAMPLE / name, lambda example: len(example.question.split()) <= LONGEST_SHIPPED
+
+
+def counted(
+    file: Path,
+    counts: Callable[[data.Example], bool],
+    tokenizer: data.Tokenizer,
+    sizes: Sizes,
+    bad: Refused,
+    training: bool = False,
+) -> Iterator[data.Example]:
+    """The examples of a file that count; one whose question is too long is bad."""
+    fits = data.room(tokenizer, **asdict(sizes))
+
+    def check(one: data.Example) -> data.Example:
+        return fits(one) if counts(one) else one
+
+    return filter(counts, data.read_examples(file, tokenizer.mode, training, bad, check))
 
 
 # -- tasks ------------------------------------------------------------------------------------------------
@@ -204,7 +218,7 @@ class Finetuning(tasks.Training):
         tokenizer, sizes = open_tokenizer(folder, config), check_sizes(Sizes(**settings.sizes), config)
         bad, bad_dev = (Refused(leave_out=self.skip_bad) for _ in range(2))
         blocks = data.features(
-            filter(counts, data.read_examples(train_file, config.mode, training=True, refused=bad)),
+            counted(train_file, counts, tokenizer, sizes, bad, training=True),
             tokenizer,
             config.mode,
             training=True,
@@ -251,7 +265,7 @@ class Finetuning(tasks.Training):
 def _held_out(file: Path, tokenizer: data.Tokenizer, sizes: Sizes, bad: Refused) -> list[data.Example]:
     """The questions of a file that will be answered after each epoch; what cannot be answered is told now."""
     file, counts = shipped(file, DEV_SAMPLE)
-    examples, done = list(filter(counts, data.read_examples(file, tokenizer.mode, refused=bad))), 0
+    examples, done = list(counted(file, counts, tokenizer, sizes, bad)), 0
     for kept, rows in data.features(examples, tokenizer, tokenizer.mode, **asdict(sizes)):
         settle_questions(kept, rows, tokenizer, sizes, done)
         done += len(kept)
@@ -290,6 +304,11 @@ class Answerer:
     sizes: Sizes
     max_answer: int
     n_best: int
+
+    @property
+    def fits(self) -> data.Check:
+        """Tells a question that is too long for this model; see `data.room`."""
+        return data.room(self.tokenizer, **asdict(self.sizes))
 
     def answers(
         self, examples: Iterable[data.Example], stream: bool = False
@@ -452,8 +471,8 @@ def evaluate(
         folders.refuse_target(predictions, file)
     answerer = open_answerer(settings, max_answer, repeated=True)
     bad = Refused(leave_out=skip_bad)
-    read = data.read_examples(file, answerer.config.mode, refused=bad)
-    examples: Iterator[data.Example] = islice(filter(counts, read), limit)
+    read = counted(file, counts, answerer.tokenizer, answerer.sizes, bad)
+    examples: Iterator[data.Example] = islice(read, limit)
     if sample is not None:
         examples = drawn(list(examples), sample)
     began = time.perf_counter()
