@@ -5,8 +5,8 @@ The dev file is cut in two halves by a hash of the context; no question of one h
 part is written as soon as it is measured. scripts/figures.py writes the tables of splinter/mini-qa/README.md from it.
 
 example:
-  python scripts/calibration.py --dev dev-v1.1.json --own docs/questions.csv --other new_wiki_v1.0.json.gz \\
-    reddit_v1.0.json.gz amazon_reviews_v1.0.json.gz && python scripts/figures.py
+  python scripts/calibration.py --dev dev-v1.1.json --own docs/questions.csv --unanswerable dev-v2.0-reconstructed.json \\
+    --other new_wiki_v1.0.json.gz reddit_v1.0.json.gz amazon_reviews_v1.0.json.gz && python scripts/figures.py
 """
 
 import argparse
@@ -23,7 +23,7 @@ from splinter.ports.common.tasks import environment
 def keep(path: Path, about: dict, **part: Any) -> None:
     """Put a part into the record, beside those of the same model that are there."""
     found = checkpoint.read_json(path) if path.exists() else {}
-    if found.get("sha256") != about["sha256"]:
+    if any(found.get(key) != about[key] for key in ("sha256", "framework")):
         found = {}
     if "other" in part:
         part = {"other": found.get("other", {}) | part["other"]}
@@ -37,8 +37,11 @@ def main() -> int:
     parser.add_argument(
         "--other", type=Path, nargs="+", default=[], metavar="FILE", help="files of other kinds of text; 1,000 of each"
     )
+    parser.add_argument(
+        "--unanswerable", type=Path, metavar="FILE", help="SQuAD 2.0: 1,000 questions without an answer"
+    )
     parser.add_argument("--model", default="splinter-mini-qa", metavar="NAME_OR_FOLDER", help="which model")
-    parser.add_argument("--framework", choices=("paddle", "torch"), default="paddle")
+    parser.add_argument("--framework", choices=("paddle", "torch"), default="torch")
     parser.add_argument("--output", type=Path, default=calibration.RECORD, metavar="FILE", help="record to write")
     options = parser.parse_args()
     from splinter.ports.splinter import tasks
@@ -52,6 +55,8 @@ def main() -> int:
         for file in options.other:
             name = file.name.removesuffix(".gz").removesuffix(".json").removesuffix("_v1.0")
             keep(options.output, about, other={name: calibration.measure_other(answerer, file)})
+        if options.unanswerable:
+            keep(options.output, about, unanswerable=calibration.measure_unanswerable(answerer, options.unanswerable))
         if options.dev:
             keep(options.output, about, dev=calibration.measure_dev(answerer, options.dev))
     except (OSError, ValueError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ BINS = 10
 DRAWN, SEED = 20, 42
 """Questions of the dev file that are kept one by one, by id, and the seed that they are drawn with."""
 SHIFTED = 1000
-"""Questions of each of the other files."""
+"""Questions of each of the other files, and of those without an answer."""
 
 
 def asked(answerer: tasks.Answerer, examples: Iterable[data.Example]) -> list[dict[str, Any]]:
@@ -100,14 +100,19 @@ def measure_other(answerer: tasks.Answerer, file: Path) -> dict[str, Any]:
     return {**scored(found), "of": len(examples), "error": reliability(found)["error"], **sure}
 
 
+def measure_unanswerable(answerer: tasks.Answerer, file: Path) -> dict[str, Any]:
+    """Of questions that their text does not answer, always the same ones: the shares that are answered all the same."""
+    examples = [one for one in data.read_examples(file, answerer.config.mode) if one.impossible]
+    found = [one["probability"] for one in asked(answerer, tasks.drawn(examples, SHIFTED))]
+    given = [{"at": least, "answered": sum(p >= least for p in found) / len(found)} for least in THRESHOLDS]
+    return {"questions": len(found), "of": len(examples), "thresholds": given}
+
+
 def measure_own(answerer: tasks.Answerer, file: Path) -> list[dict[str, Any]]:
     """Of questions on a text of our own: all of it, to be read."""
     keys = ("question", "answer", "probability", "right", "f1")
     found = asked(answerer, data.read_examples(file, answerer.config.mode))
     return [{key: one[key] for key in keys} for one in found]
-
-
-Measure = Callable[[tasks.Answerer, Path], Any]
 
 
 # -- tables -----------------------------------------------------------------------------------------------
@@ -148,10 +153,19 @@ def reliability_table(record: dict[str, Any]) -> str:
 
 def cost_table(record: dict[str, Any]) -> str:
     """What a threshold costs and brings."""
-    lines = ["| `--min-probability` | questions answered | of these right | right answers kept |", "|---|---|---|---|"]
+    head = ["`--min-probability`", "questions answered", "of these right", "right answers kept"]
+    head += ["questions without an answer that get one"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     everything = {"at": 0.0, "answered": 1.0, "right": record["dev"]["exact"] / 100, "kept": 1.0}
-    for one in (everything, *record["dev"]["thresholds"]):
-        lines.append(f"| {one['at']:g} | {one['answered']:.1%} | {one['right']:.1%} | {one['kept']:.1%} |")
+    none = [{"answered": 1.0}, *record["unanswerable"]["thresholds"]]
+    for one, wrong in zip((everything, *record["dev"]["thresholds"]), none, strict=True):
+        shares = (one["answered"], one["right"], one["kept"], wrong["answered"])
+        lines.append(f"| {one['at']:g} | {' | '.join(f'{share:.1%}' for share in shares)} |")
+    questions, of = record["unanswerable"]["questions"], record["unanswerable"]["of"]
+    lines += [
+        "",
+        f"The last column is of {questions:,} of the {of:,} questions of SQuAD 2.0's dev file that have none.",
+    ]
     return "\n".join(lines)
 
 
@@ -174,16 +188,8 @@ def own_table(record: dict[str, Any]) -> str:
         verdict = "right" if one["right"] else f"F1 {100 * one['f1']:.0f}" if one["f1"] else "wrong"
         lines.append(f"| {one['question']} | {one['answer']} | {percent(one['probability'])} | {verdict} |")
     drawn = record["dev"]["drawn"]
-    right, sure = ([one for one in drawn if test(one)] for test in (_right, _sure))
+    right, sure = [one for one in drawn if one["right"]], [one for one in drawn if one["probability"] >= 0.5]
     both = [one for one in sure if one["right"]]
     lines += ["", f"Of {len(drawn)} questions of SQuAD's dev file, drawn with seed {record['dev']['seed']}, "]
     lines[-1] += f"{len(right)} were answered right; {len(both)} of the {len(sure)} with a probability of 50 % or more."
     return "\n".join(lines)
-
-
-def _right(one: dict[str, Any]) -> bool:
-    return bool(one["right"])
-
-
-def _sure(one: dict[str, Any]) -> bool:
-    return one["probability"] >= 0.5

@@ -33,7 +33,7 @@ def test_probabilities_are_a_softmax_over_all_spans_that_may_answer(longest, sca
     start, end = (scale * random.randn(2, 7).astype(np.float32) for _ in range(2))
     start[0, 5:] = end[0, 5:] = np.finfo(np.float32).min  # padding
     may_start, may_end = random.rand(2, 7) < 0.6, random.rand(2, 7) < 0.6
-    found = answering.log_probabilities(start, end, may_start, may_end, longest)
+    found = answering.log_softmax(answering.span_scores(start, end, may_start, may_end, longest))
     spans = {
         (r, i, j): float(start[r, i]) + float(end[r, j])
         for r, i, j in product(range(2), range(7), range(7))
@@ -52,9 +52,39 @@ def test_where_nothing_may_answer_nothing_is_probable():
     """
     for length in (0, 3):
         logits, no = np.zeros((1, length)), np.zeros((1, length), bool)
-        found = answering.log_probabilities(logits, logits, no, no, 10)
+        found = answering.log_softmax(answering.once(answering.span_scores(logits, logits, no, no, 10), no, no))
         assert (found == -np.inf).all()
         assert answering.masses(found, lambda *span: "Ann") == {}
+
+
+def test_a_span_that_two_windows_hold_counts_once():
+    """
+    Windows of pieces a b and b c, all alike: a third for each; b is kept where it scores more.
+    """
+    begin = np.array([[0, 2], [2, 4]])
+    starts, ends, inside = np.zeros((2, 2)), np.zeros((2, 2)), np.ones((2, 2), bool)
+    starts[1, 0] = 0.5
+    found = answering.once(answering.span_scores(starts, ends, inside, inside, 1), begin, begin + 1)
+    assert found[..., 0].tolist() == [[0, -np.inf], [0.5, 0]]
+    longer = answering.once(answering.span_scores(starts, ends, inside, inside, 2), begin, begin + 1)
+    assert np.isfinite(longer).sum() == 5  # a, b, c, a b, b c
+
+
+def test_windows_that_overlap_change_no_probability():
+    """
+    Of logits that depend on the piece alone, in one window or in two.
+    """
+    random = np.random.RandomState(0)
+    logits, places = random.randn(2, 8), np.arange(8)
+    whole = answering.log_softmax(answering.span_scores(*logits[:, None], *np.ones((2, 1, 8), bool), 3))
+    cut = np.stack([logits[:, :5], logits[:, 3:8]], axis=1)  # (2, R, T)
+    at = np.stack([places[:5], places[3:8]])
+    parts = answering.once(answering.span_scores(*cut, *np.ones((2, 2, 5), bool), 3), at, at + 1)
+    held = np.exp(whole)[0, :, 0].sum() / np.exp(whole)[0, :, 0]  # spans of one piece are in some window
+    singles = np.exp(answering.log_softmax(parts)[..., 0])
+    found = np.zeros(8)
+    np.add.at(found, at, singles)
+    assert found.sum() / found == pytest.approx(held)
 
 
 def test_one_answer_in_several_spans_has_the_sum():
@@ -65,6 +95,27 @@ def test_one_answer_in_several_spans_has_the_sum():
     log_p = np.log([[[0.1], [0.2]], [[0.3], [0.4]]])
     found = answering.masses(log_p, lambda window, first, last: texts[window][first])
     assert found == pytest.approx({"ann": 0.6, "bo": 0.4})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("Ann", "the Ann,", True),
+        ("(1874)", "1874.", True),
+        ("U.S.", "US", True),
+        ("1,500", "1500", True),
+        ("1.5", "15", False),
+        ("-5", "5", False),
+        ("3-1", "31", False),
+        ("A", "the", False),
+    ],
+)
+def test_answers_that_read_alike_are_one(one, other, alike):
+    """
+    As the metric has it, but for numbers and for an answer that is an article.
+    """
+    assert (answering.reads(one) == answering.reads(other)) is alike
+    assert answering.reads(one)
 
 
 CONTEXT = "Ann, Bo and Cy"
@@ -191,6 +242,12 @@ def test_scores_of_the_protocol_keep_their_punctuation(monkeypatch, answerer):
         ('Emma",', "Emma"),
         ("the U.S.", "the U.S."),
         ("Samuel L.", "Samuel L."),
+        ("It has 5.", "It has 5"),
+        ("$3.5.", "$3.5"),
+        ("(a) b)", "(a) b"),
+        ("a (b", "a (b"),
+        (") a (", "a"),
+        ("((a)", "(a)"),
         ("$5", "$5"),
         ("50%", "50%"),
         ("C++", "C++"),

@@ -1,5 +1,8 @@
 """`splinter.answer`: one question or many from Python, with text, probability and place."""
 
+import os
+import shutil
+
 import pytest
 
 import splinter
@@ -7,6 +10,7 @@ from splinter.ports.common import UsageError
 from splinter.ports.splinter import asking
 from splinter.ports.splinter.answering import Answer
 from splinter.ports.splinter.data import DataError
+from splinter.ports.splinter.proof import cases
 from splinter.ports.splinter.tasks import Answerer
 
 TEXT = "The lighthouse on Tern Island was built by Ingrid Solheim in 1874."
@@ -78,6 +82,8 @@ def test_a_text_that_cannot_be_read_is_warned_of():
         ("Who?", [TEXT], UsageError, "one question is asked of one context"),
         (["Who?", "Why?"], [TEXT], UsageError, "2 questions and 1 contexts; give one context, or one for each"),
         (["Who?", None], TEXT, UsageError, "question 1 is 'None', not a text"),
+        (None, TEXT, UsageError, "question is 'None', not a text or a list of texts"),
+        (["Who?"], None, UsageError, "context is 'None', not a text or a list of texts"),
         ("Who?", " ", DataError, r"answer\(\): the context is empty \(' '\); give its text"),
         (["Who?", ""], TEXT, DataError, r"answer\(\), question 1: the question is empty"),
     ],
@@ -88,3 +94,33 @@ def test_what_cannot_be_asked_is_said(question, context, kind, message):
     """
     with pytest.raises(kind, match=message):
         splinter.answer(question, context, framework="torch")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"framework": "pytorch"}, "framework is 'pytorch', not one of paddle, torch"),
+        ({"device": "cuda"}, "device is 'cuda', not auto, cpu, gpu or gpu:NUMBER"),
+        ({"min_probability": 50}, "min_probability is 50, not from 0 to 1"),
+        ({"model": "nowhere"}, "nowhere is neither a folder nor a hub name"),
+    ],
+)
+def test_a_wrong_option_is_said(option, message):
+    """
+    With its value and what it may be.
+    """
+    with pytest.raises(ValueError, match=message):
+        splinter.answer("Who?", TEXT, **option)
+
+
+def test_a_model_that_was_trained_again_is_opened_again(tmp_path):
+    """
+    New weights in the same folder are not answered for by the old ones.
+    """
+    folder = shutil.copytree(cases.tiny(), tmp_path / "model")
+    asking._answerer.cache_clear()
+    splinter.answer("Who?", TEXT, model=folder, framework="torch")
+    weights = folder / "model.safetensors"
+    os.utime(weights, ns=(0, weights.stat().st_mtime_ns + 1))
+    splinter.answer("Who?", TEXT, model=folder, framework="torch")
+    assert asking._answerer.cache_info()[:2] == (0, 2)  # hits, misses

@@ -7,6 +7,7 @@ from evidence import calibration, documents, experiments
 
 from splinter.ports.common import checkpoint
 from splinter.ports.splinter import data, tasks
+from splinter.ports.splinter.answering import Answer
 from splinter.ports.splinter.proof import cases
 
 FOUND = [
@@ -39,6 +40,24 @@ def test_a_threshold_has_its_cost(least, answered, right, kept):
     )
 
 
+def test_questions_without_an_answer_are_counted(tmp_path):
+    """
+    Only they; those whose answer is sure enough count as answered.
+    """
+    rows = [
+        {"question": f"Who {n}?", "context": "Ann wrote it.", "answers": {"text": [], "answer_start": []}}
+        for n in range(4)
+    ]
+    rows += [{"question": "Who?", "context": "Ann wrote it.", "answer": "Ann"}]
+    (tmp_path / "file").write_text("\n".join(map(json.dumps, rows)))
+    answerer = tasks.open_answerer(tasks.Settings(str(cases.tiny()), "torch", mode="paper"), n_best=1)
+    sure = iter((0.2, 0.6, 0.8, 0.95))
+    answerer.ask = lambda examples: (tasks.Reply(one, [Answer("Ann", next(sure), 0.0, 0, 3)], 0.0) for one in examples)
+    found = calibration.measure_unanswerable(answerer, tmp_path / "file")
+    assert (found["questions"], found["of"]) == (4, 4)
+    assert {one["at"]: one["answered"] for one in found["thresholds"]} == {0.25: 0.75, 0.5: 0.75, 0.75: 0.5, 0.9: 0.25}
+
+
 def test_no_context_is_in_both_halves(tmp_path):
     """
     And a question without an answer is wrong.
@@ -69,6 +88,9 @@ def test_the_record_is_of_the_checkpoint_that_is_shipped():
     assert sum(half["questions"] for half in dev["halves"]) == dev["questions"]
     assert len(dev["drawn"]) == 20 and {*dev["drawn"][0]} == {"id", "probability", "right"}
     assert {one["questions"] for one in record["other"].values()} == {1000}
+    readme = (documents.PROJECT / "README.md").read_text(encoding="utf-8")
+    number = {1: "one", 2: "two", 3: "three"}[len(record["other"])]
+    assert f"measured on that file and {number} others" in readme
 
 
 def test_the_questions_on_our_own_text_are_those_of_the_file():

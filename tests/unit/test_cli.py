@@ -25,7 +25,8 @@ from splinter.cli import parser
 from splinter.datasets import PROJECT
 from splinter.ports.common.answers import Span
 from splinter.ports.jointbert.proof import cases as jointbert_cases
-from splinter.ports.splinter import data, tasks
+from splinter.ports.splinter import answering, data, tasks
+from splinter.ports.splinter.answering import Answer
 from splinter.ports.splinter.proof import cases
 from splinter.sample import PATH
 
@@ -423,6 +424,28 @@ def test_what_is_less_probable_is_not_shown(run):
     assert json.loads(run(*asked, "--min-probability", 1, "--json")[1]) == {"id": "1", "answers": []}
 
 
+def test_how_many_are_shown_does_not_change_what_is_sure(run, tiny, monkeypatch):
+    """
+    A second answer with more probability does not take the place of the first.
+    """
+    found = [Answer("Ann", 0.2, 2.0, 0, 3), Answer("it", 0.7, 1.0, 10, 12)]
+    monkeypatch.setattr(answering, "shown", lambda *given: found)
+    for number in (1, 3):
+        asked = ("predict", "--model", tiny, *ASK, "--n-best", number, "--min-probability", 0.5)
+        assert run(*asked)[1] == "Who?\n  no answer: the best one has 20.0% (Ann)\n"
+
+
+def test_bad_lines_of_standard_input_are_named(run, typed, tiny):
+    """
+    By the stream and the line.
+    """
+    typed('{"question": "Who?", "context": "Ann."}\n{"question": "Who?"}\n{"question": "Who?", "context": "Bo."}\n')
+    code, out, err = run("predict", "--model", tiny, "--input", "-", "--skip-bad")
+    assert (code, out.count("Who?")) == (0, 2)
+    said = "splinter predict: "
+    assert err.startswith(f"{said}standard input: 1 bad example left out:\n{said}line 2: key 'context' is missing")
+
+
 def test_nothing_is_no_answer_of_a_hundred_percent(run, tiny, monkeypatch):
     """
     Where the search finds no span, `evaluate` scores the references' `empty`; a reader is told that there is none.
@@ -461,7 +484,8 @@ def test_bad_examples_may_be_left_out(run, refused, tiny, tmp_path):
     where = "line 3: answer 'Bo' cannot be looked up: its context does not hold it; correct one of them"
     train = ("finetune", "--model", tiny, "--train", path, "--output", output, "--max-steps", 1, "--quiet")
     code, _, err = run(*train)
-    assert (code, err.splitlines()[0]) == (2, f"splinter finetune: {path}: 2 bad examples:")
+    told = f"splinter finetune: {path}: 2 bad examples (--skip-bad goes on without them):"
+    assert (code, err.splitlines()[0]) == (2, told)
     assert where in err and not output.exists()
     code, _, err = run(*train, "--skip-bad")
     assert code == 0 and f"{path}: 2 bad examples left out:\n{where}\n" in err
@@ -494,7 +518,8 @@ def test_a_question_that_is_too_long_is_a_bad_example(run, tiny, tmp_path, mode,
     model = "--model", tiny, "--mode", mode, *sizes
     train = ("finetune", *model, "--train", path, "--output", output, "--max-steps", 1, "--quiet")
     code, _, err = run(*train)
-    assert (code, err.splitlines()[0]) == (2, f"splinter finetune: {path}: 2 bad examples:")
+    told = f"splinter finetune: {path}: 2 bad examples (--skip-bad goes on without them):"
+    assert (code, err.splitlines()[0]) == (2, told)
     assert "line 4: question '4' " in err and why in err and not output.exists()
     code, _, err = run(*train, "--skip-bad")
     assert code == 0 and f"{path}: 2 bad examples left out:\n" in err and why in err

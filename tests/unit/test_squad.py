@@ -242,7 +242,10 @@ WRONG = {
     "no table": ("Frage;Text\nWho?;Ann.\n", r"line 1: neither JSON nor the columns of a table, .* 'Frage;Text'"),
     "uneven": ("question,context,answer\na,b, c,b\n", "line 2: 4 cells, the first line names 3 columns; put .* a com"),
     "quote": ('question,context,answer\na,b,b\nWho?,"Ann\nor Bo,Ann\n', "line 3: the row that begins here cannot"),
-    "no answer": ("question,context,answer\nWho?,Ann.,\nWho?,Ann.,Ann\n", "line 2: key 'answers' is missing"),
+    "few": ("question,context,answer\na,b\n", "line 2: 2 cells, the first line names 3 columns; add the cells"),
+    "no head": ("Who?,Ann wrote it.,Ann\n", "a table begins with a line such as question,context,answer"),
+    "quoted": ('"Who?","Ann wrote it.","Ann"\n', "a table begins with a line such as question,context,answer"),
+    "no answer": ("question,context,answer\nWho?,Ann.,\nWho?,Ann.,Ann\n", "line 2: there is neither 'answers' nor 'an"),
     "not there": ("question,context,answer\nWho?,Ann.,Bo\n", "line 2: answer 'Bo' cannot be looked up: its context"),
     "place": ("question,context,answer,answer_start\nWho?,Ann.,Ann,x\n", "line 2: 'answer_start' is 'x', not a int"),
     "flag": (lines(rows(is_impossible="no")[:1]), "'is_impossible' is 'no', not true or false"),
@@ -288,8 +291,8 @@ def test_a_text_of_a_table_may_hold_its_separator_and_line_ends(tmp_path):
     """
     In double quotes; a row is named by the line that it begins on, and has that number for an id.
     """
-    rows = ('"Who, or ""what""?","Ann,\nAnn",Ann,5', "", "b,c,c,")
-    (tmp_path / "file").write_text("\n".join(["question,context,answer,answer_start", *rows]))
+    rows = ('"Who, or ""what""?","Ann,\nAnn",Ann,5', "", "b,c,c,", " ", ",,,")
+    (tmp_path / "file").write_text("\n".join(["question,context,answers,answer_start", *rows]))
     found = list(squad.read_examples(tmp_path / "file", training=True))
     assert [(one.id, one.question, one.context, one.answer_start) for one in found] == [
         ("2", 'Who, or "what"?', "Ann,\nAnn", 5), ("5", "b", "c", 0)
@@ -297,27 +300,44 @@ def test_a_text_of_a_table_may_hold_its_separator_and_line_ends(tmp_path):
     assert [one.where for one in found] == [f"{tmp_path / 'file'}, line {number}" for number in (2, 5)]
 
 
-@readers
+@pytest.mark.parametrize("mode", data.MODES)
 @pytest.mark.parametrize("layout", ["lines", "table", "document"])
-def test_bad_examples_may_be_left_out(read, layout, tmp_path):
+def test_bad_examples_may_be_left_out(mode, layout, tmp_path):
     """
     The good ones come, before and behind; the bad ones are counted, the first ten told.
     """
     records = [{**PLAIN[0], "id": str(number), "answer": "1874" if number % 3 else "1875"} for number in range(36)]
     write = {"lines": lines, "table": lambda them: table(",", records=them), "document": json.dumps}[layout]
     (tmp_path / "file").write_text(write(records))
-    bad = squad.Refused(leave_out=True)
-    path = tmp_path / "file"
-    given = {"training": True, "refused": bad}
-    found = {
-        "raw": lambda: squad.read_examples(path, **given),
-        "hf": lambda: data.read_examples(path, "hf", **given),
-        "paper": lambda: data.read_examples(path, "paper", **given),
-    }[next(name for name, one in READERS.items() if one is read)]()
+    bad, path = squad.Refused(leave_out=True), tmp_path / "file"
+    found = data.read_examples(path, mode, training=True, refused=bad)
     assert [int(one.id) for one in found] == [number for number in range(36) if number % 3]
     head, *told = bad.lines
     assert head == f"{path}: 12 bad examples left out, the first 10:"
     assert len(told) == 10 and all("'1875' cannot be looked up" in line for line in told)
+
+
+HEAD = b"question,context,answer\n"
+ANY = {
+    "a quote inside": (HEAD + b'"Why" he asked,Ann wrote it.,Ann\n', b"Who?,Ann wrote it.,Ann\n", "cannot be read"),
+    "other bytes": (HEAD + b"Who?,Andr\xe9 wrote it.,it\n", b"Who?,Ann wrote it.,Ann\n", "not UTF-8"),
+    "first line": (b'{"question": "Who?", "context": "Ann.", "answer" "Ann"}\n', lines(PLAIN).encode(), "not JSON"),
+}
+
+
+@pytest.mark.parametrize(("bad", "good", "message"), ANY.values(), ids=ANY)
+def test_lines_that_cannot_be_read_may_be_left_out(bad, good, message, tmp_path):
+    """
+    What is wrong with a line does not reach the next one.
+    """
+    path, refused = tmp_path / "file", squad.Refused(leave_out=True)
+    path.write_bytes(bad + good)
+    found = list(data.read_examples(path, "hf", training=True, refused=refused))
+    assert len(found) == len(good.splitlines()) - good.startswith(b"question")
+    head, told = refused.lines
+    assert head == f"{path}: 1 bad example left out:" and message in told
+    with pytest.raises(DataError, match=message):
+        list(data.read_examples(path, "hf", training=True))
 
 
 @pytest.mark.parametrize("text", ["[" + " " * 200_000 + "]", "x" * 200_000, '"' + "x" * 200_000])
@@ -336,7 +356,7 @@ def test_a_file_of_bad_examples_alone_is_refused(tmp_path):
     """
     (tmp_path / "file").write_text(lines([{**PLAIN[0], "answer": "1875"}, {**PLAIN[1], "answer": "1875"}]))
     with pytest.raises(DataErrors, match="2 bad examples"):
-        list(squad.read_examples(tmp_path / "file", True, refused=squad.Refused(leave_out=True)))
+        list(data.read_examples(tmp_path / "file", "hf", True, refused=squad.Refused(leave_out=True)))
 
 
 # -- standard input ---------------------------------------------------------------------------------------

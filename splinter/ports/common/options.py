@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .training.schedule import Recipe
 
 LARGEST = 2**32 - 1  # as seeds go; nobody needs more of anything else
+DEVICES = r"auto|cpu|gpu(:\d{1,4})?"
 
 
 class Text(NamedTuple):
@@ -69,7 +70,7 @@ def number(text: str) -> float:
 
 def device(text: str) -> str:
     """auto, cpu, gpu or gpu:N."""
-    if not re.fullmatch(r"auto|cpu|gpu(:\d{1,4})?", text):
+    if not re.fullmatch(DEVICES, text):
         raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, gpu or gpu:NUMBER")
     return text
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import json
 import re
 from bisect import bisect_right
@@ -32,7 +33,9 @@ from .answers import normalize
 from .text import DataError, DataErrors, as_record, decoded, existing, from_json, is_empty, listed, open_bytes, required
 
 LAYOUTS = "MRQA lines, SQuAD JSON, rows of `datasets`, or question, context and answer as JSON lines or CSV"
-ASKED = 'lines such as {"question": "Who?", "context": "Ann did."}'
+ASKED = 'lines such as {"question": "Who?", "context": "Ann did."}, or a table (CSV) with these columns'
+FILE = "a file of questions: JSON lines, JSON or a table (CSV)"
+SKIP_BAD = "--skip-bad"
 SHOWN = 10
 """How many bad examples of a file are told."""
 
@@ -55,16 +58,13 @@ class Example:
     where: str = field(default="", compare=False)
 
 
-def read_examples(
-    path, training: bool = False, answers: bool = True, refused: Refused | None = None
-) -> Iterator[Example]:
+def read_examples(path, training: bool = False, answers: bool = True) -> Iterator[Example]:
     """The questions of a file of any layout, in raw text.
 
     Args:
         path: a file, or `-` for standard input.
         training: one answer to each question must stand where the file says.
         answers: False = the questions are to be answered; answers in the file are not looked at.
-        refused: see `read`.
 
     Raises:
         DataError: see `read`.
@@ -74,7 +74,7 @@ def read_examples(
         context, mrqa = context_of(record, where), is_mrqa(record)
         return partial(question_of, context=context, mrqa=mrqa, training=training, answers=answers)
 
-    return read(path, on_context, answers, LAYOUTS if answers else ASKED, refused)
+    return read(path, on_context, answers, LAYOUTS if answers else ASKED)
 
 
 # -- files ------------------------------------------------------------------------------------------------
@@ -87,8 +87,8 @@ def read(
 ) -> Iterator[Any]:
     """The examples of a file as they come. JSON lines stream, a whole document is parsed at once.
 
-    The bad examples of a file are told together at its end; once there is one, no more good ones come. Those of
-    standard input are told at once.
+    The bad examples of a file are told together at its end; once there is one, no more good ones come, unless the bad
+    ones are left out. Standard input ends at the first one, if they are not.
 
     Args:
         path: a file, or `-` for standard input.
@@ -103,7 +103,7 @@ def read(
             question id used twice, no answers, or no question at all.
     """
     if str(path) != "-":
-        path = existing(path, "an MRQA .jsonl or a SQuAD .json file")
+        path = existing(path, FILE)
     return _read(path, on_context, answers, layouts, Refused() if refused is None else refused)
 
 
@@ -129,12 +129,15 @@ def _read(path, on_context, answers, layouts, refused):
                         refused.good = True
                         yield example
     if answers and some and not answered and refused.count == refused.unanswered:
-        raise DataError(
-            f"{path}: its questions have no answers, which training and scoring need; predict --input answers them"
-        )
+        needed = "which training and scoring need; predict --input answers them"
+        raise DataError(f"{_named(path)}: its questions have no answers, {needed}")
     refused.tell()
     if not some:
-        raise DataError(f"{'standard input' if str(path) == '-' else path}: no questions; give {layouts}")
+        raise DataError(f"{_named(path)}: no questions; give {layouts}")
+
+
+def _named(path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
 
 
 def _keep_apart(name, ids, where):
@@ -153,6 +156,7 @@ class Refused:
     Args:
         path: the file; `read` fills it in.
         leave_out: go on without them, on standard input as well.
+        option: what asks for that on the command line, for the error.
 
     Attributes:
         good: whether there was an example that is not bad.
@@ -160,8 +164,8 @@ class Refused:
         unanswered: how many of them are questions without answers.
     """
 
-    def __init__(self, path: Any = None, leave_out: bool = False):
-        self.path, self.leave_out = path, leave_out
+    def __init__(self, path: Any = None, leave_out: bool = False, option: str = ""):
+        self.path, self.leave_out, self.option = path, leave_out, option
         self.good, self.count, self.unanswered = False, 0, 0
         self._first: list[DataError] = []
 
@@ -181,10 +185,11 @@ class Refused:
         """How many there are, ending in a colon, and the first of them; empty where there is none."""
         if not self.count:
             return []
-        shown = f", the first {SHOWN}" if self.count > SHOWN else ""
-        lines = [str(error).removeprefix(f"{self.path}, ") for error in self._first]
-        out = " left out" * (self.leave_out and self.good)
-        return [f"{self.path}: {self.count} bad example{'s' * (self.count > 1)}{out}{shown}:", *lines]
+        name, gone = _named(self.path), self.leave_out and self.good
+        lines = [str(error).removeprefix(f"{name}, ") for error in self._first]
+        told = " left out" if gone else f" ({self.option} goes on without them)" if self.option and self.good else ""
+        told += f", the first {SHOWN}" if self.count > SHOWN else ""
+        return [f"{name}: {self.count} bad example{'s' * (self.count > 1)}{told}:", *lines]
 
     def tell(self) -> None:
         """Raise what was noted, one error as it was and several together, unless the others go on without them."""
@@ -200,7 +205,7 @@ class Refused:
 def _records(path) -> Iterator[tuple[int, str, Any]]:
     """(number from 1, place, record) of each context or row; a line of JSON lines as bytes, to be parsed; an error for
     a row that is none."""
-    name = "standard input" if str(path) == "-" else str(path)
+    name = _named(path)
     with open_bytes(path) as file:
         lines = enumerate(file, 1)
         number, line = next(((number, line) for number, line in lines if line.strip()), (1, b""))
@@ -209,7 +214,14 @@ def _records(path) -> Iterator[tuple[int, str, Any]]:
         if (columns := table_columns(text)) is not None:
             yield from _rows(lines, number, *columns, name)
             return
-        head = _head(text, where) if text.strip() else None
+        try:
+            head = _head(text, where) if text.strip() else None
+        except DataError as error:
+            yield number, where, error
+            following = next(((number, line) for number, line in lines if line.strip()), (0, b""))
+            if following[1].lstrip()[:1] == b"{":  # the bad one is a line among others
+                yield from _lines(itertools.chain([following], lines), name)
+            return
         if head is None or _is_document(head):
             rest = decoded(file.read(), name)
             if (text + rest).strip():
@@ -219,9 +231,14 @@ def _records(path) -> Iterator[tuple[int, str, Any]]:
             return
         if not _is_header(head):
             yield number, where, head
-        for number, line in lines:
-            if line.strip():
-                yield number, f"{name}, line {number}", line
+        yield from _lines(lines, name)
+
+
+def _lines(lines: Iterable[tuple[int, bytes]], name: str) -> Iterator[tuple[int, str, bytes]]:
+    """(line, place, record) of JSON lines."""
+    for number, line in lines:
+        if line.strip():
+            yield number, f"{name}, line {number}", line
 
 
 def _head(text, where):
@@ -231,10 +248,10 @@ def _head(text, where):
         DataError: it is neither.
     """
     text = text.rstrip()
-    if text.lstrip()[0] not in '[{"':
+    if text.lstrip()[0] not in "[{":
         raise DataError(
             f"{where}: neither JSON nor the columns of a table, question and context among them (found {text[:40]!r}); "
-            f"give {LAYOUTS}"
+            f"give {LAYOUTS}; a table begins with a line such as question,context,answer"
         )
     try:
         return json.loads(text)
@@ -258,6 +275,7 @@ def table_columns(text: str) -> tuple[list[str], str] | None:
     with contextlib.suppress(csv.Error):
         for mark in SEPARATORS:
             names = [name.strip().lower() for name in next(csv.reader([text], delimiter=mark), [])]
+            names = ["answer" if name == "answers" else name for name in names]
             if {"question", "context"} <= {*names}:
                 return names, mark
     return None
@@ -282,17 +300,24 @@ def _rows(
             row = next(reader)
         except StopIteration:
             return
-        except csv.Error as error:
-            raise DataError(
-                f"{name}, line {before + 1}: the row that begins here cannot be read ({error}); put a text with "
-                "separators or line ends in double quotes, and double the quotes in it"
-            ) from None
+        except (csv.Error, DataError) as error:  # goes on with the next line
+            reader = csv.reader(texts(), delimiter=mark, strict=True)
+            number, where = before + 1, f"{name}, line {before + 1}"
+            unread = f"{where}: the row that begins here cannot be read ({error}); put a text with separators or line "
+            unread += "ends in double quotes, and double the quotes in it"
+            yield number, where, DataError(unread) if isinstance(error, csv.Error) else error
+            continue
         number, where = before + 1, f"{name}, line {before + 1}"
+        if not any(cell.strip() for cell in row):  # an empty line, or one that a spreadsheet left below its data
+            continue
         if len(row) == len(columns):
             yield number, where, _row(dict(zip(columns, row, strict=True)))
-        elif row:  # no empty line
+        else:
             uneven = f"{len(row)} cells, the first line names {len(columns)} columns"
-            way_out = f"put a text that holds {SEPARATORS[mark]} in double quotes"
+            more = len(row) > len(columns)
+            way_out = (
+                f"put a text that holds {SEPARATORS[mark]} in double quotes" if more else "add the cells that lack"
+            )
             yield number, where, DataError(f"{where}: {uneven}; {way_out}")
 
 
@@ -421,7 +446,9 @@ def answers_of(qa, where) -> list[dict[str, Any]]:
 def unanswered(qa, where) -> Unanswered:
     """What to raise for a question without answers."""
     found = sorted(qa)[:12]
-    return Unanswered(f"{where}: key 'answers' is missing (found {found}); add it, or ask with predict --input")
+    return Unanswered(
+        f"{where}: there is neither 'answers' nor 'answer' (found {found}); add one, or ask with predict --input"
+    )
 
 
 def texts_of(qa, where) -> list[str]:

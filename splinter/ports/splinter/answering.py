@@ -6,6 +6,7 @@ changes them. The first answer is always the one that `evaluate` scores.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class Answer:
 
     Attributes:
         text: a piece of the context, as it stands there.
-        probability: that the answer reads so, 0 to 1, as far as the model knows; 0 below `NEGLIGIBLE`; see `masses`.
+        probability: that the answer reads so, 0 to 1, as far as the model knows; see `masses`.
         score: sum of the logits of its first and last piece.
         start, end: its slice of the context in characters, end exclusive.
     """
@@ -47,12 +48,10 @@ class Answer:
 # -- how sure ---------------------------------------------------------------------------------------------
 
 
-def log_probabilities(
+def span_scores(
     start_logits: np.ndarray, end_logits: np.ndarray, may_start, may_end, max_answer_length: int
 ) -> np.ndarray:
-    """The softmax over all spans of all windows that may answer a question.
-
-    log p[r, t, l] = start[r, t] + end[r, t + l] - logsumexp of all of these
+    """start[r, t] + end[r, t + l] of all spans of all windows.
 
     Args:
         start_logits, end_logits: (R, T) float, of R windows.
@@ -60,8 +59,7 @@ def log_probabilities(
         max_answer_length: in pieces, L.
 
     Returns:
-        (R, T, min(L, T)) float64: of the span from piece t to piece t + l of window r. -inf where no answer may be, so
-        everywhere if there is none at all.
+        (R, T, min(L, T)) float64: of the span from piece t to piece t + l of window r. -inf where no answer may be.
     """
     start = np.where(may_start, np.asarray(start_logits, np.float64), -np.inf)
     end = np.where(may_end, np.asarray(end_logits, np.float64), -np.inf)
@@ -69,27 +67,60 @@ def log_probabilities(
     scores = np.full((windows, length, min(max_answer_length, length)), -np.inf)
     for extra in range(scores.shape[2]):
         scores[:, : length - extra, extra] = start[:, : length - extra] + end[:, extra:]
+    return scores
+
+
+def once(scores: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """A span of the context that several windows hold counts in the one that scores it highest.
+
+    Args:
+        scores: see `span_scores`.
+        begin, end: (R, T) int, characters of each piece.
+
+    Returns:
+        The scores, -inf for the other copies.
+    """
+    windows, first, extra = found = np.nonzero(scores > -np.inf)
+    places = np.stack([begin[windows, first], end[windows, first + extra]], axis=1)  # (n, 2)
+    best = np.lexsort((-scores[found], places[:, 1], places[:, 0]))
+    copies = best[1:][(places[best[1:]] == places[best[:-1]]).all(axis=1)]
+    kept = scores.copy()
+    kept[tuple(axis[copies] for axis in found)] = -np.inf
+    return kept
+
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    """log p = score - logsumexp of all scores; -inf everywhere where no answer may be."""
     top = scores.max(initial=-np.inf)
     return scores if top == -np.inf else scores - top - np.log(np.exp(scores - top).sum())
 
 
 def masses(log_p: np.ndarray, text_of: Callable[[int, int, int], str]) -> dict[str, float]:
-    """The probability of each answer, with answers that the metric cannot tell apart as one.
+    """The probability of each answer, with answers that read alike as one.
 
     "Ann", "Ann," and the same words elsewhere in the text are the same answer: their spans add up.
 
     Args:
-        log_p: see `log_probabilities`.
+        log_p: see `log_softmax`.
         text_of: (window, first piece, last piece) -> text.
 
     Returns:
-        Normalised text -> probability, for spans that are not negligible.
+        What an answer reads as, see `reads` -> probability, for spans that are not negligible.
     """
     found: dict[str, float] = {}
     for window, first, extra in np.argwhere(log_p > np.log(NEGLIGIBLE)).tolist():
-        key = normalize(text_of(window, first, first + extra))
+        key = reads(text_of(window, first, first + extra))
         found[key] = found.get(key, 0.0) + float(np.exp(log_p[window, first, extra]))
     return found
+
+
+def reads(text: str) -> str:
+    """What an answer says, for comparing: as the metric normalises it, but a sign in front of a digit counts.
+
+    The metric takes 1.5 for 15, -5 for 5, and a grade A for nothing.
+    """
+    signs = re.sub(r"([-+./:])(?=[0-9])", lambda found: f"\0{ord(found[1])}\0", text)
+    return normalize(signs) or text.casefold().strip()
 
 
 def shown(spans: Sequence[Span], mass: dict[str, float], context: str) -> list[Answer]:
@@ -101,7 +132,7 @@ def shown(spans: Sequence[Span], mass: dict[str, float], context: str) -> list[A
     """
     found: dict[str, Answer] = {}
     for span in spans:
-        key = normalize(span.text)
+        key = reads(span.text)
         if span.start_char is None or span.end_char is None or not span.text.strip() or key in found:
             continue
         there = trimmed(context[span.start_char : span.end_char])
@@ -130,7 +161,7 @@ def trimmed(text: str) -> slice:
 
     What goes is what the metric does not see either, at both ends: blanks, commas, semicolons, colons, a bracket or a
     double quote without its partner, and the period of a sentence. A period stays behind a single letter and in a word
-    with another one ("J.", "U.S."). If nothing else is there, all stays.
+    of letters with another one ("J.", "U.S."). If nothing else is there, all stays.
     """
     begin, end = 0, len(text)
     while begin < end and _stray(text[begin:end], 0):
@@ -145,13 +176,24 @@ def _stray(text: str, end: int) -> bool:
     mark = text[end]
     for opening, closing in PARTNERS.items():
         if mark in (opening, closing):
-            return text.count(opening) != text.count(closing)
+            return _alone(text, opening, closing) if end == 0 else _alone(text[::-1], closing, opening)
     return mark.isspace() or mark in STRAY or (mark == '"' and text.count('"') % 2 == 1)
+
+
+def _alone(text: str, bracket: str, partner: str) -> bool:
+    """Whether no partner closes the bracket that a text begins with; any other bracket there is alone."""
+    depth = 0
+    for mark in text:
+        depth += (mark == bracket) - (mark == partner)
+        if depth <= 0:
+            return depth < 0
+    return True
 
 
 def _full_stop(text: str) -> bool:
     word = text.split()[-1]
-    return word.endswith(".") and "." not in word[:-1] and len(word) != 2
+    abbreviated = any(map(str.isalpha, word)) and ("." in word[:-1] or len(word) == 2)
+    return word.endswith(".") and not abbreviated
 
 
 # -- whether a text could be read -------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
-from splinter.ports.common import UsageError
+from splinter.ports.common import UsageError, backend, checkpoint, options
 
 from . import data, tasks
 from .answering import UNREADABLE, Answer
@@ -23,17 +25,27 @@ def answer(
 ) -> Answer | list[Answer | None] | None:
     """See `splinter.answer`."""
     single = isinstance(question, str)
+    for name, given in (("question", question), ("context", context)):
+        if not isinstance(given, str | Sequence):
+            raise UsageError(f"{name} is {str(given)[:60]!r}, not a text or a list of texts")
     questions = [question] if isinstance(question, str) else list(question)
     contexts = [context] * len(questions) if isinstance(context, str) else list(context)
     if single and not isinstance(context, str):
         raise UsageError("one question is asked of one context; give a list of questions for a list of contexts")
+    if framework not in backend.ROOMS:
+        raise UsageError(f"framework is {framework!r}, not one of {', '.join(backend.ROOMS)}")
+    if not re.fullmatch(options.DEVICES, device):
+        raise UsageError(f"device is {device!r}, not auto, cpu, gpu or gpu:NUMBER")
+    if not 0 <= min_probability <= 1:
+        raise UsageError(f"min_probability is {min_probability}, not from 0 to 1")
     if len(contexts) != len(questions):
         raise UsageError(f"{len(questions)} questions and {len(contexts)} contexts; give one context, or one for each")
     for name, texts in (("question", questions), ("context", contexts)):
         for number, text in enumerate(texts):
             if not isinstance(text, str):
                 raise UsageError(f"{name} {number} is {str(text)[:60]!r}, not a text")
-    answerer = _answerer(model, framework, device)
+    folder = checkpoint.resolve(model).resolve()
+    answerer = _answerer(folder, framework, device, checkpoint.changed(folder))
     examples = [
         data.example(str(number), *pair, answerer.config.mode, "answer()" if single else f"answer(), question {number}")
         for number, pair in enumerate(zip(questions, contexts, strict=True))
@@ -53,6 +65,6 @@ def answer(
 
 
 @functools.lru_cache(maxsize=2)
-def _answerer(model: str, framework: str, device: str) -> tasks.Answerer:
-    """A model stays in memory for the next call."""
-    return tasks.open_answerer(tasks.Settings(model, framework, device), n_best=1)
+def _answerer(folder: Path, framework: str, device: str, changed: int) -> tasks.Answerer:
+    """A model stays in memory for the next call, until its weights have changed."""
+    return tasks.open_answerer(tasks.Settings(str(folder), framework, device), n_best=1)

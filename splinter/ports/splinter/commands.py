@@ -243,7 +243,7 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         standard error; notes alone at the end.
     """
     from splinter.ports.common import UsageError
-    from splinter.ports.common.squad import Refused
+    from splinter.ports.common.squad import FILE, SKIP_BAD, Refused
     from splinter.ports.common.text import existing
 
     from . import tasks
@@ -255,12 +255,14 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         )
     stream, file = str(options.input) == "-", options.input or options.context_file
     if file is not None and str(file) != "-":
-        existing(file, "a file of JSON lines" if options.input else "a text file")  # before a model loads
+        existing(file, FILE if options.input else "a text file")  # before a model loads
     answerer = tasks.open_answerer(_settings(options), options.max_answer_length, options.n_best)
     foreign: set[str] = set()  # contexts that were warned of
-    bad = Refused(leave_out=options.skip_bad)
+    bad = Refused(leave_out=options.skip_bad, option=SKIP_BAD)
     for reply in answerer.ask(_questions(options, answerer.config.mode, bad, answerer.fits), stream=stream):
         sure = [one for one in reply.answers if one.probability >= options.min_probability]
+        if sure[:1] != reply.answers[:1]:  # the first answer is the model's, however many are shown
+            sure = []
         yield {
             "id": reply.example.id,
             "answers": [asdict(one) for one in sure],

@@ -21,7 +21,7 @@ from splinter import runtime
 from splinter.align.files import write_whole
 from splinter.ports.common import UsageError, backend, checkpoint, folders, tasks
 from splinter.ports.common.checkpoint import CheckpointError
-from splinter.ports.common.squad import Refused
+from splinter.ports.common.squad import FILE, SKIP_BAD, Refused
 from splinter.ports.common.text import vocabulary_lines
 from splinter.ports.common.training.best import Best
 from splinter.ports.common.training.feed import Table, trim
@@ -216,7 +216,7 @@ class Finetuning(tasks.Training):
                 "--micro-batch goes with --mode paper: in mode hf a window may count for nothing in its batch"
             )
         tokenizer, sizes = open_tokenizer(folder, config), check_sizes(Sizes(**settings.sizes), config)
-        bad, bad_dev = (Refused(leave_out=self.skip_bad) for _ in range(2))
+        bad, bad_dev = (Refused(leave_out=self.skip_bad, option=SKIP_BAD) for _ in range(2))
         blocks = data.features(
             counted(train_file, counts, tokenizer, sizes, bad, training=True),
             tokenizer,
@@ -327,9 +327,13 @@ class Answerer:
     def ask(self, examples: Iterable[data.Example], stream: bool = False) -> Iterator[Reply]:
         """What a reader is shown: n-best answers of each example, in order. For the arguments see `answers`."""
         for example, windows, logits in self._read(examples, stream):
-            start, end = metric.where_paper(windows) if self.config.mode == "paper" else metric.where_hf(windows)
-            log_p = answering.log_probabilities(logits[0], logits[1], start, end, self.max_answer)
-            mass = answering.masses(log_p, functools.partial(self._text, example, windows))
+            paper = self.config.mode == "paper"
+            where = metric.where_paper(windows) if paper else metric.where_hf(windows)
+            scores = answering.span_scores(logits[0], logits[1], where[0], where[1], self.max_answer)
+            if not paper:  # mode paper lets a span begin in one window alone
+                places = np.stack([one.offsets for one in windows])  # (R, T, 2)
+                scores = answering.once(scores, places[..., 0], places[..., 1])
+            mass = answering.masses(answering.log_softmax(scores), functools.partial(self._text, example, windows))
             found = answering.shown(self._spans(example, windows, logits), mass, example.context)
             inner = np.concatenate([one.input_ids[one.token_type_ids == 1][:-1] for one in windows])  # without [SEP]
             yield Reply(example, found[: self.n_best], answering.unread(inner, self.tokenizer))
@@ -466,11 +470,11 @@ def evaluate(
         line on each of the first.
     """
     file, counts = shipped(file, DEV_SAMPLE)
-    data.existing(file, "an MRQA .jsonl or a SQuAD .json file")  # said before a model loads and answers for hours
+    data.existing(file, FILE)  # said before a model loads and answers for hours
     if predictions is not None:
         folders.refuse_target(predictions, file)
     answerer = open_answerer(settings, max_answer, repeated=True)
-    bad = Refused(leave_out=skip_bad)
+    bad = Refused(leave_out=skip_bad, option=SKIP_BAD)
     read = counted(file, counts, answerer.tokenizer, answerer.sizes, bad)
     examples: Iterator[data.Example] = islice(read, limit)
     if sample is not None:
