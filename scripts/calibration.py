@@ -5,7 +5,8 @@ The dev file is cut in two halves by a hash of the context; no question of one h
 part is written as soon as it is measured. scripts/figures.py writes the tables of splinter/mini-qa/README.md from it.
 
 example:
-  python scripts/calibration.py --dev dev-v1.1.json --own docs/questions.csv --unanswerable dev-v2.0-reconstructed.json \\
+  python scripts/calibration.py --dev dev-v1.1.json --own docs/questions.csv \\
+    --unanswerable dev-v2.0-reconstructed.json \\
     --other new_wiki_v1.0.json.gz reddit_v1.0.json.gz amazon_reviews_v1.0.json.gz && python scripts/figures.py
 """
 
