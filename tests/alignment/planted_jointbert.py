@@ -198,7 +198,7 @@ def _(patch):
     wrap(patch, data.WordPieces, "__init__", shared)
 
 
-@bug("a long sentence loses its [SEP]", "train_data")
+@bug("a long sentence loses its [SEP]", "train_data", also=("dev_data",))
 def _(patch):
     def change(made, sentences, pieces, *rest):
         full = made["attention_mask"].all(axis=1)
@@ -208,7 +208,7 @@ def _(patch):
     _features(patch, change)
 
 
-@bug("a word without pieces takes no place", "train_data")
+@bug("a word without pieces takes no place", "train_data", also=("dev_data",))
 def _(patch):
     def change(plain):
         def planted(sentences, pieces, *rest):
@@ -766,7 +766,7 @@ def _(patch):
     patch.setattr(fit, "schedule", later)
 
 
-@bug("last smaller batch skipped", "training")
+@bug("last smaller batch skipped", "training", also=("regularization",))
 def _(patch):
     planted.skip_small(patch, 32)
 
