@@ -416,8 +416,10 @@ def books():
 
 def write(folder=PATH):
     """Write the folder `hostile` into a folder."""
-    files = {f"{name}.json": make() for name, make in (("squad", squad), ("ladder", ladder), ("squad2", squad2))}
-    files = {name: json.dumps(value, indent=1) + "\n" for name, value in files.items()}  # all characters escaped
+    files = {  # all characters escaped; one in a single line, as SQuAD's own files are
+        f"{name}.json": json.dumps(value, indent=indent) + "\n"
+        for name, value, indent in (("squad", squad(), None), ("ladder", ladder(), 1), ("squad2", squad2(), 1))
+    }
     for name, values in (
         ("mrqa", mrqa()),
         ("rows", rows()),
