@@ -112,6 +112,9 @@ def test_the_model_card_says_how_far_the_probabilities_are_off():
     """
     card = documents.CARD.read_text(encoding="utf-8")
     assert "up to\n9 points; answers at 90 % and more are right nine times in ten" in card
+    assert "A threshold does not tell whether the text holds an answer" in card
+    both = (calibration.recorded()[name]["thresholds"] for name in ("dev", "unanswerable"))
+    assert all(0.7 < none["answered"] / some["answered"] < 1 for some, none in zip(*both, strict=True))
     for half in calibration.recorded()["dev"]["halves"]:
         off = [one["probability"] - one["right"] for one in half["bins"] if one["questions"] >= 50]
         assert min(off) > -0.02 and max(off) < 0.09
