@@ -1,7 +1,7 @@
 """No field of a configuration or recipe is ignored, none can be taken for another, and defaults are the reference's."""
 
 import importlib
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, asdict, fields, replace
 from functools import cache
 
 import field_table as table
@@ -13,9 +13,12 @@ from splinter.align import Pair, steps
 from splinter.align.files import WeightError
 from splinter.ports import SYSTEMS
 from splinter.ports.common.training.schedule import Recipe
+from splinter.ports.funnel.tasks import SIZES as FUNNEL_SIZES
+from splinter.ports.jointbert.data import MAX_LENGTH
 from splinter.ports.jointbert.model import JointBert
 from splinter.ports.multitask.model import MultitaskBert
 from splinter.ports.splinter.model import SplinterModel
+from splinter.ports.splinter.tasks import Sizes
 
 MODELS = {"splinter": SplinterModel, "jointbert": JointBert, "multitask": MultitaskBert}
 
@@ -271,3 +274,21 @@ def test_what_the_steps_train_with_is_nobody_s_default():
                 recipe, defaults = port.recipe(), port.ours(mode).hyperparameters()
                 same = {name for name in table.names(Recipe) if getattr(recipe, name) == defaults[name]}
                 assert same <= {"schedule", "optimizer", "micro_batch"}, (port.name, mode, same)
+
+
+@pytest.mark.parametrize(
+    ("found", "published"),
+    [
+        # oriram/splinter, README: --max_seq_length=384 --doc_stride=128; the query length is that of its old SQuAD code
+        (Sizes(), {"max_length": 384, "doc_stride": 128, "max_query_length": 64}),
+        # laiguokun/Funnel-Transformer's runs of GLUE and of SQuAD
+        (FUNNEL_SIZES["classification"], {"max_length": 128, "doc_stride": 128, "max_query_length": 64}),
+        (FUNNEL_SIZES["answering"], {"max_length": 512, "doc_stride": 128, "max_query_length": 64}),
+        # monologg/JointBERT, main.py: --max_seq_len
+        (MAX_LENGTH, 50),
+    ],
+    ids=["splinter", "funnel classification", "funnel answering", "jointbert"],
+)
+def test_default_sizes_are_those_of_the_published_runs(found, published):
+    """No step reads them, since the tiny checkpoints have sizes of their own; in word pieces."""
+    assert published == (found if isinstance(found, int) else asdict(found))
