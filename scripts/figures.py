@@ -6,6 +6,7 @@ Always written, from results/*.json:
   kill                  docs/evidence.md: the kill matrix by step, and the smallest errors noticed
   zoo                   docs/zoo.md: ports that nobody here wrote, under prove
   trainings, few-shot   docs/trainings.md: both frameworks side by side; splinter-mini beside other starts
+  reliability, ...      splinter/mini-qa/README.md: how far to trust a probability
 From files that an option names:
   --steps   keeps a full run of the eleven steps in results/steps.json, from which badges and picture are drawn
   --kill    keeps a kill matrix in results/kill.json

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from splinter.align.record import read
 
-from . import proof, rounds, tables, zoo
+from . import calibration, proof, rounds, tables, zoo
 from .experiments import RESULTS
 
 PROJECT = RESULTS.parent
 README, DOCS = PROJECT / "README.md", PROJECT / "docs"
 KILLS = RESULTS / "kill.json"
+CARD = PROJECT / "splinter" / "mini-qa" / "README.md"
 PLACES = {
     "badges": README,
     "evidence": README,
@@ -26,6 +27,10 @@ PLACES = {
     "zoo": DOCS / "zoo.md",
     "zoo-pairs": DOCS / "zoo.md",
     "zoo-cannot": DOCS / "zoo.md",
+    "reliability": CARD,
+    "thresholds": CARD,
+    "other-texts": CARD,
+    "own-text": CARD,
 }
 """Table -> the file that it stands in."""
 
@@ -43,6 +48,7 @@ def recorded() -> dict[str, str]:
         "zoo": zoo.summary(pairs),
         "zoo-pairs": zoo.pairs(pairs),
         "zoo-cannot": zoo.cannot(pairs),
+        **calibration.tables(calibration.recorded()),
     }
 
 

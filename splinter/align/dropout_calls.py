@@ -13,7 +13,7 @@ from .compare import Alignment
 from .evaluation import add_evaluation
 from .held import Dropped
 from .port import Pair, Side
-from .running import REFUSED
+from .running import REFUSED, require_one
 
 
 def add_dropouts(alignment: Alignment, pair: Pair) -> None:
@@ -34,12 +34,14 @@ def _add_every(alignment: Alignment, pair: Pair) -> set[float]:
     """
     sides, seen, tried = (pair.theirs, pair.ours), set[float](), set[laws.Place]()
     taken: list[Any] = []
+    refused = set[str]()
     models = [_with_rates(pair, side) for side in sides]
     for name, batch in pairing.every_batch(alignment, pair):
         try:
             theirs = pair.theirs.driver.dropouts(models[0], pair.theirs.forward, batch, "float64")
         except Exception as error:  # one row alone has no variance for a BatchNorm, say
             alignment.note(f"{name}: {REFUSED} ({type(error).__name__}: {error})")
+            refused.add(name)
             continue
         ours = pair.ours.driver.dropouts(models[1], pair.ours.forward, batch, "float64")
         theirs, ours = _that_count(theirs, ours)
@@ -60,6 +62,7 @@ def _add_every(alignment: Alignment, pair: Pair) -> set[float]:
         alignment.note(f"{name}: the passes themselves differ, so only which rates of dropout occur was compared")
         their_rates, our_rates = (sorted({one.rate for one in found}) for found in (theirs, ours))
         alignment.add(f"{name}/dropout rates", their_rates, our_rates, exact=True)
+    require_one(alignment, pair, refused, "dropout was")
     for side, model in zip(sides, models, strict=True):
         if taken and _draws(side, model, taken[0]):
             alignment.note(f"the {side.kind} side draws numbers in training mode beside the dropouts that were seen")

@@ -9,7 +9,7 @@ import numpy as np
 
 from .compare import Alignment
 from .pairing import MASKED
-from .port import PLAIN, Pair
+from .port import OF_A_CALL, PLAIN, Pair
 
 SAME = 1e-6
 """Of the largest number: a pass is off by 1e-11 of it in float64, by 1e-6 with float32 inside; a unit that is dropped
@@ -38,14 +38,20 @@ def add_evaluation(alignment: Alignment, name: str, pair: Pair, models: Sequence
 def add_uses(alignment: Alignment, pair: Pair) -> None:
     """What a product answers whenever it is asked, with the rates of training, and what its updates drop.
 
-    Where the two sides answer differently without dropout already, other steps tell, and ours is held against itself.
+    Where a plain call of the two models differs without dropout already, the forward step tells, and ours is held
+    against itself. Where the calls agree and the product's own way of asking does not, no other step need tell.
     """
     theirs, ours = (dict(side.uses(pair.folder)) for side in (pair.theirs, pair.ours))
     plain = theirs.pop(PLAIN), ours.pop(PLAIN)
+    differ = {name for name in alignment.common(f"{PLAIN}/", *plain) if not _close(plain[0][name], plain[1][name])}
+    calls = {OF_A_CALL.format(name) for name in (*plain[0], *plain[1])}
+    for name in sorted(differ - calls):
+        if OF_A_CALL.format(name) not in differ:
+            alignment.problem(f"{name}: ours answers otherwise without dropout, and no plain call of the model does")
     for moment in alignment.common("", theirs, ours):
         for name in alignment.common(f"{moment}/", theirs[moment], ours[moment]):
             expected = theirs[moment][name]
-            if name in plain[1] and not _close(plain[0][name], plain[1][name]):
+            if name in differ:
                 alignment.note(f"{name}: the sides differ without dropout, so ours was held against itself without it")
                 expected = plain[1][name]
             bound = _rounding(expected) if expected.dtype.kind == "f" else None

@@ -22,9 +22,12 @@ ALPHA = 1e-4
 """Of each kind of test, all tensors together."""
 KEY = 4
 """Numbers of a row by which it is known again: 23 random bits each, so that no two of 1e9 rows agree by chance."""
-LINES, SAMPLE, SEEDS = 128, 16_384, 4
-"""So many rows and columns of a tensor, and numbers of it in a seed, are correlated, evenly spread where there are
-more; in so many seeds copies are looked for."""
+LINES = 128
+"""So many rows, and columns, of a tensor are correlated, evenly spread where there are more."""
+SAMPLE = 16_384
+"""So many numbers of a tensor, in each seed, are correlated at most."""
+SEEDS = 4
+"""In so many seeds copies are looked for."""
 ENOUGH = 100
 """Numbers without which a variance, and the error of it, are not estimated."""
 
@@ -178,8 +181,8 @@ def _add_correlations(alignment: Alignment, theirs: Mapping[str, Drawn], ours: M
         found.append((word, given.shape[1], correlations(given), correlations(lines(ours))))
     off = limit(sum(len(one[2]) for one in found))
     for word, count, first, second in found:
-        if count < 20 or not len(first):
-            continue
+        if count <= off**2 or not len(first):
+            continue  # so short that no correlation, which is 1 at most, is beyond the bound
         bound = off / math.sqrt(count)
         kept = np.abs(first) > bound  # on purpose, in the reference
         if (np.abs(second[kept]) <= bound).any():

@@ -23,6 +23,8 @@ Arrays = Mapping[str, np.ndarray]
 PRECISIONS = ("float64", "float32")
 PLAIN = "without dropout"
 """The moment in `Side.uses` at which a model is asked that has all rates at 0."""
+OF_A_CALL = "{} of a call"
+"""What an answer is called in `Side.uses` that a plain call of the model gives, as the forward step compares it."""
 
 
 class MissingFunction(LookupError):
@@ -41,9 +43,6 @@ class _Absent:
 
     def __call__(self, *arguments: Any) -> Any:
         raise MissingFunction(f"this side describes no {self.name!r}, which the step needs; add it to its Side")
-
-
-_absent = _Absent
 
 
 @dataclass(frozen=True)
@@ -89,24 +88,25 @@ class Side:
         train: (folder, dtype) -> {"loss": (N,), "norm": (N,), scores...} of one whole run, dropout 0.
         uses: (folder) -> moment -> {name: array}, float64: what the product answers at each moment at which it is
             asked, rates of dropout kept, as it is opened and between updates that leave the weights as they are; what
-            its updates drop; and at the moment PLAIN what it answers with all rates at 0. May be left out by both.
+            its updates drop; and at the moment PLAIN what it answers with all rates at 0, and what a plain call gives
+            then, as OF_A_CALL. May be left out by both.
     """
 
     framework: str
     sources: tuple[str, ...]
     kind: str
     load: Callable[[Any], Any]
-    build: Callable[[Any], Any] = _absent("build")
-    forward: Callable[[Any, Any], Mapping[str, Any]] = _absent("forward")
-    loss: Callable[[Any, Any, Any], Any] = _absent("loss")
-    optimizer: Callable[[Mapping[str, Any], Any, Iterable[str]], Any] = _absent("optimizer")
-    decayed: Callable[[Iterable[str]], Sequence[str]] = _absent("decayed")
-    hyperparameters: Callable[[], Mapping[str, Any]] = _absent("hyperparameters")
-    rates: Callable[[int, Any], Sequence[float]] = _absent("rates")
-    data: Callable[[str], Arrays] = _absent("data")
-    metric: Callable[[str, Arrays | None], Arrays] = _absent("metric")
-    train: Callable[[Path, str], Arrays] = _absent("train")
-    uses: Callable[[Any], Mapping[str, Arrays]] = _absent("uses")
+    build: Callable[[Any], Any] = _Absent("build")
+    forward: Callable[[Any, Any], Mapping[str, Any]] = _Absent("forward")
+    loss: Callable[[Any, Any, Any], Any] = _Absent("loss")
+    optimizer: Callable[[Mapping[str, Any], Any, Iterable[str]], Any] = _Absent("optimizer")
+    decayed: Callable[[Iterable[str]], Sequence[str]] = _Absent("decayed")
+    hyperparameters: Callable[[], Mapping[str, Any]] = _Absent("hyperparameters")
+    rates: Callable[[int, Any], Sequence[float]] = _Absent("rates")
+    data: Callable[[str], Arrays] = _Absent("data")
+    metric: Callable[[str, Arrays | None], Arrays] = _Absent("metric")
+    train: Callable[[Path, str], Arrays] = _Absent("train")
+    uses: Callable[[Any], Mapping[str, Arrays]] = _Absent("uses")
 
     @property
     def driver(self) -> Any:
@@ -201,8 +201,8 @@ class Port:
         checkpoints: name -> function that returns the folder; the first is the one that is always aligned. Left out:
             there is one, and sides are given None for a folder.
         fetch: (name or folder) -> folder, for a checkpoint that the caller names.
-        missing: (step, mode) -> names of data sources that the step would read and that are not to be had now; they
-            are in its record.
+        missing: (step, mode), step "dev_data", "train_data" or "metric" -> names of data sources that the step would
+            read and that are not to be had now; they are in its record.
         shared: what both sides have in common, so that no step proves it: a phrase each, for the report.
 
     Raises:

@@ -27,8 +27,9 @@ def add_statistics(alignment: Alignment, pair: Pair, runs: pairing.Runs) -> None
     if not all(hasattr(side.driver, "passes") for side, _ in runs):
         return  # a driver of its own may be a module of the functions that its steps need
     models = [pair.model(side, dtype) for side, dtype in runs]
-    name, batch = _taken(alignment, pair, models[0])
+    name, batch, refused = _taken(alignment, pair, models[0])
     if batch is None:
+        require_one(alignment, pair, refused, "its outputs and running statistics were")
         return
     unlike = pair.theirs.driver.unbiased != pair.ours.driver.unbiased
     outputs, moved, starts, drawn = [], [], [], False
@@ -56,17 +57,30 @@ def add_statistics(alignment: Alignment, pair: Pair, runs: pairing.Runs) -> None
         alignment.add(f"after {PASSES} passes in training mode/{name}", theirs[name], ours, floor=floor)
 
 
-def _taken(alignment: Alignment, pair: Pair, model: Any) -> tuple[str, Any]:
-    """The first batch that the reference takes in training mode: a BatchNorm finds no variance in one row alone."""
+def require_one(alignment: Alignment, pair: Pair, refused: Iterable[str], what: str) -> None:
+    """Fail where the reference refuses every batch that is required: any error counts as a refusal."""
+    required = pair.port.batches(pair.folder, pair.mode).keys()
+    if required and required <= set(refused):
+        alignment.problem(f"the reference takes no batch in training mode: {what} not compared")
+
+
+def _taken(alignment: Alignment, pair: Pair, model: Any) -> tuple[str, Any, list[str]]:
+    """The first batch that the reference takes in training mode: a BatchNorm finds no variance in one row alone.
+
+    Returns:
+        Its name and itself, None if there is none, and the names of those that were refused.
+    """
+    refused: list[str] = []
     for name, batch in pair.port.batches(pair.folder, pair.mode).items():
         try:
             with pair.theirs.driver.unmoved(model):
                 pair.theirs.driver.passes(model, pair.theirs.forward, [batch], pair.dtype)
         except Exception as error:
             alignment.note(f"{name}: {REFUSED} ({type(error).__name__}: {error})")
+            refused.append(name)
         else:
-            return name, batch
-    return "", None
+            return name, batch, refused
+    return "", None, refused
 
 
 def _buffers(side: Side, model: Any) -> dict[str, np.ndarray]:

@@ -20,12 +20,9 @@ from .dropout_calls import add_dropouts
 from .evaluation import add_uses
 from .gradients import add_gradients, add_updates
 from .initial import add_laws
-from .pairing import renamed
 from .port import MissingFunction, Pair, Side, require
 from .running import add_statistics
 from .updating import add_injected
-
-__all__ = ["ROUNDED", "STEPS", "renamed"]  # the steps are asked for by their names
 
 STEPS = (
     "forward",
@@ -125,6 +122,7 @@ def metric(pair: Pair) -> Alignment:
     for case, source in pair.port.metric_cases(pair.mode).items():
         columns = pair.theirs.data(source) if source else None  # one input for both: data has steps of its own
         alignment.add_all(f"{case}/", pair.theirs.metric(case, columns), pair.ours.metric(case, columns), exact=True)
+    alignment.missing = tuple(pair.port.missing("metric", pair.mode))
     return alignment
 
 

@@ -65,8 +65,10 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
 def run_predict(chosen: argparse.Namespace) -> None:
     for answer in _rooms(chosen).predict(chosen):
         stopping.check()
-        lines = answer.pop("lines")
-        print(_json(answer) if chosen.json else printable("\n".join(lines)), flush=True)
+        for note in answer.pop("notes", ()):
+            _say(line(f"splinter predict: {note}"))
+        if (lines := answer.pop("lines", None)) is not None:
+            print(_json(answer) if chosen.json else printable("\n".join(lines)), flush=True)
 
 
 def run_mine(chosen: argparse.Namespace) -> None:

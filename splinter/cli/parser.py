@@ -110,7 +110,7 @@ def _system_command(commands: Any, name: str, system: str) -> None:
     else:
         if name == "evaluate":
             command.add_argument("--data", type=options.path, required=True, metavar="PATH", help="data with answers")
-        options.add_model(command)
+        options.add_model(command, getattr(rooms, "READY", None) if name == "predict" else None)
         if name == "finetune":
             options.add_run(command, "training data")
         else:
@@ -129,8 +129,9 @@ def parser(system: str = DEFAULT) -> Parser:
         "PaddlePaddle: convert, fine-tune, evaluate and use them, and prove them equal to PyTorch.",
         epilog="splinter COMMAND --help explains each command and ends in an example.\n"
         "First steps:\n"
+        '  splinter predict --question "Who wrote it?" --context "Ann wrote it in 1990."\n'
         "  splinter finetune --model splinter-mini --train sample --min-steps 0 --micro-batch 3 --output my-qa\n"
-        "and predict with my-qa.\n\n"
+        "and predict with --model my-qa.\n\n"
         f"splinter reads at most {reading.DEFAULT:,} bytes at once: one line, or the whole file where it has no\n"
         f"lines. {reading.VARIABLE}=NUMBER in the environment changes this limit.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

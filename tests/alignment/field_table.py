@@ -1,7 +1,7 @@
 """Every field of every configuration and recipe: which step notices when our side alone reads another value.
 
-`NOTICED` and `RECIPES` have a row for each field, so that a new one cannot be forgotten; `test_fields.py` asks for
-that, and runs each step named here.
+`NOTICED` has a row for each field of a configuration, `STEP_OF` and `READ_IN` for each of a recipe, so that a new one
+cannot be forgotten; `test_fields.py` asks for that, and runs each step named here.
 """
 
 from dataclasses import dataclass, fields
@@ -37,9 +37,15 @@ class Seen:
 
 @dataclass(frozen=True)
 class Unseen:
-    """A field that no step is sensitive to, and why that is right."""
+    """A field that no step is sensitive to.
+
+    Args:
+        why: that is right.
+        value: another one that our side may read without effect; None where a test is about something else.
+    """
 
     why: str
+    value: Any = None
 
 
 LOAD, FORWARD, LOSS, DROPOUT, INIT = (Seen(step) for step in ("load", "forward", "loss", "dropout", "init"))
@@ -86,7 +92,7 @@ NOTICED: dict[str, dict[str, Seen | Unseen]] = {
         "pooling": Seen("forward", value="cls"),
         "head_activation": Seen("forward", mode="version2", value="none"),
         "pair_features": Seen("load", mode="version2", value="compare"),
-        "trained": Unseen("says which heads may answer on the command line; the model has all"),
+        "trained": Unseen("says which heads may answer on the command line; the model has all", ("sentiment",)),
     },
     "funnel": {
         "vocab_size": LOAD,
@@ -111,7 +117,7 @@ NOTICED: dict[str, dict[str, Seen | Unseen]] = {
         "truncate_seq": FORWARD,
         "pool_q_only": FORWARD,
         "num_labels": Seen("load", value=3),
-        "labels": Unseen("names of classes for who reads an answer; their number is num_labels"),
+        "labels": Unseen("names of classes for who reads an answer; their number is num_labels", ("yes", "no")),
     },
 }
 
@@ -124,11 +130,12 @@ CONFIGS: dict[str, type] = {
 FOLDERS = {name: [PORTS[one].checkpoints["tiny"] for one in ports] for name, ports in {
     "splinter": ("splinter", "splinter-plain"),
     "jointbert": ("jointbert",),
-    "multitask": ("multitask",),
+    "multitask": ("multitask", "multitask-options"),
     "funnel": ("funnel", "funnel-factorized"),
 }.items()}  # fmt: skip
 
 BY_MODE = "the modes are that field's values, whatever the checkpoint says"
+BY_PORT = "the checkpoint has the published value; funnel-options and funnel-factorized change it on both sides"
 BY_VOCABULARY = "where the shipped vocabulary has it; the reading of data demands that line"
 AT_DEFAULT: dict[str, dict[str, str]] = {
     "splinter": {
@@ -144,16 +151,13 @@ AT_DEFAULT: dict[str, dict[str, str]] = {
         "pad_token_id": BY_VOCABULARY,
         "design": BY_MODE,
         "sentiment_classes": "as many as the shipped data has; the command line takes no other head for it",
-        "pooling": "see NOTICED: the published way alone is compared",
-        "head_activation": "see NOTICED: the published way alone is compared",
-        "pair_features": "see NOTICED: the published way alone is compared",
         "trained": NOTICED["multitask"]["trained"].why,  # type: ignore[union-attr]
     },
     "funnel": {
-        "pooling_type": "see NOTICED: the published way alone is compared",
-        "separate_cls": "see NOTICED: the published way alone is compared",
-        "truncate_seq": "see NOTICED: the published way alone is compared",
-        "pool_q_only": "see NOTICED: the published way alone is compared",
+        "pooling_type": BY_PORT,
+        "separate_cls": BY_PORT,
+        "truncate_seq": BY_PORT,
+        "pool_q_only": BY_PORT,
         "num_labels": "transformers gives the head for answers as many rows, and reads two",
         "labels": NOTICED["funnel"]["labels"].why,  # type: ignore[union-attr]
     },

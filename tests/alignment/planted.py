@@ -201,24 +201,6 @@ def bug(name: str, step: str, system: str, mode: str, **more):
     return register
 
 
-def while_running(patch, owner, name: str) -> Callable[[], bool]:
-    """Whether `owner.name` is running: both sides share the loop of the recipe, and a bug in it shall touch one."""
-    depth = [0]
-
-    def change(plain):
-        def planted(*a):
-            depth[0] += 1
-            try:
-                return plain(*a)
-            finally:
-                depth[0] -= 1
-
-        return planted
-
-    wrap(patch, owner, name, change)
-    return lambda: depth[0] > 0
-
-
 def wrap(patch, owner, name: str, change: Callable) -> None:
     """Replace `owner.name` by `change(original)`."""
     patch.setattr(owner, name, change(getattr(owner, name)))
@@ -249,14 +231,14 @@ def clip_each(patch) -> None:
     patch.setattr(train_paddle, "clip", each)
 
 
-def lose_shuffling(patch, room) -> None:
-    """The training of a port, `trained` in the module `room`, takes its rows in the order of the file."""
-    plain, ours = feed.order, while_running(patch, room, "trained")
+def lose_shuffling(patch) -> None:
+    """A training takes its rows in the order of the file."""
+    plain = feed.order
 
     def unshuffled(features, plan, r, start=0):
         for update, rows in enumerate(plain(features, plan, r, start), start):
             first = update % plan.per_epoch * r.batch_size
-            yield np.arange(first, first + len(rows)) if ours() else rows
+            yield np.arange(first, first + len(rows))
 
     patch.setattr(feed, "order", unshuffled)
 

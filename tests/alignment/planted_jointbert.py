@@ -745,7 +745,7 @@ def _(patch):
 
 @bug("shuffling lost", "training")
 def _(patch):
-    planted.lose_shuffling(patch, ours)
+    planted.lose_shuffling(patch)
 
 
 @bug("each epoch in the order of the first", "training")

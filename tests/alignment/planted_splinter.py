@@ -802,7 +802,7 @@ def _(patch):
 
 @bug("shuffling lost", "training")
 def _(patch):
-    planted.lose_shuffling(patch, ours)
+    planted.lose_shuffling(patch)
 
 
 @bug("last batch of one row skipped", "training", also=("regularization",))

@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -21,8 +22,11 @@ from filelock import FileLock
 from splinter import ports, stopping
 from splinter.cli import main as cli
 from splinter.cli import parser
+from splinter.datasets import PROJECT
+from splinter.ports.common.answers import Span
 from splinter.ports.jointbert.proof import cases as jointbert_cases
-from splinter.ports.splinter import data, tasks
+from splinter.ports.splinter import answering, data, tasks
+from splinter.ports.splinter.answering import Answer
 from splinter.ports.splinter.proof import cases
 from splinter.sample import PATH
 
@@ -158,14 +162,17 @@ def test_an_option_out_of_range_is_named_with_its_value(refused, tiny, option):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict"], "--model"),
+        (["evaluate"], "--data, --model"),
+        (["predict", "--system", "jointbert"], "--model"),
+        (["predict"], "--question --input is required"),
+        (["predict", "--model", "m", *ASK, "--min-probability", "1.1"], "'1.1' is not a number from 0 to 1"),
         (["predict", "--model", "m"], "--question --input is required"),
         (["predict", "--model", "m", "--question", "a"], "--question needs --context TEXT or --context-file FILE"),
         (["predict", "--model", "m", "--input", "-", "--context", "a"], "--input brings its own contexts"),
         (["predict", "--model", "m", "--input", "-", "--question", "a"], "not allowed with argument --input"),
-        (["predict", "--model", "m", "--input", "no.jsonl"], "no.jsonl: no such file; give a file of JSON lines"),
+        (["predict", "--model", "m", "--input", "no.jsonl"], "no.jsonl: no such file; give a file of questions"),
         (["predict", "--model", "m", *ASK[:2], "--context-file", "."], ".: is a folder; give a text file"),
-        (["evaluate", "--model", "m", "--data", "no.json"], "no.json: no such file; give an MRQA .jsonl or a SQuAD"),
+        (["evaluate", "--model", "m", "--data", "no.json"], "no.json: no such file; give a file of questions"),
         (["evaluate", "--model", "m", "--data", ".", "--limit", "0"], "--limit: '0' is not a whole number from 1"),
         (["predict", "--model", "m", *ASK], "m is neither a folder nor a hub name such as tau/splinter-base-qass"),
         (["predict", "--model", "", *ASK], "argument --model: '' is no path"),
@@ -385,11 +392,141 @@ def test_a_bad_checkpoint_is_named(refused, model, framework, file, content, mes
 
 def test_one_question_is_answered(run, tiny):
     """
-    The question, then its answers with their share and their place.
+    The question, then its answers with their probability and their place; nothing is certain.
     """
     code, out, _ = run("predict", "--model", tiny, "--mode", "paper", *ASK)
-    assert code == 0
-    assert out.startswith("Who?\n  100.0%  Ann  (characters 0-3)\n")
+    first, second = out.splitlines()[:2]
+    assert (code, first) == (0, "Who?")
+    assert re.fullmatch(r"  ( \d\d\.\d%|>99\.9%)  [\w. ]+  \(characters \d+-\d+\)", second)
+
+
+def test_splinter_mini_qa_answers_where_no_model_is_named(run):
+    """
+    The first command of README.
+    """
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    command, shown = re.search(r"\n(splinter predict .*?)\n```\n\n```\n(.*?)```", readme, re.DOTALL).groups()
+    code, out, err = run(*shlex.split(command.replace("\\\n", ""))[1:])
+    assert (code, out, err) == (0, shown, "")
+
+
+def test_what_is_less_probable_is_not_shown(run):
+    """
+    A line says how probable the best one is; with --json there is no answer.
+    """
+    asked = ("predict", "--framework", "torch", "--question", "Why do cats purr?")
+    asked += ("--context", "The lighthouse was built in 1874.")
+    code, out, _ = run(*asked)
+    best = out.splitlines()[1].split()
+    assert code == 0 and best[0] != "100.0%"
+    _, out, _ = run(*asked, "--min-probability", 1)
+    assert out.splitlines()[1].startswith(f"  no answer: the best one has {best[0]} (")
+    assert json.loads(run(*asked, "--min-probability", 1, "--json")[1]) == {"id": "1", "answers": []}
+
+
+def test_how_many_are_shown_does_not_change_what_is_sure(run, tiny, monkeypatch):
+    """
+    A second answer with more probability does not take the place of the first.
+    """
+    found = [Answer("Ann", 0.2, 2.0, 0, 3), Answer("it", 0.7, 1.0, 10, 12)]
+    monkeypatch.setattr(answering, "shown", lambda *given: found)
+    for number in (1, 3):
+        asked = ("predict", "--model", tiny, *ASK, "--n-best", number, "--min-probability", 0.5)
+        assert run(*asked)[1] == "Who?\n  no answer: the best one has 20.0% (Ann)\n"
+
+
+def test_bad_lines_of_standard_input_are_named(run, typed, tiny):
+    """
+    By the stream and the line.
+    """
+    typed('{"question": "Who?", "context": "Ann."}\n{"question": "Who?"}\n{"question": "Who?", "context": "Bo."}\n')
+    code, out, err = run("predict", "--model", tiny, "--input", "-", "--skip-bad")
+    assert (code, out.count("Who?")) == (0, 2)
+    said = "splinter predict: "
+    assert err.startswith(f"{said}standard input: 1 bad example left out:\n{said}line 2: key 'context' is missing")
+
+
+def test_nothing_is_no_answer_of_a_hundred_percent(run, tiny, monkeypatch):
+    """
+    Where the search finds no span, `evaluate` scores the references' `empty`; a reader is told that there is none.
+    """
+    none = [Span("empty", 1.0, 0.0, 0.0, 0.0, None, None)]
+    monkeypatch.setattr(tasks.Answerer, "_spans", lambda *given: none)
+    assert run("predict", "--model", tiny, *ASK)[:2] == (0, "Who?\n  no answer: none was found in the text\n")
+
+
+def test_a_text_that_cannot_be_read_is_warned_of_once(run, typed):
+    """
+    A line for each text on standard error, not for each question; ten at most.
+    """
+    texts = [f"Москва является столицей России и крупнейшим городом страны номер {number}." for number in range(12)]
+    typed("\n".join(json.dumps({"question": q, "context": c}) for c in ["Ann.", *texts] for q in ("Who?", "When?")))
+    code, out, err = run("predict", "--framework", "torch", "--input", "-")
+    warned = err.splitlines()
+    assert (code, out.count("Who?"), len(warned)) == (0, 13, 10)
+    assert re.fullmatch(
+        r"splinter predict: standard input, line 3: the model cannot read much of this text, do not trust its answers: "
+        r"\d\d% of the word pieces are \[UNK\] or single letters inside of words",
+        warned[0],
+    )
+    assert warned[-1].endswith("; no more such texts are told")
+
+
+BAD_ROWS = "question,context,answer\nWho?,Ann wrote it.,Ann\nWho?,Ann wrote it.,Bo\nWho?,,Bo\nWhat?,Ann wrote it.,it\n"
+
+
+def test_bad_examples_may_be_left_out(run, refused, tiny, tmp_path):
+    """
+    Without --skip-bad a command tells all of them and stops; with it, it tells them and goes on, and counts them.
+    """
+    path, output = tmp_path / "file.csv", tmp_path / "run"
+    path.write_text(BAD_ROWS, encoding="utf-8")
+    where = "line 3: answer 'Bo' cannot be looked up: its context does not hold it; correct one of them"
+    train = ("finetune", "--model", tiny, "--train", path, "--output", output, "--max-steps", 1, "--quiet")
+    code, _, err = run(*train)
+    told = f"splinter finetune: {path}: 2 bad examples (--skip-bad goes on without them):"
+    assert (code, err.splitlines()[0]) == (2, told)
+    assert where in err and not output.exists()
+    code, _, err = run(*train, "--skip-bad")
+    assert code == 0 and f"{path}: 2 bad examples left out:\n{where}\n" in err
+    record = json.loads((output / "training.json").read_text(encoding="utf-8"))
+    assert (record["examples"], record["left_out"]) == (2, 2)
+    score = ("evaluate", "--model", tiny, "--data", path)
+    assert "line 4: key 'context' is missing" in refused(*score)
+    found = json.loads(run(*score, "--skip-bad")[1])
+    assert (found["total"], found["left_out"], len(found["bad"])) == (3, 1, 1)
+    code, out, err = run("predict", "--model", tiny, "--mode", "paper", "--input", path, "--skip-bad")
+    assert (code, out.count("Who?"), out.count("What?")) == (0, 2, 1)
+    assert f"splinter predict: {path}: 1 bad example left out:" in err
+
+
+@pytest.mark.parametrize(
+    ("mode", "sizes", "why"),
+    [
+        ("paper", (), "lost its [QUESTION] token: it is longer than --max-query-length 64 pieces; shorten it"),
+        ("paper", ("--max-query-length", 900), "leaves no room for its context in 384"),
+        ("hf", (), "leaves no room for its context in 384"),
+    ],
+)
+def test_a_question_that_is_too_long_is_a_bad_example(run, tiny, tmp_path, mode, sizes, why):
+    """
+    It is told with the others of its file, wherever it stands, and may be left out.
+    """
+    path, output = tmp_path / "file.csv", tmp_path / "run"
+    rows = ["Who?,Ann wrote it.,Ann", "Who?,Ann wrote it.,Bo", f"{'why ' * 400}?,Ann wrote it.,it"]
+    path.write_text("\n".join(["question,context,answer", *rows, rows[0]]), encoding="utf-8")
+    model = "--model", tiny, "--mode", mode, *sizes
+    train = ("finetune", *model, "--train", path, "--output", output, "--max-steps", 1, "--quiet")
+    code, _, err = run(*train)
+    told = f"splinter finetune: {path}: 2 bad examples (--skip-bad goes on without them):"
+    assert (code, err.splitlines()[0]) == (2, told)
+    assert "line 4: question '4' " in err and why in err and not output.exists()
+    code, _, err = run(*train, "--skip-bad")
+    assert code == 0 and f"{path}: 2 bad examples left out:\n" in err and why in err
+    found = json.loads(run("evaluate", *model, "--data", path, "--skip-bad")[1])
+    assert (found["total"], found["left_out"]) == (3, 1)
+    code, out, err = run("predict", *model, "--input", path, "--skip-bad")
+    assert (code, out.count("Who?"), out.count("why")) == (0, 3, 0) and why in err
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -633,16 +770,16 @@ def test_a_signal_that_gets_lost_comes_again(run, typed, tiny, monkeypatch, pati
     Swallowed once in the middle of a computation, as by C++: raised at the next answer, or after a while.
     """
     monkeypatch.setattr(stopping, "PATIENCE", patience)
-    answers = tasks.Answerer.answers
+    ask = tasks.Answerer.ask
 
     def swallowing(self, *given, **options):
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
         if patience < 1:
             time.sleep(30)
-        yield from answers(self, *given, **options)
+        yield from ask(self, *given, **options)
 
-    monkeypatch.setattr(tasks.Answerer, "answers", swallowing)
+    monkeypatch.setattr(tasks.Answerer, "ask", swallowing)
     assert run("predict", "--model", tiny, *ASK) == (143, "", "splinter: terminated\n")
 
 

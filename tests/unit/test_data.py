@@ -353,7 +353,7 @@ def test_answers_may_differ_from_their_span(tmp_path):
 
 
 def test_missing_file_is_named_at_once(tmp_path):
-    with pytest.raises(data.DataError, match=r"none\.json: no such file; give an MRQA"):
+    with pytest.raises(data.DataError, match=r"none\.json: no such file; give a file of questions"):
         data.read_examples(tmp_path / "none.json", "hf")
 
 

@@ -468,7 +468,7 @@ def test_wrong_data_ends_in_one_line(capsys, tmp_path):
     for more, message in (
         ([tmp_path / "none.tsv"], "no such file"),
         ([wrong], "line 1: the heading is"),
-        ([PATH / "qnli-dev.tsv", "--task", "squad"], "not JSON"),
+        ([PATH / "qnli-dev.tsv", "--task", "squad"], "neither JSON nor the columns of a table"),
         ([PATH / "qnli-dev.tsv", "--predictions", tmp_path], "cannot be written"),
     ):
         code, _, err = run(capsys, *evaluate, *more)

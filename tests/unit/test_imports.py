@@ -159,9 +159,12 @@ def test_a_system_is_named_wherever_it_must_be():
 
 def test_the_package_itself_imports_nothing():
     """
-    `import splinter` is the version and nothing else.
+    `from splinter import answer` is a function whose model and framework come when it is called.
     """
-    assert imported("__init__.py") <= {"__future__.annotations"}
+    assert imported("__init__.py") == {"__future__.annotations", "splinter.ports.splinter.asking"}
+    loaded = modules_after("from splinter import answer; help(answer)")
+    assert [name for name in loaded if name.startswith("splinter.")] == []
+    assert loaded & {*FAMILY, "numpy", "tokenizers"} == set()
 
 
 def modules_after(code):

@@ -10,9 +10,11 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
+from splinter import datasets
 from splinter.align import EXACT, Pair, Rule, Side, WeightMap, steps
 from splinter.align.driver import Driver
 from splinter.align.port import MissingFunction, SelfComparison, edited
+from splinter.ports import proofs
 
 
 def side(sources, kind="port", load=lambda folder: {"b.weight": 0, "a.weight": 0}, framework="tests.driver"):
@@ -176,6 +178,37 @@ def test_a_data_step_names_what_it_did_without():
     alignment = steps.dev_data(pair).judge(EXACT)
     assert alignment.passed
     assert alignment.record(EXACT, "passed")["reason"] == "without dev-v1.1.json: in no data folder"
+
+
+def test_the_metric_step_names_what_it_did_without():
+    """
+    As the data steps do: what it decodes is a file as well.
+    """
+    pair = toy_pair()
+    scores = {"metric": lambda case, columns: {"score": np.arange(3.0)}}
+    pair.theirs, pair.ours = (dataclasses.replace(one, **scores) for one in (pair.theirs, pair.ours))
+    pair.port.metric_cases = lambda mode: {"predictions": None}
+    pair.port.missing = lambda step, mode: [f"{step} without dev-v1.1.json"]
+    alignment = steps.metric(pair).judge(EXACT)
+    assert alignment.passed and alignment.missing == ("metric without dev-v1.1.json",)
+
+
+@pytest.mark.parametrize(
+    "port", [port for port in proofs.load_all() if "metric" in port.steps], ids=lambda one: one.name
+)
+def test_a_metric_case_is_there_or_missing(port, monkeypatch, tmp_path):
+    """
+    Every case that needs a real file is run where a data folder has it, and named where none does.
+    """
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("SPLINTER_DATA", raising=False)
+    for mode in port.modes:
+        without = {source for source in port.metric_cases(mode).values() if source}
+        missing = set(port.missing("metric", mode))
+        with monkeypatch.context() as patch:
+            patch.setattr(datasets, "find", lambda name: tmp_path / name)
+            assert {source for source in port.metric_cases(mode).values() if source} == without | missing
+        assert not without & missing
 
 
 def test_an_edited_reference_is_noticed(tmp_path, monkeypatch):

@@ -1,8 +1,11 @@
 """ports/squad.py: one text in every layout, what is told of bad files, and where an answer really stands."""
 
+import csv
 import io
 import json
+import re
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from unicodedata import normalize
 
@@ -10,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from splinter import datasets
 from splinter.ports.common import squad
 from splinter.ports.common.text import DataError, DataErrors
 from splinter.ports.funnel import data as funnel
@@ -66,6 +70,16 @@ def lines(records):
 
 
 PLAIN = [{"id": n, "question": q, "context": CONTEXT, "answer": t} for n, q, t, _ in ASKED]
+
+
+def table(mark, names=("id", "question", "context", "answer"), records=PLAIN):
+    """PLAIN as a table."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=mark)
+    writer.writerows([names, *([row.get(name, "") for name in names] for row in records)])
+    return text.getvalue()
+
+
 LAYOUTS = {
     "squad": json.dumps({"data": [{"title": "t", "paragraphs": [paragraph()]}]}),
     "squad indented": json.dumps({"version": "2", "data": [{"paragraphs": [paragraph()]}]}, indent=1),
@@ -80,7 +94,11 @@ LAYOUTS = {
     "answers of SQuAD in rows": lines(rows(answers=[{"text": "1874", "answer_start": 28}])[:1] + rows()[1:]),
     "plain lines": lines(PLAIN),
     "plain list": json.dumps(PLAIN),
-}
+    "table": table(","),
+    "table of Excel": "\ufeff" + table(";"),
+    "table with tabs": "\n" + table("\t", ("Answer", "note", "context", "question", "id"), [
+        {**row, "Answer": row["answer"], "note": "x"} for row in PLAIN]),
+}  # fmt: skip
 
 
 @readers
@@ -221,7 +239,15 @@ def test_bad_questions_of_a_paragraph_are_told_apart(tmp_path):
 WRONG = {
     "other keys": ('{"q": "Who?", "c": "Ann."}', r"line 1: key 'context' is missing \(found \['c', 'q'\]\); give MRQA"),
     "a text": ('{"context": "Ann."}', r"line 1: neither 'question' nor 'qas' \(found \['context'\]\); give MRQA lines"),
-    "a table": ("question\tcontext\nWho?\tAnn.\n", r"line 1: not JSON \(Expecting value at column 1, near 'question"),
+    "no table": ("Frage;Text\nWho?;Ann.\n", r"line 1: neither JSON nor the columns of a table, .* 'Frage;Text'"),
+    "uneven": ("question,context,answer\na,b, c,b\n", "line 2: 4 cells, the first line names 3 columns; put .* a com"),
+    "quote": ('question,context,answer\na,b,b\nWho?,"Ann\nor Bo,Ann\n', "line 3: the row that begins here cannot"),
+    "few": ("question,context,answer\na,b\n", "line 2: 2 cells, the first line names 3 columns; add the cells"),
+    "no head": ("Who?,Ann wrote it.,Ann\n", "a table begins with a line such as question,context,answer"),
+    "quoted": ('"Who?","Ann wrote it.","Ann"\n', "a table begins with a line such as question,context,answer"),
+    "no answer": ("question,context,answer\nWho?,Ann.,\nWho?,Ann.,Ann\n", "line 2: there is neither 'answers' nor 'an"),
+    "not there": ("question,context,answer\nWho?,Ann.,Bo\n", "line 2: answer 'Bo' cannot be looked up: its context"),
+    "place": ("question,context,answer,answer_start\nWho?,Ann.,Ann,x\n", "line 2: 'answer_start' is 'x', not a int"),
     "flag": (lines(rows(is_impossible="no")[:1]), "'is_impossible' is 'no', not true or false"),
     "columns": (lines(rows(answers={"text": ["a"], "answer_start": []})[:1]), "has 1 texts, 0 answer_start; correct"),
     "no start": (lines(rows(answers={"text": ["a"]})[:1]), r"key 'answer_start' is missing \(found \['text'\]\)"),
@@ -241,6 +267,96 @@ def test_what_is_wrong_is_said(read, text, message, tmp_path):
     (tmp_path / "file").write_text(text)
     with pytest.raises(DataError, match=message):
         list(read(tmp_path / "file", True))
+
+
+def test_the_table_of_readme_is_read_and_its_message_is_true(tmp_path, monkeypatch):
+    """
+    Five lines, four examples; with a longer third line, the error that README shows.
+    """
+    readme = (datasets.PROJECT / "README.md").read_text(encoding="utf-8")
+    text = re.search(r"```\n(question,context,answer\n.*?)```", readme, re.DOTALL)[1]
+    shown = re.search(r"\nsplinter finetune: (questions\.csv, line 3: .*)\n", readme)[1]
+    monkeypatch.chdir(tmp_path)
+    Path("questions.csv").write_text(text)
+    found = list(squad.read_examples("questions.csv", training=True))
+    assert (text.count("\n"), [one.answer_text for one in found]) == (5, ["Ann", "1990", "Bo", "Pell"])
+    longer = text.replace("it?,Ann wrote it in 1990.,1990", 'it?,"Ann wrote it in 1990, and sold it in 1990.",1990')
+    Path("questions.csv").write_text(longer)
+    with pytest.raises(DataError) as error:
+        list(squad.read_examples("questions.csv", training=True))
+    assert str(error.value) == shown
+
+
+def test_a_text_of_a_table_may_hold_its_separator_and_line_ends(tmp_path):
+    """
+    In double quotes; a row is named by the line that it begins on, and has that number for an id.
+    """
+    rows = ('"Who, or ""what""?","Ann,\nAnn",Ann,5', "", "b,c,c,", " ", ",,,")
+    (tmp_path / "file").write_text("\n".join(["question,context,answers,answer_start", *rows]))
+    found = list(squad.read_examples(tmp_path / "file", training=True))
+    assert [(one.id, one.question, one.context, one.answer_start) for one in found] == [
+        ("2", 'Who, or "what"?', "Ann,\nAnn", 5), ("5", "b", "c", 0)
+    ]  # fmt: skip
+    assert [one.where for one in found] == [f"{tmp_path / 'file'}, line {number}" for number in (2, 5)]
+
+
+@pytest.mark.parametrize("mode", data.MODES)
+@pytest.mark.parametrize("layout", ["lines", "table", "document"])
+def test_bad_examples_may_be_left_out(mode, layout, tmp_path):
+    """
+    The good ones come, before and behind; the bad ones are counted, the first ten told.
+    """
+    records = [{**PLAIN[0], "id": str(number), "answer": "1874" if number % 3 else "1875"} for number in range(36)]
+    write = {"lines": lines, "table": lambda them: table(",", records=them), "document": json.dumps}[layout]
+    (tmp_path / "file").write_text(write(records))
+    bad, path = squad.Refused(leave_out=True), tmp_path / "file"
+    found = data.read_examples(path, mode, training=True, refused=bad)
+    assert [int(one.id) for one in found] == [number for number in range(36) if number % 3]
+    head, *told = bad.lines
+    assert head == f"{path}: 12 bad examples left out, the first 10:"
+    assert len(told) == 10 and all("'1875' cannot be looked up" in line for line in told)
+
+
+HEAD = b"question,context,answer\n"
+ANY = {
+    "a quote inside": (HEAD + b'"Why" he asked,Ann wrote it.,Ann\n', b"Who?,Ann wrote it.,Ann\n", "cannot be read"),
+    "other bytes": (HEAD + b"Who?,Andr\xe9 wrote it.,it\n", b"Who?,Ann wrote it.,Ann\n", "not UTF-8"),
+    "first line": (b'{"question": "Who?", "context": "Ann.", "answer" "Ann"}\n', lines(PLAIN).encode(), "not JSON"),
+}
+
+
+@pytest.mark.parametrize(("bad", "good", "message"), ANY.values(), ids=ANY)
+def test_lines_that_cannot_be_read_may_be_left_out(bad, good, message, tmp_path):
+    """
+    What is wrong with a line does not reach the next one.
+    """
+    path, refused = tmp_path / "file", squad.Refused(leave_out=True)
+    path.write_bytes(bad + good)
+    found = list(data.read_examples(path, "hf", training=True, refused=refused))
+    assert len(found) == len(good.splitlines()) - good.startswith(b"question")
+    head, told = refused.lines
+    assert head == f"{path}: 1 bad example left out:" and message in told
+    with pytest.raises(DataError, match=message):
+        list(data.read_examples(path, "hf", training=True))
+
+
+@pytest.mark.parametrize("text", ["[" + " " * 200_000 + "]", "x" * 200_000, '"' + "x" * 200_000])
+def test_a_first_line_of_any_length_may_be_no_table(text, tmp_path):
+    """
+    A whole file in one line, be it JSON or not.
+    """
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(DataError, match=r"no questions|neither JSON nor|not JSON"):
+        list(squad.read_examples(tmp_path / "file"))
+
+
+def test_a_file_of_bad_examples_alone_is_refused(tmp_path):
+    """
+    Nothing is left when they are left out.
+    """
+    (tmp_path / "file").write_text(lines([{**PLAIN[0], "answer": "1875"}, {**PLAIN[1], "answer": "1875"}]))
+    with pytest.raises(DataErrors, match="2 bad examples"):
+        list(data.read_examples(tmp_path / "file", "hf", True, refused=squad.Refused(leave_out=True)))
 
 
 # -- standard input ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import paddle
 import pytest
 import torch
 
-from splinter.align import EXACT, Pair, Rule, Tolerance, WeightMap, steps
+from splinter.align import EXACT, Pair, Rule, Tolerance, WeightMap, independence, steps
 from splinter.align.paddle_side import DRIVER as PADDLE
 from splinter.align.torch_side import DRIVER as TORCH
 
@@ -239,3 +239,20 @@ def test_what_is_fixed_in_both_need_not_be_drawn(toy):
     assert found(replace(toy, theirs=lambda mode: theirs, ours=lambda mode: ours), "init", EXACT).passed
     one_sided = found(replace(toy, ours=lambda mode: ours), "init", EXACT)
     assert one_sided.first_divergence.name == "embedding.weight fixed entries"
+
+
+def test_every_correlation_that_is_compared_can_fail(toy):
+    """
+    A correlation is 1 at most: of rows of 24 numbers, one among thousands is never beyond its bound.
+    """
+
+    def compared(columns):
+        rng = np.random.default_rng(0)
+        theirs, ours = ({"table": list(rng.normal(size=(2, 300, columns)))} for _ in range(2))
+        alignment = Pair(toy, "plain", "tiny", None, "float64").alignment("init", "statistics")
+        independence.add_whole(alignment, theirs, ours)
+        return {one.name: one.bound for one in alignment.comparisons if one.name.startswith("correlation")}
+
+    short, long = compared(12), compared(40)
+    assert "correlation of rows of table" in long and "correlation of rows of table" not in short
+    assert all(bound < 1 for bound in (*short.values(), *long.values()))

@@ -651,7 +651,7 @@ def test_a_sample_is_always_the_same(tmp_path):
     assert list(tasks.drawn(list(range(20)), 5)) == [1, 8, 10, 18, 19]
     assert some != examples[:7]
     assert list(tasks.drawn(examples, 10**6)) == examples
-    assert tasks.evaluate(settings(mode="paper"), PATH / "squad-dev.json", sample=7)["total"] == 7
+    assert tasks.evaluate(settings(mode="paper"), Path("sample"), sample=7)["total"] == 7
 
 
 def test_predictions_go_where_they_can(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.proof import loop
 from splinter.ports.common.training import TrainingError
 from splinter.ports.common.training import state as states
 from splinter.ports.common.training.best import Best
@@ -179,6 +180,22 @@ def test_each_epoch_and_each_seed_has_its_own_order():
     (other, *_) = (tuple(rows) for rows in order(100, plan(100, long), replace(long, seed=43)))
     assert len({first, second, other, tuple(range(100))}) == 4
     assert first == tuple(next(order(100, plan(100, long), long)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"min_steps": 40}, {"max_steps": 5}, {"min_steps": 40, "max_steps": 38}, {"max_steps": 10**6}],
+)
+def test_the_references_loop_takes_the_batches_of_ours(change):
+    """
+    It is written a second time, and takes as many updates whatever stops them.
+    """
+    columns = {"x": np.arange(17), "y": np.arange(34).reshape(17, 2)}
+    recipe = replace(Recipe(epochs=3, batch_size=4, min_steps=0), **change)
+    theirs, ours = list(loop.epochs(columns, recipe)), [batch for batch, _ in Table(columns, recipe).batches(0)]
+    assert len(theirs) == len(ours) == plan(17, recipe).updates
+    for their, our in zip(theirs, ours, strict=True):
+        assert their.keys() == our.keys() and all(np.array_equal(their[name], our[name]) for name in their)
 
 
 @pytest.mark.parametrize("start", [0, 1, 3, 4, 7, 15, 16])

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..compare import SHORT
+from ..pairing import renamed
 from ..port import Pair, Side
-from ..steps import renamed
 from . import formulas, kinds
 from .kinds import Found
 from .passes import Passes, relative, together

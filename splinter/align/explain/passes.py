@@ -12,7 +12,6 @@ import numpy as np
 from .. import pairing
 from ..compare import Narrowed, Tolerance
 from ..port import Pair, Side
-from ..steps import renamed
 from . import kinds
 
 
@@ -45,7 +44,7 @@ class Passes:
         self.theirs, self.ours = pair.model(pair.theirs), pair.model(pair.ours)
         to_ours = {their: our for our, their in self.modules.items()}
         inputs, outputs, their_end = self._run(pair.theirs, self.theirs, self.modules.values())
-        self.their_inputs, self.their_outputs = (renamed(arrays, to_ours) for arrays in (inputs, outputs))
+        self.their_inputs, self.their_outputs = (pairing.renamed(arrays, to_ours) for arrays in (inputs, outputs))
         self.own_inputs, own_outputs, end = self._run(pair.ours, self.ours, self.modules)
         beside = {our: their for their, our in pairing.paired(self.their_outputs, own_outputs)[0]}
         put = {

@@ -243,10 +243,18 @@ def resolve(name_or_folder: str | os.PathLike[str], download: bool = False, cach
 
 def fingerprint(folder: Path) -> str:
     """The sha256 of the file that holds the weights, its first 16 digits; "" where there is none."""
-    for name in (WEIGHTS, OLD_WEIGHTS):
-        if (folder / name).is_file():
-            return hashlib.sha256((folder / name).read_bytes()).hexdigest()[:16]
-    return ""
+    file = _weights(folder)
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file else ""
+
+
+def changed(folder: Path) -> int:
+    """When the file that holds the weights was last written, in nanoseconds; 0 where there is none."""
+    file = _weights(folder)
+    return file.stat().st_mtime_ns if file else 0
+
+
+def _weights(folder: Path) -> Path | None:
+    return next((folder / name for name in (WEIGHTS, OLD_WEIGHTS) if (folder / name).is_file()), None)
 
 
 def open_weights(folder: Path) -> Mapping[str, np.ndarray]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .training.schedule import Recipe
 
 LARGEST = 2**32 - 1  # as seeds go; nobody needs more of anything else
+DEVICES = r"auto|cpu|gpu(:\d{1,4})?"
 
 
 class Text(NamedTuple):
@@ -52,6 +53,11 @@ def share(text: str) -> float:
     return _number(text, float, 0, math.nextafter(1, 0), "a number from 0 to below 1")
 
 
+def probability(text: str) -> float:
+    """A number from 0 to 1."""
+    return _number(text, float, 0, 1, "a number from 0 to 1")
+
+
 def not_negative(text: str) -> float:
     """A number of 0 or more."""
     return _number(text, float, 0, sys.float_info.max, "a number of 0 or more")
@@ -64,7 +70,7 @@ def number(text: str) -> float:
 
 def device(text: str) -> str:
     """auto, cpu, gpu or gpu:N."""
-    if not re.fullmatch(r"auto|cpu|gpu(:\d{1,4})?", text):
+    if not re.fullmatch(DEVICES, text):
         raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, gpu or gpu:NUMBER")
     return text
 
@@ -88,14 +94,20 @@ def add_download(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that runs a model."""
+def add_model(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Options of every command that runs a model.
+
+    Args:
+        default: the model to run where none is named; None: one must be.
+    """
+    known = "checkpoint folder, hub name, splinter-mini-qa (answers at once), splinter-mini or minilm"
     parser.add_argument(
         "--model",
         type=model_name,
-        required=True,
+        default=default,
+        required=default is None,
         metavar="NAME_OR_FOLDER",
-        help="checkpoint folder, hub name, splinter-mini-qa (answers at once), splinter-mini or minilm",
+        help=known + (f" (default: {default})" if default else ""),
     )
     parser.add_argument(
         "--framework", choices=("paddle", "torch"), default="paddle", help="framework that computes (default: paddle)"
@@ -123,6 +135,13 @@ def add_run(parser: argparse.ArgumentParser, train: str, option: str = "--train"
         default=save_every,
         metavar="N",
         help=f"updates per checkpoint (default: {save_every})",
+    )
+
+
+def add_skip_bad(parser: argparse.ArgumentParser) -> None:
+    """Whether bad examples stop a command."""
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave bad examples out, and tell of them (default: stop with all)"
     )
 
 

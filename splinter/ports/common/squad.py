@@ -9,26 +9,33 @@ Framework-free; Splinter and Funnel read through it. The layout is told by what 
     rows         {"question": ..., "context": ..., "id": optional, "answers": {"text": [...], "answer_start":
                  [...]}} as `datasets` writes them; as lines, as a list, or as a list under "data"
     plain rows   the same with "answer": text, looked up in its context
+    tables       the same columns separated by commas, semicolons or tabs, named in a first line; standard quoting
 
 Source: Rajpurkar et al., EMNLP 2016 and ACL 2018 (SQuAD 1.1 and 2.0); Fisch et al., MRQA 2019.
 """
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import itertools
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from unicodedata import normalize as unicode_form
 
+from . import reading
 from .answers import normalize
 from .text import DataError, DataErrors, as_record, decoded, existing, from_json, is_empty, listed, open_bytes, required
 
-LAYOUTS = "MRQA lines, SQuAD JSON, rows of `datasets`, or lines of question, context and answer"
-ASKED = 'lines such as {"question": "Who?", "context": "Ann did."}'
+LAYOUTS = "MRQA lines, SQuAD JSON, rows of `datasets`, or question, context and answer as JSON lines or CSV"
+ASKED = 'lines such as {"question": "Who?", "context": "Ann did."}, or a table (CSV) with these columns'
+FILE = "a file of questions: JSON lines, JSON or a table (CSV)"
+SKIP_BAD = "--skip-bad"
 SHOWN = 10
 """How many bad examples of a file are told."""
 
@@ -75,11 +82,13 @@ def read_examples(path, training: bool = False, answers: bool = True) -> Iterato
 OnContext = Callable[[str, dict[str, Any]], Callable[[str, dict[str, Any]], Any]]
 
 
-def read(path, on_context: OnContext, answers: bool = True, layouts: str = LAYOUTS) -> Iterator[Any]:
+def read(
+    path, on_context: OnContext, answers: bool = True, layouts: str = LAYOUTS, refused: Refused | None = None
+) -> Iterator[Any]:
     """The examples of a file as they come. JSON lines stream, a whole document is parsed at once.
 
-    The bad examples of a file are told together at its end; once there is one, no more good ones come. Those of
-    standard input are told at once.
+    The bad examples of a file are told together at its end; once there is one, no more good ones come, unless the bad
+    ones are left out. Standard input ends at the first one, if they are not.
 
     Args:
         path: a file, or `-` for standard input.
@@ -87,21 +96,25 @@ def read(path, on_context: OnContext, answers: bool = True, layouts: str = LAYOU
             Both raise DataError for a bad one.
         answers: the questions must have answers, and ids of their own.
         layouts: what the file should hold, for the error of one without questions.
+        refused: notes the bad examples, and may leave them out.
 
     Raises:
         DataError: no such file, said at once. On the way: an unreadable file, bad JSON, another layout, a bad example,
             question id used twice, no answers, or no question at all.
     """
     if str(path) != "-":
-        path = existing(path, "an MRQA .jsonl or a SQuAD .json file")
-    return _read(path, on_context, answers, layouts)
+        path = existing(path, FILE)
+    return _read(path, on_context, answers, layouts, Refused() if refused is None else refused)
 
 
-def _read(path, on_context, answers, layouts):
+def _read(path, on_context, answers, layouts, refused):
     ids: set[str] = set()
-    refused, some, answered = Refused(path), False, False
+    some = answered = False
+    refused.path = path
     for number, where, found in _records(path):
         with refused:
+            if isinstance(found, DataError):
+                raise found
             value = from_json(decoded(found, where), where) if isinstance(found, bytes) else found
             record = as_record(value, where, "a record")
             make = on_context(where, record)
@@ -112,15 +125,19 @@ def _read(path, on_context, answers, layouts):
                     if answers:
                         _keep_apart(example.id, ids, where)
                         answered = answered or bool(example.answers or example.impossible)
-                    if not refused.count:
+                    if refused.leave_out or not refused.count:
+                        refused.good = True
                         yield example
     if answers and some and not answered and refused.count == refused.unanswered:
-        raise DataError(
-            f"{path}: its questions have no answers, which training and scoring need; predict --input answers them"
-        )
+        needed = "which training and scoring need; predict --input answers them"
+        raise DataError(f"{_named(path)}: its questions have no answers, {needed}")
     refused.tell()
     if not some:
-        raise DataError(f"{'standard input' if str(path) == '-' else path}: no questions; give {layouts}")
+        raise DataError(f"{_named(path)}: no questions; give {layouts}")
+
+
+def _named(path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
 
 
 def _keep_apart(name, ids, where):
@@ -136,45 +153,75 @@ class Unanswered(DataError):
 class Refused:
     """The bad examples of a file: `with` notes a DataError instead of raising it, but for standard input.
 
+    Args:
+        path: the file; `read` fills it in.
+        leave_out: go on without them, on standard input as well.
+        option: what asks for that on the command line, for the error.
+
     Attributes:
-        count: how many there are.
+        good: whether there was an example that is not bad.
+        count: how many bad ones there are.
         unanswered: how many of them are questions without answers.
     """
 
-    def __init__(self, path):
-        self.path, self.count, self.unanswered = path, 0, 0
+    def __init__(self, path: Any = None, leave_out: bool = False, option: str = ""):
+        self.path, self.leave_out, self.option = path, leave_out, option
+        self.good, self.count, self.unanswered = False, 0, 0
         self._first: list[DataError] = []
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, trace) -> bool:
-        if not isinstance(error, DataError) or str(self.path) == "-":
+        if not isinstance(error, DataError) or (str(self.path) == "-" and not self.leave_out):
             return False
         self.count += 1
         self.unanswered += isinstance(error, Unanswered)
         self._first += [error] * (self.count <= SHOWN)
         return True
 
+    @property
+    def lines(self) -> list[str]:
+        """How many there are, ending in a colon, and the first of them; empty where there is none."""
+        if not self.count:
+            return []
+        name, gone = _named(self.path), self.leave_out and self.good
+        lines = [str(error).removeprefix(f"{name}, ") for error in self._first]
+        told = " left out" if gone else f" ({self.option} goes on without them)" if self.option and self.good else ""
+        told += f", the first {SHOWN}" if self.count > SHOWN else ""
+        return [f"{name}: {self.count} bad example{'s' * (self.count > 1)}{told}:", *lines]
+
     def tell(self) -> None:
-        """Raise what was noted: one error as it was, several together."""
+        """Raise what was noted, one error as it was and several together, unless the others go on without them."""
+        if self.leave_out and self.good:
+            return
         if self.count == 1:
             raise self._first[0]
         if self.count:
-            shown = f", the first {SHOWN}" if self.count > SHOWN else ""
-            lines = [str(error).removeprefix(f"{self.path}, ") for error in self._first]
-            raise DataErrors(f"{self.path}: {self.count} bad examples{shown}:", lines)
+            head, *lines = self.lines
+            raise DataErrors(head, lines)
 
 
 def _records(path) -> Iterator[tuple[int, str, Any]]:
-    """(number from 1, place, record) of each context or row; a line of JSON lines as bytes, to be parsed."""
-    name = "standard input" if str(path) == "-" else str(path)
+    """(number from 1, place, record) of each context or row; a line of JSON lines as bytes, to be parsed; an error for
+    a row that is none."""
+    name = _named(path)
     with open_bytes(path) as file:
         lines = enumerate(file, 1)
         number, line = next(((number, line) for number, line in lines if line.strip()), (1, b""))
         where = f"{name}, line {number}"
         text = decoded(line, where)
-        head = _head(text, where) if text.strip() else None
+        if (columns := table_columns(text)) is not None:
+            yield from _rows(lines, number, *columns, name)
+            return
+        try:
+            head = _head(text, where) if text.strip() else None
+        except DataError as error:
+            yield number, where, error
+            following = next(((number, line) for number, line in lines if line.strip()), (0, b""))
+            if following[1].lstrip()[:1] == b"{":  # the bad one is a line among others
+                yield from _lines(itertools.chain([following], lines), name)
+            return
         if head is None or _is_document(head):
             rest = decoded(file.read(), name)
             if (text + rest).strip():
@@ -184,9 +231,14 @@ def _records(path) -> Iterator[tuple[int, str, Any]]:
             return
         if not _is_header(head):
             yield number, where, head
-        for number, line in lines:
-            if line.strip():
-                yield number, f"{name}, line {number}", line
+        yield from _lines(lines, name)
+
+
+def _lines(lines: Iterable[tuple[int, bytes]], name: str) -> Iterator[tuple[int, str, bytes]]:
+    """(line, place, record) of JSON lines."""
+    for number, line in lines:
+        if line.strip():
+            yield number, f"{name}, line {number}", line
 
 
 def _head(text, where):
@@ -196,6 +248,11 @@ def _head(text, where):
         DataError: it is neither.
     """
     text = text.rstrip()
+    if text.lstrip()[0] not in "[{":
+        raise DataError(
+            f"{where}: neither JSON nor the columns of a table, question and context among them (found {text[:40]!r}); "
+            f"give {LAYOUTS}; a table begins with a line such as question,context,answer"
+        )
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -204,6 +261,72 @@ def _head(text, where):
     except (ValueError, RecursionError):  # said by from_json
         pass
     return from_json(text, where)
+
+
+COLUMNS = ("id", "question", "context", "answer", "answer_start")
+"""Of a table; others are passed over."""
+SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+
+
+def table_columns(text: str) -> tuple[list[str], str] | None:
+    """The columns of a table and what separates them, by its first line; None where it is none."""
+    if text.lstrip()[:1] in ("[", "{"):  # JSON, perhaps the whole file
+        return None
+    with contextlib.suppress(csv.Error):
+        for mark in SEPARATORS:
+            names = [name.strip().lower() for name in next(csv.reader([text], delimiter=mark), [])]
+            names = ["answer" if name == "answers" else name for name in names]
+            if {"question", "context"} <= {*names}:
+                return names, mark
+    return None
+
+
+def _rows(
+    lines: Iterable[tuple[int, bytes]], head: int, columns: list[str], mark: str, name
+) -> Iterator[tuple[int, str, Any]]:
+    """(line, place, record) of each row of a table below line `head`; a text may hold ends of lines."""
+    last = head  # the line that was read last
+
+    def texts() -> Iterator[str]:
+        nonlocal last
+        for last, line in lines:
+            yield decoded(line, f"{name}, line {last}")
+
+    csv.field_size_limit(reading.most())
+    reader = csv.reader(texts(), delimiter=mark, strict=True)
+    while True:
+        before = last
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except (csv.Error, DataError) as error:  # goes on with the next line
+            reader = csv.reader(texts(), delimiter=mark, strict=True)
+            number, where = before + 1, f"{name}, line {before + 1}"
+            unread = f"{where}: the row that begins here cannot be read ({error}); put a text with separators or line "
+            unread += "ends in double quotes, and double the quotes in it"
+            yield number, where, DataError(unread) if isinstance(error, csv.Error) else error
+            continue
+        number, where = before + 1, f"{name}, line {before + 1}"
+        if not any(cell.strip() for cell in row):  # an empty line, or one that a spreadsheet left below its data
+            continue
+        if len(row) == len(columns):
+            yield number, where, _row(dict(zip(columns, row, strict=True)))
+        else:
+            uneven = f"{len(row)} cells, the first line names {len(columns)} columns"
+            more = len(row) > len(columns)
+            way_out = (
+                f"put a text that holds {SEPARATORS[mark]} in double quotes" if more else "add the cells that lack"
+            )
+            yield number, where, DataError(f"{where}: {uneven}; {way_out}")
+
+
+def _row(cells: dict[str, str]) -> dict[str, Any]:
+    """A row of a table as a record: an empty cell is none, a place is a number."""
+    record: dict[str, Any] = {key: cells[key] for key in COLUMNS if cells.get(key)}
+    if re.fullmatch(r"\s*-?[0-9]{1,18}\s*", record.get("answer_start", "")):
+        record["answer_start"] = int(record["answer_start"])
+    return record
 
 
 def _is_document(head):
@@ -323,7 +446,9 @@ def answers_of(qa, where) -> list[dict[str, Any]]:
 def unanswered(qa, where) -> Unanswered:
     """What to raise for a question without answers."""
     found = sorted(qa)[:12]
-    return Unanswered(f"{where}: key 'answers' is missing (found {found}); add it, or ask with predict --input")
+    return Unanswered(
+        f"{where}: there is neither 'answers' nor 'answer' (found {found}); add one, or ask with predict --input"
+    )
 
 
 def texts_of(qa, where) -> list[str]:

@@ -19,7 +19,6 @@ from transformers import BertConfig, BertModel
 from splinter.align import torch_side
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.torch.train import TorchBackend, TorchTrainer
-from splinter.ports.common.training.feed import trim
 from splinter.ports.common.training.schedule import Recipe
 
 from . import config as configs
@@ -86,6 +85,12 @@ def paths(crf: CRF, emissions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor
     return found
 
 
+def cut(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rows without the padding that all have at their end, but for what fills up a multiple of 8 pieces."""
+    end = 8 * int(np.ceil(rows["attention_mask"].sum(axis=1).max() / 8))
+    return {name: column if column.ndim == 1 else column[:, :end] for name, column in rows.items()}
+
+
 def build(folder: Path, heads: str, fresh: bool, **changes: Any) -> JointBERT:
     config, tensors, found = configs.read_checkpoint(folder, **changes)
     if heads == "pretrained" and not found:
@@ -143,7 +148,7 @@ class Backend(TorchBackend):
         with torch_side.float64_softmax():
             for begin in range(0, len(slots), batch_size):
                 rows = {name: column[begin : begin + batch_size] for name, column in columns.items()}
-                rows = rows if model.config.decode_padding else trim(rows)
+                rows = rows if model.config.decode_padding else cut(rows)
                 batch = {n: t.to(first.device) for n, t in torch_side.from_numpy(rows, dtype).items()}
                 _, _, intent, slot = model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
                 losses.append(loss(model, {"intent_logits": intent, "slot_logits": slot}, batch).item())

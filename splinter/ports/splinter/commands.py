@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from splinter.ports.common import options as shared
 from splinter.ports.common.options import Text
 from splinter.ports.common.training.schedule import Recipe
 
+if TYPE_CHECKING:  # help does without
+    from splinter.ports.common.squad import Refused
+
+    from .answering import Answer
+    from .data import Check, Example
+    from .tasks import Reply
+
 RECIPE = Recipe()
+READY = "splinter-mini-qa"
+"""The model that `predict` asks where none is named."""
 MODES = """modes:
   hf     behaves as transformers does with the published checkpoints: raw text, answers of up to 30 word pieces
   paper  behaves as the authors' few-shot code: MRQA tokens, answers of up to 10 word pieces"""
 FILES = """files, plain or .gz; the content decides the layout:
   MRQA JSON lines, as in the few-shot archive (with or without _qass), or SQuAD JSON 1.1 and 2.0;
   rows of `datasets`, or {"question": ..., "context": ..., "answer": ...}, as JSON lines or in a list;
+  a table (CSV) with the columns question, context and answer; the answer is looked up in its context;
   sample: the examples that come with the project"""
 
 TEXTS = {
@@ -38,8 +49,9 @@ TEXTS = {
         'Each input line: {"question": "Who wrote it?", "context": "Ann wrote it in 1990.", "id": "optional"}.\n'
         "--input also takes a file for finetune or evaluate, with or without answers. From standard input, each line\n"
         "is answered as it comes. An answer is a piece of its context; characters are counted from 0, the end is\n"
-        f"exclusive; probabilities are shares among the 20 best answers.\n\n{MODES}",
-        "splinter predict --model run16 --question 'Who wrote it?' --context 'Ann wrote it in 1990.'\n"
+        "exclusive. Its probability is among all that could be answered from the text: what a model believes, not\n"
+        f"how often it is right.\n\n{MODES}",
+        "splinter predict --question 'Who wrote it?' --context 'Ann wrote it in 1990.'\n"
         "  cat questions.jsonl | splinter predict --model run16 --input - --json",
     ),
 }
@@ -93,6 +105,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dev", type=shared.path, metavar="PATH", help="held-out data; the epoch with the best F1 on it is saved"
     )
+    shared.add_skip_bad(parser)
     shared.add_precision(parser)
     _windows(parser, "paper", trained="")
     group = parser.add_argument_group(
@@ -111,6 +124,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", type=shared.path, metavar="FILE", help="also write question id -> text")
+    shared.add_skip_bad(parser)
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--limit", type=shared.positive, metavar="N", help="only the first N questions")
     some.add_argument("--sample", type=shared.positive, metavar="N", help="only N questions, always the same ones")
@@ -122,13 +136,21 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; needs --context or --context-file")
     asked.add_argument("--input", type=shared.path, metavar="FILE", help="questions, see above; - for standard input")
+    shared.add_skip_bad(parser)
     context = parser.add_mutually_exclusive_group()
     context.add_argument("--context", metavar="TEXT", help="the text that holds the answer")
     context.add_argument(
         "--context-file", type=shared.path, metavar="FILE", help="the same from a file; - for standard input"
     )
     parser.add_argument(
-        "--n-best", type=shared.positive, default=3, metavar="N", help="answers per question (default: 3)"
+        "--n-best", type=shared.positive, default=3, metavar="N", help="answers shown, at most 20 (default: 3)"
+    )
+    parser.add_argument(
+        "--min-probability",
+        type=shared.probability,
+        default=0.0,
+        metavar="P",
+        help="show no answer with less, 0 to 1; the model card of splinter-mini-qa tells what this costs (default: 0)",
     )
     _windows(parser, "the checkpoint's")
     _answers(parser)
@@ -179,6 +201,7 @@ def finetune(options: argparse.Namespace, say: Callable[[str], None]) -> dict[st
             head=options.head,
             precision=options.precision,
             dev=options.dev,
+            skip_bad=options.skip_bad,
             **shared.run_of(options, RECIPE),
         ),
         say,
@@ -189,14 +212,17 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     """Score; returns the scores."""
     from . import tasks
 
-    scores = tasks.evaluate(
-        _settings(options), options.data, options.predictions, options.max_answer_length, options.limit, options.sample
-    )
+    o = options
+    which = o.limit, o.sample, o.skip_bad
+    scores = tasks.evaluate(_settings(o), o.data, o.predictions, o.max_answer_length, *which)
     return shared.rounded(scores)
 
 
-def _questions(options: argparse.Namespace, mode: str) -> Iterator[Any]:
+def _questions(options: argparse.Namespace, mode: str, bad: Refused, check: Check) -> Iterator[Example]:
     """The questions of the command line, a file or standard input, as examples.
+
+    Args:
+        bad, check: see `data.read_examples`.
 
     Raises:
         DataError: what is missing, with the line.
@@ -204,7 +230,7 @@ def _questions(options: argparse.Namespace, mode: str) -> Iterator[Any]:
     from . import data
 
     if options.input is not None:
-        return data.read_questions(options.input, mode)
+        return data.read_questions(options.input, mode, bad, check)
     context = options.context if options.context is not None else data.read_context(options.context_file)
     return iter([data.example("1", options.question, context, mode, "the command line")])
 
@@ -213,9 +239,11 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Answer questions, each as it comes.
 
     Yields:
-        What --json prints of a question, with the lines for a reader under "lines".
+        What --json prints of a question, with the lines for a reader under "lines", and under "notes" those for
+        standard error; notes alone at the end.
     """
     from splinter.ports.common import UsageError
+    from splinter.ports.common.squad import FILE, SKIP_BAD, Refused
     from splinter.ports.common.text import existing
 
     from . import tasks
@@ -227,21 +255,51 @@ def predict(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         )
     stream, file = str(options.input) == "-", options.input or options.context_file
     if file is not None and str(file) != "-":
-        existing(file, "a file of JSON lines" if options.input else "a text file")  # before a model loads
+        existing(file, FILE if options.input else "a text file")  # before a model loads
     answerer = tasks.open_answerer(_settings(options), options.max_answer_length, options.n_best)
-    for example, spans in answerer.answers(_questions(options, answerer.config.mode), stream=stream):
-        answers = [
-            {
-                "text": span.text,
-                "probability": span.probability,
-                "score": span.score,
-                "start": span.start_char,
-                "end": span.end_char,
-            }
-            for span in spans
-        ]
-        lines = [example.question.removesuffix(" [MASK].")]
-        for span in spans:
-            where = "" if span.start_char is None else f"  (characters {span.start_char}-{span.end_char})"
-            lines.append(f"  {span.probability:6.1%}  {span.text}{where}")
-        yield {"id": example.id, "answers": answers, "lines": lines}
+    foreign: set[str] = set()  # contexts that were warned of
+    bad = Refused(leave_out=options.skip_bad, option=SKIP_BAD)
+    for reply in answerer.ask(_questions(options, answerer.config.mode, bad, answerer.fits), stream=stream):
+        sure = [one for one in reply.answers if one.probability >= options.min_probability]
+        if sure[:1] != reply.answers[:1]:  # the first answer is the model's, however many are shown
+            sure = []
+        yield {
+            "id": reply.example.id,
+            "answers": [asdict(one) for one in sure],
+            "lines": [reply.example.question.removesuffix(" [MASK]."), *_lines(reply.answers, sure)],
+            "notes": _notes(reply, foreign),
+        }
+    if bad.count:
+        yield {"notes": bad.lines}
+
+
+def _lines(found: Sequence[Answer], sure: Sequence[Answer]) -> list[str]:
+    """Answers for a reader."""
+    from .answering import percent
+
+    if sure:
+        return [f"  {percent(one.probability):>6}  {_line(one)}  (characters {one.start}-{one.end})" for one in sure]
+    if found:
+        return [f"  no answer: the best one has {percent(found[0].probability)} ({_line(found[0])})"]
+    return ["  no answer: none was found in the text"]
+
+
+def _line(found: Answer) -> str:
+    """Its text in one line."""
+    return " ".join(found.text.split())
+
+
+TOLD = 10
+"""Contexts that a reader is warned of, one line each."""
+
+
+def _notes(reply: Reply, foreign: set[str]) -> list[str]:
+    """A warning of a context that the vocabulary hardly reads, once."""
+    from .answering import UNREADABLE
+
+    if reply.unread < UNREADABLE or reply.example.context in foreign or len(foreign) == TOLD:
+        return []
+    foreign.add(reply.example.context)
+    line = f"{reply.example.where}: the model cannot read much of this text, do not trust its answers: "
+    line += f"{reply.unread:.0%} of the word pieces are [UNK] or single letters inside of words"
+    return [line + "; no more such texts are told" * (len(foreign) == TOLD)]

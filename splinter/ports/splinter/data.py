@@ -16,7 +16,7 @@ import hashlib
 import operator
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import chain, islice, pairwise
@@ -71,31 +71,44 @@ def question_with_mask(question):
     return question if question.endswith(MASK_SUFFIX) else question + MASK_SUFFIX
 
 
-def read_examples(path, mode, training=False) -> Iterator[Example]:
+Check = Callable[[Example], Example]
+"""Gives an example back, or raises DataError for one that is bad; see `room`."""
+
+
+def read_examples(
+    path, mode, training=False, refused: squad.Refused | None = None, check: Check | None = None
+) -> Iterator[Example]:
     """Stream the questions of a file of any layout of `splinter.ports.common.squad`, told by its content.
 
-    `.gz` is unpacked. JSON lines, such as MRQA's, stream line by line; a SQuAD v1.1 or v2.0 file is parsed whole.
+    `.gz` is unpacked. JSON lines, such as MRQA's, and tables stream line by line; a SQuAD v1.1 or v2.0 file is parsed
+    whole.
+
+    Args:
+        refused: notes bad examples, and may leave them out.
+        check: tells more bad examples than the layout does.
 
     Raises:
         DataError: unreadable file, bad JSON, missing key, empty context, training answer outside its context,
             question id used twice, or no question at all. All but a missing file are raised on the way.
     """
     _check_mode(mode)
-    return squad.read(path, partial(_on_context, mode=mode, training=training, answers=True))
+    make = partial(_on_context, mode=mode, training=training, answers=True, check=check)
+    return squad.read(path, make, refused=refused)
 
 
-def read_questions(path, mode) -> Iterator[Example]:
+def read_questions(path, mode, refused: squad.Refused | None = None, check: Check | None = None) -> Iterator[Example]:
     """The same without a look at answers; a line may be {"question": ..., "context": ..., "id": optional}.
 
     Args:
         path: a file, or `-` for standard input, whose lines are read one by one.
+        refused, check: see `read_examples`.
 
     Raises:
         DataError: as `read_examples`, or a question or a context is empty.
     """
     _check_mode(mode)
-    ask = partial(_on_context, mode=mode, training=False, answers=False)
-    return squad.read(path, ask, answers=False, layouts=squad.ASKED)
+    ask = partial(_on_context, mode=mode, training=False, answers=False, check=check)
+    return squad.read(path, ask, answers=False, layouts=squad.ASKED, refused=refused)
 
 
 def example(name, question, context, mode, where):
@@ -112,7 +125,7 @@ def example(name, question, context, mode, where):
     return ask(where, {"id": name, "question": question})
 
 
-def _on_context(where, record, mode, training, answers):
+def _on_context(where, record, mode, training, answers, check=None):
     """What makes an example of each question on a context: (place, record of the question) -> Example."""
     context, mrqa = squad.context_of(record, where), squad.is_mrqa(record)
     tokens, offsets = _mrqa_tokens(record, where) if mrqa else _words(context)
@@ -126,9 +139,9 @@ def _on_context(where, record, mode, training, answers):
             offsets=offsets,
             raw_answers=raw.answers,
         )
-        if mode == "hf" or not answers:
-            return one
-        return _by_mrqa_tokens(one, qa) if mrqa else _by_words(one)
+        if mode != "hf" and answers:
+            one = _by_mrqa_tokens(one, qa) if mrqa else _by_words(one)
+        return one if check is None else check(one)
 
     return make
 
@@ -294,6 +307,37 @@ class Features:
 
     def __len__(self):
         return len(self.input_ids)
+
+
+def room(tokenizer: Tokenizer, max_length: int, doc_stride: int, max_query_length: int) -> Check:
+    """A check that windows of these sizes hold a whole question and something of its context.
+
+    `features` cuts what is longer where its reference does, and the question token with it.
+    """
+
+    def check(example):
+        paper = tokenizer.mode == "paper"
+        size = len(tokenizer.encode([question_with_mask(example.question) if paper else example.question])[0])
+        if paper:
+            if size > max_query_length:
+                raise too_long(example, max_query_length)
+            bad = max_length - size - 3 < 1
+        else:
+            capacity = max_length - size - 5
+            bad = capacity < 1 or (capacity <= doc_stride and len(tokenizer.encode([example.context])[0]) > capacity)
+        if bad:
+            raise no_room(example, size, max_length)
+        return example
+
+    return check
+
+
+def too_long(example: Example, max_query_length: int) -> DataError:
+    """What to raise for a question that is longer than it may be in mode paper."""
+    return DataError(
+        f"{example.where}: question {example.id!r} lost its [QUESTION] token: it is longer than --max-query-length "
+        f"{max_query_length} pieces; shorten it ({example.question[:40]!r}...) or raise the limit"
+    )
 
 
 @dataclass(slots=True)

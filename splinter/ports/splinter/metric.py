@@ -46,27 +46,14 @@ def decode_paper(example, rows, start_logits, end_logits, pieces, basic=CASED, n
     """
     # float64, because they add Python floats
     start_logits, end_logits = checked(rows, start_logits, end_logits, n_best, max_answer_length, np.float64)
-    inside, may_start = [], []
-    for row in rows:
-        inside.append((column(row, "token_of_piece") >= 0) & (column(row, "attention_mask") > 0))
-        may_start.append(inside[-1] & column(row, "max_context").astype(bool))
-
-    strings = {}  # window -> its pieces, only for windows with a candidate
+    may_start, inside = where_paper(rows)
+    strings = functools.cache(lambda window: pieces(column(rows[window], "input_ids").tolist()))
     kept: dict[str, tuple] = {}  # text -> logits and characters
     for window, first, last in candidates(start_logits, end_logits, may_start, inside, n_best, max_answer_length):
         if len(kept) == n_best:
             break
-        row = rows[window]
-        if window not in strings:
-            strings[window] = pieces(column(row, "input_ids").tolist())
-        found = " ".join(" ".join(strings[window][first : last + 1]).replace(" ##", "").split())
-        token_of_piece = column(row, "token_of_piece")
-        first_token, last_token = int(token_of_piece[first]), int(token_of_piece[last])
-        tokens = example.tokens[first_token : last_token + 1]
-        begin, end = final_slice(found, tokens, basic)
-        text = " ".join(tokens)[begin:end]
+        text, *characters = span_text(example, rows[window], strings(window), first, last, basic)
         if text not in kept:
-            characters = _characters(tokens, example.offsets[first_token : last_token + 1], begin, end)
             kept[text] = (float(start_logits[window, first]), float(end_logits[window, last]), *characters)
 
     if not kept:
@@ -79,6 +66,28 @@ def decode_paper(example, rows, start_logits, end_logits, pieces, basic=CASED, n
             kept.items(), scores, probabilities, strict=True
         )
     ]
+
+
+def where_paper(rows):
+    """Where an answer may start and where it may end: two lists of (T,) bool, one of each for a row."""
+    inside = [(column(row, "token_of_piece") >= 0) & (column(row, "attention_mask") > 0) for row in rows]
+    return [one & column(row, "max_context").astype(bool) for one, row in zip(inside, rows, strict=True)], inside
+
+
+def span_text(example, row, strings, first, last, basic=CASED):
+    """The answer that a span of pieces is: (text, first character, character after the last) in the raw context.
+
+    Args:
+        example, row, basic: as in `decode_paper`.
+        strings: the pieces of the row.
+        first, last: pieces of the row.
+    """
+    found = " ".join(" ".join(strings[first : last + 1]).replace(" ##", "").split())
+    token_of_piece = column(row, "token_of_piece")
+    held = slice(int(token_of_piece[first]), int(token_of_piece[last]) + 1)
+    tokens = example.tokens[held]
+    begin, end = final_slice(found, tokens, basic)
+    return " ".join(tokens)[begin:end], *_characters(tokens, example.offsets[held], begin, end)
 
 
 def final_slice(found, tokens, basic=CASED):
@@ -127,6 +136,12 @@ def _characters(tokens, offsets, begin, end):
 # -- logits to answers, as in Hugging Face's example ------------------------------------------------------
 
 
+def where_hf(rows):
+    """As `where_paper`: the pieces of the context, for both ends."""
+    inside = [column(row, "offsets")[:, 0] >= 0 for row in rows]
+    return inside, inside
+
+
 def decode_hf(example, rows, start_logits, end_logits, n_best=20, max_answer_length=30):
     """The best answers to one question, as slices of the raw context.
 
@@ -151,7 +166,7 @@ def decode_hf(example, rows, start_logits, end_logits, n_best=20, max_answer_len
     """
     start_logits, end_logits = checked(rows, start_logits, end_logits, n_best, max_answer_length)
     offsets = [column(row, "offsets") for row in rows]  # (T, 2) each
-    inside = [of[:, 0] >= 0 for of in offsets]
+    inside, _ = where_hf(rows)
     entries: list[tuple] = []
     ranked = candidates(start_logits, end_logits, inside, inside, n_best, max_answer_length)
     for window, first, last in ranked[:n_best]:

@@ -21,6 +21,7 @@ from splinter import runtime
 from splinter.align.files import write_whole
 from splinter.ports.common import UsageError, backend, checkpoint, folders, tasks
 from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.squad import FILE, SKIP_BAD, Refused
 from splinter.ports.common.text import vocabulary_lines
 from splinter.ports.common.training.best import Best
 from splinter.ports.common.training.feed import Table, trim
@@ -28,7 +29,7 @@ from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.common.training.trainer import Trainer
 from splinter.sample import PATH as SAMPLE
 
-from . import data, metric
+from . import answering, data, metric
 from .config import SplinterConfig, companions, read_checkpoint
 
 MAX_ANSWER = {"paper": 10, "hf": 30}
@@ -132,10 +133,7 @@ def settle_questions(
     lost = ~asks[np.arange(len(rows)), own]
     if lost.any():
         example = examples[int(rows.example_index[int(lost.argmax())]) - offset]
-        raise data.DataError(
-            f"{example.where}: question {example.id!r} lost its [QUESTION] token: it is longer than --max-query-length "
-            f"{sizes.max_query_length} pieces; shorten it ({example.question[:40]!r}...) or raise the limit"
-        )
+        raise data.too_long(example, sizes.max_query_length)
     rows.input_ids[asks & (np.arange(asks.shape[1]) < own[:, None])] = tokenizer.unk
 
 
@@ -150,6 +148,23 @@ def shipped(file: Path, name: str) -> tuple[Path, Callable[[data.Example], bool]
     return SAMPLE / name, lambda example: len(example.question.split()) <= LONGEST_SHIPPED
 
 
+def counted(
+    file: Path,
+    counts: Callable[[data.Example], bool],
+    tokenizer: data.Tokenizer,
+    sizes: Sizes,
+    bad: Refused,
+    training: bool = False,
+) -> Iterator[data.Example]:
+    """The examples of a file that count; one whose question is too long is bad."""
+    fits = data.room(tokenizer, **asdict(sizes))
+
+    def check(one: data.Example) -> data.Example:
+        return fits(one) if counts(one) else one
+
+    return filter(counts, data.read_examples(file, tokenizer.mode, training, bad, check))
+
+
 # -- tasks ------------------------------------------------------------------------------------------------
 
 
@@ -162,12 +177,14 @@ class Finetuning(tasks.Training):
         head: "pretrained", "fresh", or "auto" (the checkpoint's when it has one).
         precision: "float32", or "bf16" for matrix products in bfloat16.
         dev: held-out questions; the epoch with the best F1 on them is saved, in place of the last.
+        skip_bad: leave the bad examples of both files out, and tell of them.
     """
 
     settings: Settings
     head: str = "auto"
     precision: str = "float32"
     dev: Path | None = None
+    skip_bad: bool = False
 
     @property
     def mode(self) -> str:
@@ -199,8 +216,9 @@ class Finetuning(tasks.Training):
                 "--micro-batch goes with --mode paper: in mode hf a window may count for nothing in its batch"
             )
         tokenizer, sizes = open_tokenizer(folder, config), check_sizes(Sizes(**settings.sizes), config)
+        bad, bad_dev = (Refused(leave_out=self.skip_bad, option=SKIP_BAD) for _ in range(2))
         blocks = data.features(
-            filter(counts, data.read_examples(train_file, config.mode, training=True)),
+            counted(train_file, counts, tokenizer, sizes, bad, training=True),
             tokenizer,
             config.mode,
             training=True,
@@ -208,7 +226,7 @@ class Finetuning(tasks.Training):
         )
         examples, rows = data.concatenate(blocks)
         settle_questions(examples, rows, tokenizer, sizes)
-        held_out = [] if self.dev is None else _held_out(self.dev, tokenizer, sizes)
+        held_out = [] if self.dev is None else _held_out(self.dev, tokenizer, sizes, bad_dev)
         computing: Backend = backend.opened("splinter", settings.framework)
         if self.head != "pretrained":
             computing.seed(hyper.seed)  # a fresh head is part of the run
@@ -237,15 +255,17 @@ class Finetuning(tasks.Training):
             companions(config, folder),
             summary + (f"; {len(rows.skipped)} examples skipped" if rows.skipped else ""),
             about={"head": model.head, "config": config.to_dict()} | ({"dev": digest(held_out)} if held_out else {}),
-            details={"head": model.head, "examples": len(examples), "windows": len(rows)},
+            details={"head": model.head, "examples": len(examples), "windows": len(rows)}
+            | ({"left_out": bad.count} if bad.count else {}),
             best=best,
+            notes=[*bad.lines, *bad_dev.lines],
         )
 
 
-def _held_out(file: Path, tokenizer: data.Tokenizer, sizes: Sizes) -> list[data.Example]:
+def _held_out(file: Path, tokenizer: data.Tokenizer, sizes: Sizes, bad: Refused) -> list[data.Example]:
     """The questions of a file that will be answered after each epoch; what cannot be answered is told now."""
     file, counts = shipped(file, DEV_SAMPLE)
-    examples, done = [one for one in data.read_examples(file, tokenizer.mode) if counts(one)], 0
+    examples, done = list(counted(file, counts, tokenizer, sizes, bad)), 0
     for kept, rows in data.features(examples, tokenizer, tokenizer.mode, **asdict(sizes)):
         settle_questions(kept, rows, tokenizer, sizes, done)
         done += len(kept)
@@ -256,6 +276,20 @@ def digest(examples: Iterable[data.Example]) -> str:
     """A hash (16 hex digits) of questions, contexts and answers."""
     told = [[one.id, one.question, one.context, one.answers] for one in examples]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a reader gets for a question.
+
+    Args:
+        answers: best first; none where nothing of the context may answer.
+        unread: share of the context's pieces that the vocabulary cannot read; see `answering.unread`.
+    """
+
+    example: data.Example
+    answers: list[answering.Answer]
+    unread: float
 
 
 @dataclass
@@ -271,10 +305,15 @@ class Answerer:
     max_answer: int
     n_best: int
 
+    @property
+    def fits(self) -> data.Check:
+        """Tells a question that is too long for this model; see `data.room`."""
+        return data.room(self.tokenizer, **asdict(self.sizes))
+
     def answers(
         self, examples: Iterable[data.Example], stream: bool = False
     ) -> Iterator[tuple[data.Example, list[metric.Span]]]:
-        """n-best answers of each example, in order.
+        """What the protocol scores: n-best spans of each example, in order, as the references decode them.
 
         Args:
             stream: answer each question as it comes, for input that is typed or piped; blocks are faster.
@@ -282,6 +321,27 @@ class Answerer:
         Raises:
             DataError: a question lost its question token, or leaves no room for its context.
         """
+        for example, windows, logits in self._read(examples, stream):
+            yield example, self._spans(example, windows, logits)[: self.n_best]
+
+    def ask(self, examples: Iterable[data.Example], stream: bool = False) -> Iterator[Reply]:
+        """What a reader is shown: n-best answers of each example, in order. For the arguments see `answers`."""
+        for example, windows, logits in self._read(examples, stream):
+            paper = self.config.mode == "paper"
+            where = metric.where_paper(windows) if paper else metric.where_hf(windows)
+            scores = answering.span_scores(logits[0], logits[1], where[0], where[1], self.max_answer)
+            if not paper:  # mode paper lets a span begin in one window alone
+                places = np.stack([one.offsets for one in windows])  # (R, T, 2)
+                scores = answering.once(scores, places[..., 0], places[..., 1])
+            mass = answering.masses(answering.log_softmax(scores), functools.partial(self._text, example, windows))
+            found = answering.shown(self._spans(example, windows, logits), mass, example.context)
+            inner = np.concatenate([one.input_ids[one.token_type_ids == 1][:-1] for one in windows])  # without [SEP]
+            yield Reply(example, found[: self.n_best], answering.unread(inner, self.tokenizer))
+
+    def _read(
+        self, examples: Iterable[data.Example], stream: bool
+    ) -> Iterator[tuple[data.Example, list[_Window], tuple[np.ndarray, np.ndarray]]]:
+        """Each example with its R windows and their start and end logits (R, T)."""
         sizes, done = self.sizes, 0
         for kept, rows in data.features(
             examples, self.tokenizer, self.config.mode, block=1 if stream else 128, **asdict(sizes)
@@ -290,17 +350,25 @@ class Answerer:
             start, end = self.logits(rows)
             for number, example in enumerate(kept, done):
                 mine = np.flatnonzero(rows.example_index == number)
-                windows = [_Window(rows, int(i)) for i in mine]
-                # searched as widely however few are asked for, so that the first is the same
-                limits = {"n_best": max(SEARCHED, self.n_best), "max_answer_length": self.max_answer}
-                logits = start[mine], end[mine]
-                if self.config.mode == "paper":
-                    text = self.tokenizer.pieces, self.tokenizer.basic
-                    spans = metric.decode_paper(example, windows, *logits, *text, **limits)
-                else:
-                    spans = metric.decode_hf(example, windows, *logits, **limits)
-                yield example, spans[: self.n_best]
+                yield example, [_Window(rows, int(i)) for i in mine], (start[mine], end[mine])
             done += len(kept)
+
+    def _spans(
+        self, example: data.Example, windows: list[_Window], logits: tuple[np.ndarray, np.ndarray]
+    ) -> list[metric.Span]:
+        """Searched as widely however few are asked for, so that the first is always the same."""
+        limits = {"n_best": SEARCHED, "max_answer_length": self.max_answer}
+        if self.config.mode == "paper":
+            text = self.tokenizer.pieces, self.tokenizer.basic
+            return metric.decode_paper(example, windows, logits[0], logits[1], *text, **limits)
+        return metric.decode_hf(example, windows, *logits, **limits)
+
+    def _text(self, example: data.Example, windows: list[_Window], window: int, first: int, last: int) -> str:
+        """What the decoder makes of a span."""
+        row = windows[window]
+        if self.config.mode == "paper":
+            return metric.span_text(example, row, row.strings(self.tokenizer), first, last, self.tokenizer.basic)[0]
+        return example.context[row.offsets[first, 0] : row.offsets[last, 1]]
 
     def logits(self, rows: data.Features) -> tuple[np.ndarray, np.ndarray]:
         """Start and end logits (N, T); rows are batched by length, and padding positions get the lowest number."""
@@ -324,9 +392,16 @@ class _Window:
 
     def __init__(self, rows: data.Features, number: int):
         self.rows, self.number = rows, number
+        self._strings: list[str] | None = None
 
     def __getattr__(self, name: str) -> np.ndarray:
         return getattr(self.rows, name)[self.number]
+
+    def strings(self, tokenizer: data.Tokenizer) -> list[str]:
+        """Its pieces; spelled once."""
+        if self._strings is None:
+            self._strings = tokenizer.pieces(self.input_ids.tolist())
+        return self._strings
 
 
 def open_answerer(
@@ -380,6 +455,7 @@ def evaluate(
     max_answer: int | None = None,
     limit: int | None = None,
     sample: int | None = None,
+    skip_bad: bool = False,
 ) -> dict[str, Any]:
     """Score a model on a file of questions.
 
@@ -387,16 +463,20 @@ def evaluate(
         predictions: also write question id -> text to this JSON file.
         limit: only the first questions.
         sample: only so many questions, drawn once and for all: a function of the number of questions alone.
+        skip_bad: leave the bad examples of the file out.
 
     Returns:
-        Scores in points 0-100, `seconds`, and what was evaluated.
+        Scores in points 0-100, `seconds`, and what was evaluated; `left_out`, how many bad examples were, and `bad`, a
+        line on each of the first.
     """
     file, counts = shipped(file, DEV_SAMPLE)
-    data.existing(file, "an MRQA .jsonl or a SQuAD .json file")  # said before a model loads and answers for hours
+    data.existing(file, FILE)  # said before a model loads and answers for hours
     if predictions is not None:
         folders.refuse_target(predictions, file)
     answerer = open_answerer(settings, max_answer, repeated=True)
-    examples: Iterator[data.Example] = islice(filter(counts, data.read_examples(file, answerer.config.mode)), limit)
+    bad = Refused(leave_out=skip_bad, option=SKIP_BAD)
+    read = counted(file, counts, answerer.tokenizer, answerer.sizes, bad)
+    examples: Iterator[data.Example] = islice(read, limit)
     if sample is not None:
         examples = drawn(list(examples), sample)
     began = time.perf_counter()
@@ -411,6 +491,7 @@ def evaluate(
         "max_length": answerer.sizes.max_length,
         "framework": settings.framework,
         "seconds": round(time.perf_counter() - began, 1),
+        **({"left_out": bad.count, "bad": bad.lines[1:]} if bad.count else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""What the cases.py of all systems share: checkpoints of random numbers, and which files a data step reads.
+"""What the cases.py of all systems share: checkpoints of random numbers, which files a step reads, rows of an example.
 
 Numpy only.
 """
@@ -60,7 +60,7 @@ def write_random(folder: Path, shapes: Shapes, seed: int, scaled: Scaled, vocabu
 
 @dataclass(frozen=True)
 class DataSources:
-    """Which files a data step reads: the shipped samples always, real ones where a data folder is found.
+    """Which files a step of data or the metric reads: the shipped samples always, real ones where a folder has them.
 
     Args:
         samples, real: step -> mode -> names of sources; what follows a space says how to read the file.
@@ -86,8 +86,8 @@ class DataSources:
         return [*self.samples[step][mode], *filter(self._there, self.real[step][mode])]
 
     def missing(self, step: str, mode: str) -> list[str]:
-        """The real files that the step does without."""
-        return [name for name in self.real[step][mode] if not self._there(name)]
+        """The real files that the step does without; none of a step that reads no file."""
+        return [name for name in self.real.get(step, {}).get(mode, ()) if not self._there(name)]
 
 
 def vocabulary_or_none(name: str) -> Path | None:
@@ -96,3 +96,11 @@ def vocabulary_or_none(name: str) -> Path | None:
         return datasets.find(name)
     except datasets.DataMissing:
         return None
+
+
+def rows_by_example(columns: Mapping[str, np.ndarray]) -> dict[int, list[int]]:
+    """Example number -> its row numbers, both in order."""
+    found: dict[int, list[int]] = {}
+    for row, example in enumerate(columns["example_index"].tolist()):
+        found.setdefault(example, []).append(row)
+    return found

@@ -21,21 +21,32 @@ def shuffled(rows: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
+def step_rule(features: int, recipe: Any) -> tuple[int, int]:
+    """The authors' rule restated: updates that the schedule is made for, and those that are run.
+
+    Where the epochs are fewer than `min_steps` updates, so many whole epochs are run as go beyond them.
+    """
+    per_epoch = math.ceil(features / recipe.batch_size)
+    total, epochs = per_epoch * recipe.epochs, recipe.epochs
+    if total < recipe.min_steps:
+        total, epochs = recipe.min_steps, recipe.min_steps // per_epoch + 1
+    return total, min(epochs * per_epoch, recipe.max_steps or epochs * per_epoch)
+
+
 def epochs(columns: Mapping[str, np.ndarray], recipe: Any) -> Iterator[dict[str, np.ndarray]]:
-    """The batches of a run, as wide as the columns are: all epochs, each with the few rows that are left at its end.
+    """The batches of a run, as wide as the columns are; each epoch ends with the few rows that are left.
 
     Args:
         columns: each (N, ...).
-        recipe: where its epochs are fewer than `min_steps` updates, as many whole epochs as go beyond them.
     """
     rows = len(next(iter(columns.values())))
-    per_epoch = math.ceil(rows / recipe.batch_size)
-    enough = recipe.epochs * per_epoch >= recipe.min_steps
-    for epoch in range(recipe.epochs if enough else recipe.min_steps // per_epoch + 1):
-        order = shuffled(rows, recipe.seed, epoch)
-        for begin in range(0, rows, recipe.batch_size):
-            chosen = order[begin : begin + recipe.batch_size]
-            yield {name: column[chosen] for name, column in columns.items()}
+    begins = range(0, rows, recipe.batch_size)
+    for update in range(step_rule(rows, recipe)[1]):
+        epoch, place = divmod(update, len(begins))
+        if place == 0:
+            order = shuffled(rows, recipe.seed, epoch)
+        chosen = order[begins[place] : begins[place] + recipe.batch_size]
+        yield {name: column[chosen] for name, column in columns.items()}
 
 
 def trained(

@@ -1,4 +1,5 @@
-"""What the proofs share of the reference: learning rates as transformers gives them, and what it gave until 5.0."""
+"""What the proofs share of the reference: learning rates as transformers gives them, what it gave until 5.0, and its
+answers while it is trained."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from splinter.align import torch_side
 from splinter.ports.common.training.schedule import Recipe
 
 from . import ReferenceGone, uses
+from .loop import step_rule
 
 
 def removed_in_5(name: str) -> Any:
@@ -29,29 +31,29 @@ def removed_in_5(name: str) -> Any:
     return importlib.import_module(f"transformers.{name}")
 
 
-def step_rule(features: int, recipe: Recipe) -> tuple[int, int]:
-    """The authors' rule restated: updates that the schedule is made for, and those that are run."""
-    per_epoch = -(-features // recipe.batch_size)
-    total, epochs = per_epoch * recipe.epochs, recipe.epochs
-    if total < recipe.min_steps:
-        total, epochs = recipe.min_steps, recipe.min_steps // per_epoch + 1
-    return total, min(epochs * per_epoch, recipe.max_steps or epochs * per_epoch)
+def scheduled(build: Callable[[Any, int, int], Any], features: int, recipe: Recipe) -> list[float]:
+    """What a schedule of transformers gives each update, and 25 beyond the last.
+
+    Args:
+        build: (optimizer, updates of the warm-up, updates it is made for) -> schedule.
+    """
+    total, updates = step_rule(features, recipe)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
+    schedule = build(optimizer, int(total * recipe.warmup), total)
+    given = []
+    for _ in range(updates + 25):
+        given.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return given
 
 
 @cache
 def linear_rates(features: int, recipe: Recipe) -> list[float]:
-    """What transformers' linear schedule gives each update, and 25 beyond the last."""
+    """Those of transformers' linear schedule."""
     from transformers import get_linear_schedule_with_warmup
 
-    total, updates = step_rule(features, recipe)
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
-    schedule = get_linear_schedule_with_warmup(optimizer, int(total * recipe.warmup), total)
-    used = []
-    for _ in range(updates + 25):
-        used.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return used
+    return scheduled(get_linear_schedule_with_warmup, features, recipe)
 
 
 def used(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from splinter.align.port import PLAIN
+from splinter.align.port import OF_A_CALL, PLAIN
 from splinter.ports.common.training.fit import Watch, fit
 from splinter.ports.common.training.schedule import Plan, Recipe
 from splinter.ports.common.training.trainer import Trainer
@@ -70,7 +70,7 @@ def record(
     """
     first, second = SEEDS
     # under names of their own: what a call gives need not be what is answered
-    idle, opened = ({f"{name} of a call": array for name, array in call.items()} for call in calls)
+    idle, opened = ({OF_A_CALL.format(name): array for name, array in call.items()} for call in calls)
     found: dict[str, Answers] = {PLAIN: {**plain, **idle}, "as opened": opened, "asked before any update": ask()}
     during: list[Answers] = []
     asked = run(first, lambda: during.append(ask()))

@@ -15,6 +15,7 @@ import numpy as np
 from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports.common.paddle.train import AdamW
+from splinter.ports.common.proof import files
 from splinter.ports.common.proof.ours import used
 from splinter.ports.common.training.feed import Table
 from splinter.ports.common.training.fit import fit
@@ -75,7 +76,7 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, 
     source = cases.source(name)
     examples = list(islice(data.read_examples(source.path), source.limit))
     found = {}
-    for number, rows in cases.rows_by_example(given).items():
+    for number, rows in files.rows_by_example(given).items():
         windows = [{"offsets": given["offsets"][row]} for row in rows]
         found[examples[number].id] = metric.decode(
             examples[number], windows, start[rows], end[rows], null=cases.has_null(name)
@@ -91,7 +92,16 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, 
 
 @cache
 def side(mode: str, **options: Any) -> Side:
-    """The port as the engine sees it."""
+    """The port as the engine sees it.
+
+    Args:
+        options: fields of the configuration to change; such a side is neither trained nor used as a whole, for what
+            does that opens the checkpoint as it is.
+    """
+    as_stored: dict[str, Any] = {
+        "train": lambda folder, dtype: trained(folder, mode, dtype),
+        "uses": lambda folder: uses(folder, mode),
+    }
     return Side(
         framework="paddle",
         sources=(
@@ -110,8 +120,7 @@ def side(mode: str, **options: Any) -> Side:
         rates=rates,
         data=lambda source: columns(source, mode),
         metric=scores,
-        train=lambda folder, dtype: trained(folder, mode, dtype),
-        uses=lambda folder: uses(folder, mode),
+        **({} if options else as_stored),
     )
 
 

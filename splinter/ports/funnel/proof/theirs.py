@@ -12,7 +12,7 @@ import numpy as np
 
 from splinter.align import torch_side
 from splinter.align.port import Side
-from splinter.ports.common.proof import loop
+from splinter.ports.common.proof import files, loop
 from splinter.ports.common.proof.theirs import linear_rates, used
 from splinter.ports.common.torch.train import AdamW
 
@@ -88,7 +88,7 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, 
 
     source, found = cases.source(name), {}
     questions = reference_data.questions(source.path)[: source.limit]
-    for number, rows in cases.rows_by_example(given).items():
+    for number, rows in files.rows_by_example(given).items():
         windows = [{"offsets": given["offsets"][row]} for row in rows]
         found[questions[number]["id"]] = reference_metric.decode(
             questions[number]["context"], windows, start[rows].tolist(), end[rows].tolist(), cases.has_null(name)
@@ -105,7 +105,16 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end) -> dict[str, 
 
 @cache
 def side(mode: str, **options: Any) -> Side:
-    """The reference as the engine sees it."""
+    """The reference as the engine sees it.
+
+    Args:
+        options: fields of the configuration to change; such a side is neither trained nor used as a whole, for what
+            does that opens the checkpoint as it is.
+    """
+    as_stored: dict[str, Any] = {
+        "train": lambda folder, dtype: trained(folder, mode, dtype),
+        "uses": lambda folder: uses(folder, mode),
+    }
     return Side(
         framework="torch",
         sources=("transformers.models.funnel.modeling_funnel",),
@@ -120,8 +129,7 @@ def side(mode: str, **options: Any) -> Side:
         rates=linear_rates,
         data=lambda source: columns(source, mode),
         metric=scores,
-        train=lambda folder, dtype: trained(folder, mode, dtype),
-        uses=lambda folder: uses(folder, mode),
+        **({} if options else as_stored),
     )
 
 

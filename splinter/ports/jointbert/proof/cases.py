@@ -106,7 +106,7 @@ def write_random(
 
 @functools.cache
 def tiny() -> Path:
-    """The embedded checkpoint: 2 layers, width 64, the shipped vocabulary and labels, seed 0."""
+    """The embedded checkpoint: 2 layers, width 60, the shipped vocabulary and labels, seed 0."""
     return write_random(
         checkpoint.scratch("jointbert-tiny"), tiny_config(), seed=0, vocabulary=SAMPLE / "vocab.txt", std=0.15
     )
@@ -176,6 +176,12 @@ def batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
     odd["input_ids"][2, 3:5] = (100, 0)
     odd["token_type_ids"][3, 5:] = 1
     return made
+
+
+def asked_batch(folder: Path, mode: str) -> dict[str, np.ndarray]:
+    """What a model is asked between updates: `padded` with padding behind every row, which is cut off by default."""
+    padded = batches(folder, mode)["padded"]
+    return {name: np.pad(column, ((0, 0), (0, 8))) if column.ndim == 2 else column for name, column in padded.items()}
 
 
 def few_batches(folder: Path, mode: str) -> dict[str, dict[str, np.ndarray]]:
@@ -265,6 +271,7 @@ REAL: dict[str, dict[str, tuple[str, ...]]] = {
     "dev_data": dict.fromkeys(MODES, ("atis/dev", "atis/test", "snips/dev", "snips/test")),
     "train_data": dict.fromkeys(MODES, ("atis/train", "snips/train")),
 }
+SAMPLES["metric"], REAL["metric"] = SAMPLES["dev_data"], REAL["dev_data"]  # all that is evaluated is decoded
 
 data_sources = files.DataSources(SAMPLES, REAL, VOCABULARY, file=lambda name: f"{name}/seq.in")
 
@@ -323,7 +330,7 @@ def metric_cases(mode: str) -> dict[str, str | None]:
     Returns:
         Case -> the data source whose columns it works on, None for the first ones.
     """
-    decoded = {f"decode {name}": name for name in data_sources("dev_data", mode)}
+    decoded = {f"decode {name}": name for name in data_sources("metric", mode)}
     return dict.fromkeys(("golden", "hostile", "nothing right", "all right", "no chunk", "any tag")) | decoded
 
 

@@ -117,23 +117,30 @@ def side(mode: str) -> Side:
 
 
 def answers(model: JointBert, batch: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
-    """What `predictions` says of a batch, by a plain call."""
+    """What `predictions` says of a batch by default, by a plain call that is told so.
+
+    A CRF gives padding no slot; without one, what it gets is nobody's, and 0 here.
+    """
     intent, slot = model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
     found = train.loss(model, {"intent_logits": intent, "slot_logits": slot}, batch)
+    slots = model.decode(slot, batch["attention_mask"], False)
     return {
         "intent_logits": intent,
-        "slots": model.decode(slot, batch["attention_mask"]),
+        "slots": slots if model.config.use_crf else slots * batch["attention_mask"],
         "loss": found.reshape([1]),
     }
 
 
 def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
-    """What the port says of a batch while it is trained."""
-    opened = partial(train.BACKEND.open_model, folder, "pretrained", use_crf=mode == "crf")
-    batch = cases.batches(folder, mode)["padded"]
-    recipe = cases.training_recipe(folder)
-    ask = partial(train.BACKEND.predictions, columns=batch)
-    return used(partial(load, folder, mode), opened, answers, ask, train.BACKEND, batch, recipe)
+    """What the port says of a batch while it is trained, padding not decoded, as is the default."""
+    opened = partial(train.BACKEND.open_model, folder, "pretrained", use_crf=mode == "crf", decode_padding=False)
+    batch, recipe = cases.asked_batch(folder, mode), cases.training_recipe(folder)
+
+    def ask(model: JointBert) -> dict[str, np.ndarray]:
+        found = train.BACKEND.predictions(model, batch)
+        return found if mode == "crf" else {**found, "slots": found["slots"] * batch["attention_mask"]}
+
+    return used(partial(opened, **NO_DROPOUT), opened, answers, ask, train.BACKEND, batch, recipe)
 
 
 def trained(folder: Path, mode: str, dtype: str) -> dict[str, np.ndarray]:

@@ -129,15 +129,16 @@ def side(mode: str) -> Side:
 
 
 def answers(model: twin.JointBERT, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What is said of a batch: intents, slot ids and the loss, by one call of the model."""
+    """What is said of a batch: intents, slot ids and the loss, by one call of the model; slots of padding are 0."""
     out = forward(model, batch)
-    slots = model.decode(out["slot_logits"], batch["attention_mask"])
+    slots = model.decode(out["slot_logits"], batch["attention_mask"], False)  # which a CRF does not give to padding
+    slots = slots if model.config.use_crf else slots * batch["attention_mask"]
     return {"intent_logits": out["intent_logits"], "slots": slots, "loss": twin.loss(model, out, batch)[None]}
 
 
 def uses(folder: Path, mode: str) -> Mapping[str, Mapping[str, np.ndarray]]:
-    """What the reference says of a batch while it is trained."""
-    models, batch = (load(folder, mode), load(folder, mode, dropout=True)), cases.batches(folder, mode)["padded"]
+    """What the reference says of a batch while it is trained; no row is cut."""
+    models, batch = (load(folder, mode), load(folder, mode, dropout=True)), cases.asked_batch(folder, mode)
     return used(models, answers, lambda model, said, batch: said["loss"][0], batch)
 
 

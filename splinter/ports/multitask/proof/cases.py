@@ -68,7 +68,7 @@ def write_random(folder: Path, config: MultitaskConfig, seed: int, vocabulary: P
 
 @functools.cache
 def tiny() -> Path:
-    """The embedded checkpoint: 2 layers, width 64, the shipped vocabulary, seed 0."""
+    """The embedded checkpoint: 2 layers, width 60, the shipped vocabulary, seed 0."""
     return write_random(checkpoint.scratch("multitask-tiny"), TINY, seed=0, vocabulary=SAMPLE / "vocab.txt", std=0.15)
 
 

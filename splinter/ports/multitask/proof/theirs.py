@@ -17,7 +17,7 @@ import transformers
 from splinter.align import torch_side
 from splinter.align.port import Side
 from splinter.ports.common.proof import loop
-from splinter.ports.common.proof.theirs import step_rule, used
+from splinter.ports.common.proof.theirs import scheduled, used
 from splinter.ports.common.torch.train import AdamW
 from splinter.ports.common.training.schedule import Recipe
 
@@ -72,16 +72,12 @@ def hyperparameters(frozen: bool) -> dict[str, Any]:
 
 @cache
 def rates(features: int, recipe: Recipe) -> list[float]:
-    """What transformers' constant schedule gives each update, and 25 beyond the last."""
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
-    total, updates = step_rule(features, recipe)
-    schedule = transformers.get_constant_schedule_with_warmup(optimizer, int(total * recipe.warmup))
-    used = []
-    for _ in range(updates + 25):
-        used.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return used
+    """Those of transformers' constant schedule."""
+
+    def build(optimizer: Any, warmup: int, total: int) -> Any:
+        return transformers.get_constant_schedule_with_warmup(optimizer, warmup)
+
+    return scheduled(build, features, recipe)
 
 
 @cache
@@ -142,7 +138,10 @@ def uses(folder: Path, mode: str, frozen: bool = False) -> Mapping[str, Mapping[
 
 
 def trained(folder: Path, mode: str, dtype: str, frozen: bool = False) -> dict[str, np.ndarray]:
-    """One whole run on the shipped sample; data, order of batches, loop and scores by the reference's own code."""
+    """One whole run on the shipped sample; data, order of batches, loop and scores by the reference's own code.
+
+    Sentences of the evaluation are padded by our container, for both sides; the dev_data step compares that padding.
+    """
     model = torch_side.cast(load(folder, mode, frozen=frozen), dtype)
     hyper, files = cases.training_recipe(folder), {task: columns(f"sample/{task}-train", mode) for task in TASKS}
     batches = reference_data.batches(files, cases.ROWS, hyper, *cases.sampling(frozen))

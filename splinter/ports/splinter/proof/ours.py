@@ -15,6 +15,7 @@ import numpy as np
 from splinter.align import paddle_side
 from splinter.align.port import Side
 from splinter.ports.common.paddle.train import AdamW
+from splinter.ports.common.proof import files
 from splinter.ports.common.proof.ours import used
 from splinter.ports.common.training.feed import Table, trim
 from splinter.ports.common.training.fit import fit
@@ -72,14 +73,14 @@ def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) ->
     tokenizer = data.Tokenizer(source.vocabulary, mode, lower_case=source.lower_case or None)
     examples = cases.kept(data.read_examples(source.path, mode), given)
     spans = []
-    for number, rows in cases.rows_by_example(given).items():
+    for number, rows in files.rows_by_example(given).items():
         windows = [cases.row(given, row) for row in rows]
         if mode == "paper":
             logits = start[rows], end[rows]
             spans.append(metric.decode_paper(examples[number], windows, *logits, tokenizer.pieces, tokenizer.basic))
         else:
             spans.append(metric.decode_hf(examples[number], windows, start[rows], end[rows]))
-    best = {examples[n].id: found[0].text for n, found in zip(cases.rows_by_example(given), spans, strict=True)}
+    best = {examples[n].id: found[0].text for n, found in zip(files.rows_by_example(given), spans, strict=True)}
     flat = [[asdict(span) for span in found] for found in spans]
     for span in chain.from_iterable(flat) if mode == "paper" else ():
         del span["start_char"], span["end_char"]  # transformers' old code does not say where an answer stands

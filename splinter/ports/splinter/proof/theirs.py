@@ -12,7 +12,7 @@ import numpy as np
 
 from splinter.align import torch_side
 from splinter.align.port import Side
-from splinter.ports.common.proof import loop
+from splinter.ports.common.proof import files, loop
 from splinter.ports.common.proof.theirs import linear_rates, used
 from splinter.ports.common.torch.train import AdamW
 
@@ -64,7 +64,7 @@ def scores(case: str, given: Mapping[str, np.ndarray] | None, mode: str) -> dict
 
 def decode(name: str, given: Mapping[str, np.ndarray], start, end, mode: str) -> dict[str, np.ndarray]:
     """n-best lists of a data source from logits (N, T), flattened, and the scores of the best."""
-    source, grouped = cases.source(name), cases.rows_by_example(given)
+    source, grouped = cases.source(name), files.rows_by_example(given)
     windows = [[cases.row(given, row) for row in rows] for rows in grouped.values()]
     starts, ends = ([logits[rows] for rows in grouped.values()] for logits in (start, end))
     examples = cases.kept(reference_data.decoding_examples(source.path, mode), given)

@@ -45,7 +45,11 @@ PORT = Port(
     checkpoints={"tiny": answering.tiny},
     fetch=fetch,
     missing=cases.data_sources.missing,
-    shared=(*SHARED, "the key from which the questions of a passage are drawn: seed, passage and epoch"),
+    shared=(
+        *SHARED,
+        "the key from which the questions of a passage are drawn: seed, passage and epoch",
+        "the score of held-out passages: span_accuracy, on passages mined by us",
+    ),
 )
 """Recurring span selection: objective and recipe of the paper, on text that is mined."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from splinter.align import torch_side
 from splinter.align.port import Side
 from splinter.ports.common.proof import loop
-from splinter.ports.common.proof.theirs import step_rule, used
+from splinter.ports.common.proof.theirs import used
 from splinter.ports.common.torch.train import AdamW
 from splinter.ports.common.training.schedule import Recipe
 
@@ -47,7 +47,7 @@ def hyperparameters() -> dict[str, Any]:
 
 def rates(features: int, recipe: Recipe) -> list[float]:
     """BERT's schedule: polynomial decay of power 1 over all updates, overwritten by the warm-up while that lasts."""
-    total, updates = step_rule(features, recipe)
+    total, updates = loop.step_rule(features, recipe)
     warmup = int(total * recipe.warmup)
     found = []
     for update in range(updates + 25):
@@ -95,7 +95,11 @@ def mined(source: str) -> dict[str, np.ndarray]:
 
 
 def trained(folder: Path, dtype: str) -> dict[str, np.ndarray]:
-    """One whole pretraining run on the shipped text; mining and loop are plain restatements; whole batches."""
+    """One whole pretraining run on the shipped text, in whole batches.
+
+    What it trains on is mined by the plain restatement, and so is the loop one; held-out passages are mined and scored
+    by our own code, for both sides.
+    """
     model = torch_side.cast(answering.load(folder, "paper", "pretraining"), dtype)
     hyper = replace(cases.training_recipe(folder), micro_batch=0)
     feed = reference_mining.Feed(mined("sample/train"), cases.settings("sample/train")[1].seed)
