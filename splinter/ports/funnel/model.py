@@ -57,9 +57,9 @@ class FunnelPretrained(Pretrained):
                 f"{folder} holds no decoder, which FunnelModel has; use FunnelBaseModel, or the checkpoint whose "
                 "name lacks -base"
             )
-        model = cls(config)
-        model.head = chosen
         fresh = chosen == "fresh" and task
+        model = cls.unfilled(config, fresh)
+        model.head = chosen
         mapping = weight_map(cls.kind, prefixed, fresh)
         return model.filled(mapping, tensors, folder, fresh=("classifier.", "qa_outputs.") if fresh else ())
 

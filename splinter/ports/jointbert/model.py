@@ -226,8 +226,8 @@ class JointBert(Pretrained):
             raise checkpoint.CheckpointError(
                 f"{folder} is a BERT without intent and slot heads; splinter finetune --system jointbert gives it some"
             )
-        model, fresh = cls(config), ("intent_classifier.", "slot_classifier.", "crf.")
-        kept = heads == "pretrained"
+        kept, fresh = heads == "pretrained", ("intent_classifier.", "slot_classifier.", "crf.")
+        model = cls.unfilled(config, fresh=not kept)
         return model.filled(weight_map(config.use_crf, kept), tensors, folder, fresh=() if kept else fresh)
 
     def stored(self) -> WeightMap:

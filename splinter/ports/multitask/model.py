@@ -124,7 +124,7 @@ class MultitaskBert(Pretrained):
         """
         folder = checkpoint.resolve(name_or_folder, download, cache)
         config, tensors, missing = read_checkpoint(folder, head, **changes)
-        model = cls(config)
+        model = cls.unfilled(config, fresh=bool(missing))
         model.head = which_head(head, missing, folder)
         fresh = tuple(f"{name}." for name in missing)
         return model.filled(weight_map(config.design), tensors, folder, fresh)

@@ -145,15 +145,16 @@ class SplinterModel(Pretrained):
         """
         folder = checkpoint.resolve(name_or_folder, download, cache)
         config, tensors, layout = read_checkpoint(folder, mode=mode, **changes)
-        model = cls(config)
         found = has_head(tensors)
-        model.head = {"auto": "pretrained" if found else "fresh"}.get(head, head)
-        if model.head == "pretrained" and not found:
+        chosen = {"auto": "pretrained" if found else "fresh"}.get(head, head)
+        if chosen == "pretrained" and not found:
             raise checkpoint.CheckpointError(
                 f"{folder} holds no question-aware span selection head (no tensor under {HEAD_PREFIX[layout]}); "
                 "start from a new one with head='fresh' (--head fresh), or use a checkpoint that has one (-qass)"
             )
-        fresh = model.head == "fresh"
+        fresh = chosen == "fresh"
+        model = cls.unfilled(config, fresh)
+        model.head = chosen
         return model.filled(weight_map(layout, head=not fresh), tensors, folder, fresh=("cls.",) if fresh else ())
 
     @paddle.no_grad()

@@ -7,23 +7,44 @@ Post-layer-norm transformer encoder (Devlin et al., NAACL 2019, section 3), equa
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+_FILLED_LATER = ContextVar("a checkpoint will fill what is built now", default=False)
+
+
+@contextlib.contextmanager
+def filled_later() -> Iterator[None]:
+    """No numbers are drawn for the weights of a model that is built in here; they are zero until a checkpoint fills
+    them. Drawing takes longer than reading."""
+    token = _FILLED_LATER.set(True)
+    try:
+        yield
+    finally:
+        _FILLED_LATER.reset(token)
+
+
+def normal(std: float) -> paddle.ParamAttr:
+    """BERT's initial law of matrices, N(0, std)."""
+    law = nn.initializer.Constant(0.0) if _FILLED_LATER.get() else nn.initializer.Normal(std=std)
+    return paddle.ParamAttr(initializer=law)
+
 
 def linear(inputs: int, outputs: int, std: float, bias: bool = True) -> nn.Linear:
-    """A Linear with BERT's initial law, N(0, std) and zero bias; Paddle's own default is Xavier uniform."""
-    weight = paddle.ParamAttr(initializer=nn.initializer.Normal(std=std))
+    """A Linear with BERT's initial law and zero bias; Paddle's own default is Xavier uniform."""
     zeros = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
-    return nn.Linear(inputs, outputs, weight_attr=weight, bias_attr=zeros if bias else False)
+    return nn.Linear(inputs, outputs, weight_attr=normal(std), bias_attr=zeros if bias else False)
 
 
 def embedding(rows: int, width: int, std: float) -> nn.Embedding:
     """An Embedding with law N(0, std). No `padding_idx`: Paddle then returns zeros whatever the row holds."""
-    return nn.Embedding(rows, width, weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(std=std)))
+    return nn.Embedding(rows, width, weight_attr=normal(std))
 
 
 def activation(name: str):

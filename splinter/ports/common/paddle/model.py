@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from paddle import nn
 from splinter.align.files import WeightError
 from splinter.align.weights import WeightMap
 from splinter.ports.common import checkpoint
+
+from .encoder import filled_later
 
 
 def cross_entropy(logits, labels, ignore: int):
@@ -70,6 +73,16 @@ class Pretrained(nn.Layer):
 
     config: Any
     folder: Path | None = None
+
+    @classmethod
+    def unfilled(cls, config, fresh: bool):
+        """A model that `filled` will fill.
+
+        Args:
+            fresh: not all of it: what is new keeps the numbers that a seed gives it in a whole model.
+        """
+        with contextlib.nullcontext() if fresh else filled_later():
+            return cls(config)
 
     def stored(self) -> WeightMap:
         """Names and layout in which the weights are written -> ours."""
