@@ -9,7 +9,7 @@ import paddle
 import pytest
 import torch
 
-from splinter.align import EXACT, Pair, Rule, Tolerance, WeightMap, independence, steps
+from splinter.align import EXACT, Pair, Rule, Tolerance, WeightMap, independence, pairing, steps
 from splinter.align.paddle_side import DRIVER as PADDLE
 from splinter.align.torch_side import DRIVER as TORCH
 
@@ -156,7 +156,7 @@ def test_every_tensor_of_a_layer_is_traced(driver, build):
     seen, _ = driver.trace(build(), forward, batch, "float32", list(modules))
     shapes = {name: array.shape for name, array in seen.items()}
     assert shapes == {"lstm#0.0": (4, 5, 3), "lstm#0.1": (1, 4, 3), "lstm#0.2": (1, 4, 3), "": (4, 5, 3)}
-    assert list(steps.renamed(seen, {"lstm": "cell", "": "top"})) == ["cell#0.0", "cell#0.1", "cell#0.2", "top"]
+    assert list(pairing.renamed(seen, {"lstm": "cell", "": "top"})) == ["cell#0.0", "cell#0.1", "cell#0.2", "top"]
 
 
 # -- nothing to compare -----------------------------------------------------------------------------------
