@@ -41,16 +41,18 @@ class Drop:
     """A function of a framework that drops out.
 
     Args:
-        name: where it lies in the framework's `functional`.
+        name: where it lies in `home`.
         rate: the argument that is the rate.
         arguments: their names in order, where the function itself does not tell.
         fused: it drops inside of something else, attention say: its rate is seen, but not what it falls on.
+        home: the module that it is called from; None: the framework's `functional`.
     """
 
     name: str
     rate: str = "p"
     arguments: tuple[str, ...] = ()
     fused: bool = False
+    home: Any = None
 
 
 class Framework:
@@ -77,12 +79,16 @@ class Framework:
     unbiased: bool = True
 
     def __init__(self) -> None:
+        self.signatures: dict[Drop, tuple[str, ...]] = {}
+        for drop in self.drops:
+            if hasattr(self.functional, drop.name):
+                self.watch(drop)
+
+    def watch(self, drop: Drop) -> None:
+        """Know one more function that drops out: a port's own, which its layers call by the name in its module."""
         # read here: what stands in place of a function later need not name its arguments
-        self.signatures = {
-            drop.name: drop.arguments or tuple(inspect.signature(getattr(self.functional, drop.name)).parameters)
-            for drop in self.drops
-            if hasattr(self.functional, drop.name)
-        }
+        function = getattr(drop.home or self.functional, drop.name)
+        self.signatures[drop] = drop.arguments or tuple(inspect.signature(function).parameters)
 
     @written_by_each
     def environment(self) -> dict[str, Any]:

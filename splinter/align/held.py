@@ -100,28 +100,27 @@ class Held(Framework):
     def without_dropout(self, model: Any, idle: bool = False) -> Iterator[list[Dropped]]:
         """Nothing is dropped in training mode; the list fills with each dropout that would have fallen.
 
-        Seen are the functions in `drops`, whoever calls them, and the dropout of recurrent layers. A model that has its
-        own (a kernel that drops inside, numbers drawn by hand) still draws.
+        Seen are the functions in `drops`, whoever calls them, those that a port has told of by `watch`, and the dropout
+        of recurrent layers. A model that has its own (a kernel that drops inside, numbers drawn by hand) still draws.
 
         Args:
             idle: a call that is told not to train hands on what it got as well, whatever it makes of that itself.
         """
         found: list[Dropped] = []
         running: list[str] = []
-        plain = {name: getattr(self.functional, name) for name in self.signatures}
+        plain = {drop: getattr(drop.home or self.functional, drop.name) for drop in self.signatures}
         hooks = [hook for path, layer in self.layers(model).items() for hook in self._follow(path, layer, running)]
         for path, layer in self._recurrent(model).items():
             if layer.dropout and layer.num_layers > 1:
                 hooks.append(self._note_inside(layer, Dropped(layer.dropout, None, path), found))
-        for drop in self.drops:
-            if drop.name in plain:
-                setattr(self.functional, drop.name, self._held(drop, plain[drop.name], found, running, idle))
+        for drop, function in plain.items():
+            setattr(drop.home or self.functional, drop.name, self._held(drop, function, found, running, idle))
         try:
             with self._undropped(model):
                 yield found
         finally:
-            for name, function in plain.items():
-                setattr(self.functional, name, function)
+            for drop, function in plain.items():
+                setattr(drop.home or self.functional, drop.name, function)
             for hook in hooks:
                 hook.remove()
 
@@ -141,7 +140,7 @@ class Held(Framework):
         """A function that notes its dropout and does all else that it does."""
 
         def held(*arguments: Any, **named: Any) -> Any:
-            bound = {**dict(zip(self.signatures[drop.name], arguments, strict=False)), **named}
+            bound = {**dict(zip(self.signatures[drop], arguments, strict=False)), **named}
             name = next(name for name, value in bound.items() if isinstance(value, self.Tensor))
             first = bound.pop(name)
             if not bound.get("training", True):

@@ -21,6 +21,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from splinter.ports.common.paddle.dropout import Dropout
 from splinter.ports.common.paddle.encoder import activation
 from splinter.ports.common.paddle.encoder import linear as dense
 
@@ -126,8 +127,8 @@ class Positions(nn.Layer):
         self.separate_cls = config.separate_cls
         # the reference's 2T is one too few for some lengths without truncation
         self.beyond = 0 if config.truncate_seq else 2 ** len(config.block_sizes)
-        self.sin_dropout = nn.Dropout(config.hidden_dropout)
-        self.cos_dropout = nn.Dropout(config.hidden_dropout)
+        self.sin_dropout = Dropout(config.hidden_dropout)
+        self.cos_dropout = Dropout(config.hidden_dropout)
 
     def forward(self, length: int, dtype):
         """A function (query sequence, key sequence) -> `Relation`, for sequences made of `length` tokens."""
@@ -242,8 +243,8 @@ class RelativeAttention(nn.Layer):
         self.segment_embedding = self._parameter([2, *per_head])  # row 0 other, row 1 same segment
         self.post_proj = linear(config, inner, config.d_model)
         self.layer_norm = nn.LayerNorm(config.d_model, epsilon=config.layer_norm_eps)
-        self.attention_dropout = nn.Dropout(config.attention_dropout)
-        self.hidden_dropout = nn.Dropout(config.hidden_dropout)
+        self.attention_dropout = Dropout(config.attention_dropout)
+        self.hidden_dropout = Dropout(config.hidden_dropout)
 
     def _parameter(self, shape):
         # uniform on [0, range], not around 0: so it is in transformers and in the authors' PyTorch code
@@ -300,8 +301,8 @@ class FeedForward(nn.Layer):
         self.linear_2 = linear(config, config.d_inner, config.d_model)
         self.layer_norm = nn.LayerNorm(config.d_model, epsilon=config.layer_norm_eps)
         self.activation = activation(config.hidden_act)
-        self.activation_dropout = nn.Dropout(config.activation_dropout)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.activation_dropout = Dropout(config.activation_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
 
     def forward(self, x):
         inner = self.activation_dropout(self.activation(self.linear_1(x)))

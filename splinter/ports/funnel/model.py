@@ -14,6 +14,7 @@ from paddle import nn
 
 from splinter.align.weights import WeightMap
 from splinter.ports.common import checkpoint
+from splinter.ports.common.paddle.dropout import Dropout
 from splinter.ports.common.paddle.encoder import embedding
 from splinter.ports.common.paddle.model import Pretrained, cross_entropy, span_loss
 
@@ -79,7 +80,7 @@ class Embeddings(nn.Layer):
         std = 1.0 if config.initializer_std is None else config.initializer_std
         self.word_embeddings = embedding(config.vocab_size, config.d_model, std)
         self.layer_norm = nn.LayerNorm(config.d_model, epsilon=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
 
     def forward(self, input_ids):
         return self.dropout(self.layer_norm(self.word_embeddings(input_ids)))
@@ -133,7 +134,7 @@ class ClassificationHead(nn.Layer):
         super().__init__()
         self.linear_hidden = linear(config, config.d_model, config.d_model)
         self.linear_out = linear(config, config.d_model, config.num_labels)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
 
     def forward(self, x):
         return self.linear_out(self.dropout(paddle.tanh(self.linear_hidden(x))))

@@ -16,6 +16,7 @@ from paddle import nn
 
 from splinter.align.weights import WeightMap
 from splinter.ports.common import checkpoint
+from splinter.ports.common.paddle.dropout import Dropout
 from splinter.ports.common.paddle.encoder import Bert
 from splinter.ports.common.paddle.model import Pretrained, cross_entropy
 
@@ -34,7 +35,7 @@ class Head(nn.Layer):
 
     def __init__(self, width: int, labels: int, dropout: float):
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         # torch's law for Linear, weight and bias alike; Paddle's own is Xavier uniform and a zero bias
         bound = 1 / math.sqrt(width)
         self.linear = nn.Linear(width, labels, weight_attr=_uniform(bound), bias_attr=_uniform(bound))

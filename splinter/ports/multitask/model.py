@@ -16,6 +16,7 @@ from paddle import nn
 
 from splinter.align.weights import WeightMap
 from splinter.ports.common import checkpoint
+from splinter.ports.common.paddle.dropout import Dropout
 from splinter.ports.common.paddle.encoder import Bert
 from splinter.ports.common.paddle.model import Pretrained, cross_entropy
 
@@ -45,8 +46,8 @@ class MultitaskBert(Pretrained):
         for name, (inputs, outputs) in heads(config).items():
             setattr(self, name, head_linear(inputs, outputs))
         # of their own: BERT's dropout objects have another rate
-        self.sentiment_dropout = nn.Dropout(config.head_dropout_prob)
-        self.paraphrase_dropout = nn.Dropout(config.head_dropout_prob)
+        self.sentiment_dropout = Dropout(config.head_dropout_prob)
+        self.paraphrase_dropout = Dropout(config.head_dropout_prob)
 
     def freeze(self) -> None:
         """Only the heads learn from here on. BERT's dropout stays on in training mode, as in minBERT."""

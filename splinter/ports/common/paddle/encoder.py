@@ -16,6 +16,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from .dropout import Dropout
+
 _FILLED_LATER = ContextVar("a checkpoint will fill what is built now", default=False)
 
 
@@ -78,7 +80,7 @@ class BertEmbeddings(nn.Layer):
         self.position = embedding(config.max_position_embeddings, width, std)
         self.segment = embedding(config.type_vocab_size, width, std)
         self.norm = nn.LayerNorm(width, epsilon=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.pad_token_id = config.pad_token_id
         with paddle.no_grad():
             self.word.weight[config.pad_token_id] = 0.0  # the reference's law: the row starts at zero
@@ -109,8 +111,8 @@ class BertAttention(nn.Layer):
         self.value = linear(width, width, std)
         self.output = linear(width, width, std)
         self.norm = nn.LayerNorm(width, epsilon=config.layer_norm_eps)
-        self.dropout_probs = nn.Dropout(config.attention_probs_dropout_prob)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout_probs = Dropout(config.attention_probs_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def _split(self, x):
         # 0 keeps an axis: sizes stay symbolic when Paddle compiles the model for any batch
@@ -135,7 +137,7 @@ class BertLayer(nn.Layer):
         self.inner = linear(width, config.intermediate_size, std)
         self.outer = linear(config.intermediate_size, width, std)
         self.norm = nn.LayerNorm(width, epsilon=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.activation = activation(config.hidden_act)
 
     def forward(self, x, mask):
