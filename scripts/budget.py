@@ -19,7 +19,7 @@ from pathlib import Path
 
 KINDS = {
     "products": r"matmul|linear|addmm|bmm|\bmm\b|baddbmm|einsum|attention",
-    "dropout": r"dropout|bernoulli|_masked_scale",
+    "dropout": r"dropout|bernoulli|randint|greater_equal|_masked_scale",
     "softmax": r"softmax",
     "LayerNorm": r"layer_norm",
     "gelu": r"gelu",
