@@ -242,7 +242,7 @@ WRONG = {
     "no table": ("Frage;Text\nWho?;Ann.\n", r"line 1: neither JSON nor the columns of a table, .* 'Frage;Text'"),
     "uneven": ("question,context,answer\na,b, c,b\n", "line 2: 4 cells, the first line names 3 columns; put .* a com"),
     "quote": ('question,context,answer\na,b,b\nWho?,"Ann\nor Bo,Ann\n', "line 3: the row that begins here cannot"),
-    "few": ("question,context,answer\na,b\n", "line 2: 2 cells, the first line names 3 columns; add the cells"),
+    "few": ("question,context,answer\na,b\n", "line 2: 2 cells, the first line names 3 columns; add the missing"),
     "no head": ("Who?,Ann wrote it.,Ann\n", "a table begins with a line such as question,context,answer"),
     "quoted": ('"Who?","Ann wrote it.","Ann"\n', "a table begins with a line such as question,context,answer"),
     "no answer": ("question,context,answer\nWho?,Ann.,\nWho?,Ann.,Ann\n", "line 2: there is neither 'answers' nor 'an"),

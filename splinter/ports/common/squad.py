@@ -315,9 +315,7 @@ def _rows(
         else:
             uneven = f"{len(row)} cells, the first line names {len(columns)} columns"
             more = len(row) > len(columns)
-            way_out = (
-                f"put a text that holds {SEPARATORS[mark]} in double quotes" if more else "add the cells that lack"
-            )
+            way_out = f"put a text that holds {SEPARATORS[mark]} in double quotes" if more else "add the missing cells"
             yield number, where, DataError(f"{where}: {uneven}; {way_out}")
 
 
