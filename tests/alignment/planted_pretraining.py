@@ -11,7 +11,7 @@ from planted import wrap
 
 from splinter.ports.common.paddle import encoder
 from splinter.ports.common.paddle import train as train_paddle
-from splinter.ports.common.training import feed, schedule
+from splinter.ports.common.training import schedule
 from splinter.ports.splinter import config, model, train
 from splinter.ports.splinter.pretraining import mining, objective, passages, spans
 from splinter.ports.splinter.pretraining import model as pretraining
@@ -369,14 +369,7 @@ def _(patch):
 
 @bug("the same order in every epoch", "training")
 def _(patch):
-    plain = feed.order
-
-    def once(features, plan, r, start=0):
-        first = [rows for _, rows in zip(range(plan.per_epoch), plain(features, plan, r), strict=False)]
-        for update in range(start, plan.updates):
-            yield first[update % plan.per_epoch]
-
-    patch.setattr(feed, "order", once)
+    planted.keep_order(patch)
 
 
 @bug("dropout left on", "training")

@@ -3,12 +3,21 @@
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
+import paddle
 import pytest
 
 from splinter.datasets import PROJECT
 
 budget = pytest.importorskip("budget", reason="scripts/ lies in a clone")
+
+
+class Optimizer:
+    """One operation."""
+
+    def step(self):
+        return paddle.ones([9]).add(paddle.ones([9]))
 
 
 def test_what_is_measured_can_be_run():
@@ -38,6 +47,18 @@ def test_operations_of_both_frameworks_are_of_a_kind(ours, theirs, kind):
     By their names.
     """
     assert (budget.kind_of(ours), budget.kind_of(theirs)) == (kind, kind)
+
+
+def test_a_step_is_taken_apart_and_leaves_no_file(tmp_path, monkeypatch):
+    """
+    The products of a step and its optimizer, by themselves; paddle's profiler would write a trace of megabytes.
+    """
+    monkeypatch.chdir(tmp_path)
+    square = paddle.ones([200, 200])
+    trainer = SimpleNamespace(optimizer=Optimizer())
+    spent = budget.paddle_step(trainer, lambda: (square.matmul(square), trainer.optimizer.step()))
+    assert spent["products"] > 0 and spent[budget.OPTIMIZER] > 0 and not list(tmp_path.iterdir())
+    assert "step" not in vars(trainer.optimizer)
 
 
 def test_a_budget_is_of_medians():
