@@ -17,6 +17,8 @@ def pytest_configure(config):
     # workers that each start a thread per core fight over the cores: ten times slower
     threads = max(1, runtime.cores() // (worker["workercount"] if worker else 1))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    # whether or not whoever runs the tests has built them; `tox -e kernels` sets 1
+    os.environ.setdefault("SPLINTER_KERNELS", "0")
     runtime.tune()
 
 

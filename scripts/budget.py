@@ -5,7 +5,7 @@ Both take the same steps in turns, in one process, under the profiler of their f
 operations of one kind, forward and backward, by themselves; the optimizer, with clipping, is a row of its own.
 
 example:
-  python scripts/budget.py --size six --threads 1
+  python scripts/budget.py --size six --threads 1 --kernels
 """
 
 import argparse
@@ -48,7 +48,7 @@ def paddle_step(trainer, step: Callable[[], None]) -> Counter[str]:
 
     def walk(node) -> bool:
         """Count the innermost operations of a tree; whether there are any."""
-        whole = node.name == OPTIMIZER or node.name.startswith("pd_op.")
+        whole = node.name == OPTIMIZER or node.name.startswith(("pd_op.", "custom_op."))
         below = [] if whole else [walk(child) for child in node.children_node]  # all of them are walked
         if any(below):
             return True
@@ -105,8 +105,10 @@ def main() -> int:
     parser.add_argument("--size", choices=("tiny", "six", "base"), default="six", help="of the model (default: six)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of each framework (default: 1)")
     parser.add_argument("--steps", type=int, default=5, metavar="N", help="measured steps of each (default: 5)")
+    parser.add_argument("--kernels", action="store_true", help="by the kernels that `splinter kernels` has built")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    os.environ["SPLINTER_KERNELS"] = str(int(options.kernels))
     from splinter import runtime
 
     runtime.import_paddle()
@@ -122,7 +124,7 @@ def main() -> int:
     with bench_speed.folder_of(options.size) as folder, runtime.subnormals_are_zero():
         sides = {}
         for side, profiled in (("paddle", paddle_step), ("torch", torch_step)):
-            backend, model = bench_speed.opened(side, folder, options.threads)
+            backend, model = bench_speed.opened(side, folder)
             trainer = bench_speed.trainer(backend, model)
             sides[side] = profiled, trainer, (lambda trainer=trainer: trainer.step(batch, 1e-5))
             sides[side][2]()

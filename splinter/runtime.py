@@ -67,10 +67,18 @@ def tune() -> dict[str, str]:
 def applied() -> dict[str, str]:
     """What `tune` did in this process; empty when it was never called or is switched off.
 
-    Besides, whether subnormal numbers count as zero just now.
+    Besides, what others told by `also_applied`, and whether subnormal numbers count as zero just now.
     """
-    done = _tune() if _tune.cache_info().currsize else {}
+    done = {**(_tune() if _tune.cache_info().currsize else {}), **_ALSO}
     return {**done, "subnormals": "zero"} if sys.float_info.min / 2 == 0.0 else done
+
+
+_ALSO: dict[str, str] = {}
+
+
+def also_applied(setting: str, value: str) -> None:
+    """Tell of a setting that somebody else has made in this process."""
+    _ALSO[setting] = value
 
 
 @cache
@@ -148,6 +156,11 @@ def _processor() -> tuple[frozenset[str], str]:
         return frozenset(), ""
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
     return frozenset(fields.get("flags", "").split()), fields.get("vendor_id", "")
+
+
+def instructions() -> frozenset[str]:
+    """The processor's instruction flags, as Linux names them; empty where they are not known."""
+    return _processor()[0]
 
 
 def computes_bfloat16() -> bool:

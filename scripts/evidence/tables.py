@@ -187,16 +187,28 @@ def kill_table(record: dict) -> str:
 
 
 def bench_table(paths: list[Path]) -> str:
-    """Medians by group, as a ratio to torch or transformers; a group that stands in several files is the last one's."""
+    """Seconds of each group, and the ratio to torch or transformers; of what stands in several files, the last one's.
+
+    Models are timed twice, by paddle's own kernels and by ours, each time in turns with torch: their ratios are
+    medians over pairs, the seconds of torch those beside paddle's own. Other groups have one entry for each side.
+    """
     groups: dict[str, dict[str, float]] = {}
     for one in (one for path in paths for one in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]):
-        side = "theirs" if ("torch" in one["name"] or "transformers" in one["name"]) else "ours"
-        groups.setdefault(one["group"], {})[side] = one["stats"]["median"]
-    rows = ["| what | ours, s | torch / transformers, s | ratio |", "|---|---|---|---|"]
-    for group, times in groups.items():
-        if len(times) == 2:
-            ratio = times["ours"] / times["theirs"]
-            rows.append(f"| {group} | {times['ours']:.3f} | {times['theirs']:.3f} | {ratio:.2f} |")
+        found, extra = groups.setdefault(one["group"], {}), one["extra_info"]
+        side = extra.get("built", "theirs" if "transformers" in one["name"] else "paddle's own")
+        found[side] = one["stats"]["median"]
+        if extra and (side == "paddle's own" or "theirs" not in found):
+            found["theirs"] = extra["torch"]
+        if extra:
+            found[f"{side}, ratio"] = extra["ratio"]
+    rows = ["| what | Paddle, s | with our kernels, s | torch / transformers, s | ratio | ratio with our kernels |"]
+    rows.append("|---|---|---|---|---|---|")
+    for group, found in groups.items():
+        if {"paddle's own", "theirs"} <= found.keys():
+            found.setdefault("paddle's own, ratio", found["paddle's own"] / found["theirs"])
+            places = {"paddle's own": 3, "kernels": 3, "theirs": 3, "paddle's own, ratio": 2, "kernels, ratio": 2}
+            cells = [f"{found[one]:.{digits}f}" if one in found else "" for one, digits in places.items()]
+            rows.append(f"| {group} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 

@@ -1,4 +1,4 @@
-"""The commands: convert, finetune, evaluate, predict, mine, pretrain, align, explain, judge, prove.
+"""The commands: convert, finetune, evaluate, predict, mine, pretrain, kernels, align, explain, judge, prove.
 
 Thin on purpose: call one function, print. Wrong input ends in one line on standard error and exit code 2.
 """
@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,20 @@ def run_pretrain(chosen: argparse.Namespace) -> None:
 
     if (record := commands.pretrain(chosen, _say)) is not None:
         _say_trained(chosen, record)
+
+
+def run_kernels(chosen: argparse.Namespace) -> None:
+    refuse_without("kernels", ("paddle",), "paddle")
+    runtime.import_paddle()
+    from splinter.ports.common.paddle import kernels
+
+    there = kernels.path().exists()
+    began = time.perf_counter()
+    made = kernels.build()
+    kernels.forget()
+    used = "used from now on" if kernels.loaded() else f"not used: {kernels.VARIABLE}=0 in the environment"
+    how = "are built already" if there else f"were built in {time.perf_counter() - began:.1f} s"
+    print(printable(f"the kernels {how}, and are {used}: {made}"))
 
 
 def run_align(chosen: argparse.Namespace) -> int:
@@ -154,6 +169,7 @@ COMMANDS = {
     "predict": run_predict,
     "mine": run_mine,
     "pretrain": run_pretrain,
+    "kernels": run_kernels,
     "align": run_align,
 }
 

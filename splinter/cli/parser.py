@@ -152,6 +152,17 @@ def parser(system: str = DEFAULT) -> Parser:
     options.add_run(pretrain, "folder of splinter mine", "--corpus", save_every=1000)
     pretraining.add("pretrain", pretrain)
 
+    _command(
+        commands,
+        "kernels",
+        "Build faster kernels for the CPU at hand.",
+        "Compiles what a model spends its time on, for this processor, with the C++ compiler that is there ($CXX, else\n"
+        "g++; Linux): seconds, once. From then on every command uses them on a CPU. docs/speed.md says what they gain.\n"
+        "Results are the same but for rounding, and for the numbers that dropout draws for a seed.\n"
+        "SPLINTER_KERNELS=0 in the environment does without them, 1 refuses to run without them.",
+        "splinter kernels",
+    )
+
     align = _command(
         commands,
         "align",
@@ -228,8 +239,8 @@ def parser(system: str = DEFAULT) -> Parser:
 COMPUTING = ("finetune", "evaluate", "predict", "pretrain")
 """Commands that run a model, at the speed of numbers that are not subnormal; `judge` may be shown some."""
 
-WITHOUT_MODEL = ("align", "explain", "judge", "prove")
-"""Commands that need nothing of the extra `product`; `align` says itself what it needs."""
+WITHOUT_MODEL = ("align", "explain", "judge", "kernels", "prove")
+"""Commands that need nothing of the extra `product`; `align` and `kernels` say themselves what they need."""
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:

@@ -1,11 +1,15 @@
-"""Speed as ratios: run `tox -e bench`; the number in brackets is the ratio to the fastest of its group.
+"""Speed as ratios: run `tox -e bench`; models are timed in turns with their reference, and the ratio is of each pair.
 
-Not collected by a plain `pytest`. Base size with `--checkpoint base`. Whole files need a data folder.
+Not collected by a plain `pytest`. Base size with `--checkpoint base`. Whole files need a data folder. In other groups
+the number in brackets is the ratio to the fastest.
 """
 
 import contextlib
 import gc
+import os
+import statistics
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -21,6 +25,7 @@ from transformers.data.processors import squad
 from splinter import datasets, runtime
 from splinter.ports import proofs
 from splinter.ports.common.checkpoint import BertConfig
+from splinter.ports.common.paddle import kernels
 from splinter.ports.common.paddle.train import PaddleTrainer
 from splinter.ports.common.torch.train import TorchTrainer
 from splinter.ports.common.training.schedule import Recipe
@@ -78,11 +83,38 @@ def batch(size: str) -> dict[str, np.ndarray]:
     }
 
 
-def opened(side: str, folder: Path, threads: int | None = None) -> tuple[Any, Any]:
+def threads() -> int:
+    """Of either framework."""
+    return int(os.environ["OMP_NUM_THREADS"])  # runtime.tune has set it
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _as_the_command_line():
+    """Subnormal numbers are zero, as while a command trains or answers."""
+    with runtime.subnormals_are_zero():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _told(request):
+    """The ratios below the table of times."""
+
+    class Told:
+        def pytest_terminal_summary(self, terminalreporter):
+            for line in RATIOS:
+                terminalreporter.write_line(line)
+
+    request.config.pluginmanager.register(Told())
+
+
+RATIOS: list[str] = []
+
+
+def opened(side: str, folder: Path) -> tuple[Any, Any]:
     """A backend and a model by way of what the command line does."""
     backend = {"paddle": train, "torch": twin}[side].BACKEND
     assert runtime.applied(), "the settings of runtime.tune are part of what is measured"
-    torch.set_num_threads(threads or runtime.cores())
+    torch.set_num_threads(threads())
     return backend, backend.open_model(folder, "paper", "pretrained", "cpu", repeated=True)
 
 
@@ -91,25 +123,53 @@ def trainer(backend, model):
     return backend.trainer(model, Recipe())
 
 
-@pytest.mark.parametrize("side", ["paddle", "torch"])
-def test_forward_pass(benchmark, checkpoint, side):
-    size, folder = checkpoint
-    benchmark.group = f"forward pass, {size}, batch {SHAPES[size]}"
-    module, model = opened(side, folder)
-    inputs = cases.model_inputs(batch(size))
-    start, _ = benchmark.pedantic(module.logits, (model, inputs, 64), rounds=5, warmup_rounds=1)
-    assert start.shape == SHAPES[size]
-    gc.collect()
+@pytest.fixture(params=["paddle's own", "kernels"])
+def built(request):
+    """Models that are opened here compute by paddle's own kernels, or by ours."""
+    if request.param == "kernels":
+        try:
+            there = kernels.loaded()
+        except kernels.BuildError as error:
+            pytest.skip(str(error))
+        if not there:
+            pytest.skip("switched off by SPLINTER_KERNELS=0")
+    with kernels.unused() if request.param == "paddle's own" else contextlib.nullcontext():
+        yield request.param
 
 
-@pytest.mark.parametrize("side", ["paddle", "torch"])
-def test_train_step(benchmark, checkpoint, side):
+def in_turns(benchmark, group, built, ours, theirs, rounds=5):
+    """Time both, in each round first theirs, then ours; the record gets their median and the median of the ratios."""
+    times = []
+
+    def before():
+        began = time.perf_counter()
+        theirs()
+        times.append(time.perf_counter() - began)
+
+    benchmark.group = f"{group}, {threads()} thread{'s' * (threads() > 1)}"
+    ours(), theirs()
+    benchmark.pedantic(ours, setup=before, rounds=rounds)
+    if benchmark.stats is not None:  # --benchmark-disable
+        ratio = statistics.median(mine / other for mine, other in zip(benchmark.stats.stats.data, times, strict=True))
+        benchmark.extra_info.update(built=built, torch=statistics.median(times), ratio=ratio)
+        RATIOS.append(f"{benchmark.group}, {built}: {ratio:.2f} times torch's time")
+
+
+@pytest.mark.parametrize("what", ["forward pass", "train step"])
+def test_model(benchmark, checkpoint, built, what):
+    """Splinter, as the command line runs it; dropout on while training."""
     size, folder = checkpoint
-    benchmark.group = f"train step, {size}, batch {SHAPES[size]}"
-    module, model = opened(side, folder)
-    run, losses = trainer(module, model), []
-    benchmark.pedantic(lambda: losses.append(run.step(batch(size), 1e-5)[0]), rounds=5, warmup_rounds=1)
-    assert np.isfinite(losses).all()
+    runs, seen = [], []
+    for side in ("paddle", "torch"):
+        module, model = opened(side, folder)
+        if what == "train step":
+            step = trainer(module, model).step
+            runs.append(lambda step=step: seen.append(step(batch(size), 1e-5)[0]))
+        else:
+            inputs = cases.model_inputs(batch(size))
+            runs.append(lambda module=module, model=model: seen.append(module.logits(model, inputs, 64)[0]))
+    in_turns(benchmark, f"{what}, {size}, batch {SHAPES[size]}", built, *runs, rounds=3 if size == "base" else 5)
+    assert seen and all(np.isfinite(one).all() for one in seen)
     gc.collect()
 
 
@@ -148,32 +208,30 @@ def sibling(request, tmp_path_factory):
     return port, mode, folder, eight
 
 
-@pytest.mark.parametrize("side", ["paddle", "torch"])
 @pytest.mark.parametrize("what", ["forward pass", "train step"])
-def test_sibling(benchmark, sibling, side, what):
+def test_sibling(benchmark, sibling, built, what):
     """The sibling systems, as the proof runs them; dropout on while training."""
     port, mode, folder, batch = sibling
-    implementation = port.ours(mode) if side == "paddle" else port.theirs(mode)
-    driver = implementation.driver
+    runs, seen = [], []
+    for implementation, kind in ((port.ours(mode), PaddleTrainer), (port.theirs(mode), TorchTrainer)):
+        driver = implementation.driver
+        if what == "train step":
+
+            def objective(model, batch, side=implementation):
+                return side.loss(model, side.forward(model, batch), batch)
+
+            model = implementation.build(folder)
+            decayed = implementation.decayed(list(driver.parameters(model)))
+            step = kind(model, objective, port.recipe(), decayed).step
+            runs.append(lambda step=step: seen.append(step(batch, 1e-5)[0]))
+        else:
+            run = partial(driver.trace, implementation.load(folder), implementation.forward, batch, "float32", [])
+            runs.append(lambda run=run: seen.append(len(run()[1])))
     tokens = max(column.shape[1] for column in batch.values() if column.ndim == 2)
     rows = max(len(column) for column in batch.values() if column.ndim)
-    benchmark.group = f"{what}, {port.name}, six layers, batch {rows, tokens}"
-    torch.set_num_threads(runtime.cores())
-    if what == "forward pass":
-        model = implementation.load(folder)
-        run = partial(driver.trace, model, implementation.forward, batch, "float32", [])
-        assert benchmark.pedantic(run, rounds=5, warmup_rounds=1)[1]
-        return
-
-    def objective(model, batch):
-        return implementation.loss(model, implementation.forward(model, batch), batch)
-
-    model = implementation.build(folder)
-    names = list(driver.parameters(model))
-    kind = PaddleTrainer if side == "paddle" else TorchTrainer
-    trainer, losses = kind(model, objective, port.recipe(), implementation.decayed(names)), []
-    benchmark.pedantic(lambda: losses.append(trainer.step(batch, 1e-5)[0]), rounds=5, warmup_rounds=1)
-    assert np.isfinite(losses).all()
+    torch.set_num_threads(threads())
+    in_turns(benchmark, f"{what}, {port.name}, six layers, batch {rows, tokens}", built, *runs)
+    assert seen and np.isfinite(seen).all() and min(seen) > 0
     gc.collect()
 
 

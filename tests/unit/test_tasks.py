@@ -21,6 +21,7 @@ from splinter.ports.common import UsageError, folders
 from splinter.ports.common import backend as backends
 from splinter.ports.common import tasks as common
 from splinter.ports.common.checkpoint import CheckpointError
+from splinter.ports.common.paddle import kernels
 from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.common.training.state import differences
 from splinter.ports.splinter import data, tasks, train, twin
@@ -302,6 +303,31 @@ def test_a_resumed_run_is_the_same_run(finetune, monkeypatch, change, message):
             finetune()
     with pytest.raises(CheckpointError, match=message):
         finetune(resume=True, **change)
+
+
+def test_a_run_by_kernels_is_another_run(finetune, monkeypatch):
+    """
+    They round otherwise, and dropout draws other numbers: it is not resumed without them.
+    """
+    with monkeypatch.context() as patch:
+        patch.setitem(runtime._ALSO, "kernels", "0123")
+        patch.setattr(backends.opened("splinter", "paddle"), "save", _full)
+        with pytest.raises(OSError, match="No space"):
+            finetune()
+    with pytest.raises(CheckpointError, match="kernels was 0123, now None"):
+        finetune(resume=True)
+
+
+@pytest.mark.parametrize("wanting", [True, False])
+@pytest.mark.parametrize("framework", ["paddle", "torch"])
+def test_kernels_are_recommended_where_they_can_be_built(finetune, monkeypatch, framework, wanting):
+    """
+    In one line, on a CPU, to whoever trains in Paddle.
+    """
+    monkeypatch.setattr(kernels, "wanting", lambda: wanting)
+    said = []
+    finetune(framework, said=said)
+    assert ["splinter kernels" in line for line in said] == [False] + (wanting and framework == "paddle") * [True]
 
 
 def test_the_record_tells_what_was_done(finetune, tmp_path):

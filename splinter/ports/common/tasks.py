@@ -143,10 +143,12 @@ def train(asked_for: Training, say: Callable[[str], None] = print) -> dict[str, 
         run = asked_for.prepare()
         if lead:
             refuse_others(output, run.beside)
-        for line in (*run.notes, run.summary):
-            say(line)
+        for line in (*run.notes, run.summary, run.trainer.advice()):
+            if line:
+                say(line)
         # a path may change while the data stay the same; the feed knows them by their hash
         about = {**{k: v for k, v in asked.items() if k not in ("recipe", "train_file")}, **run.about}
+        about["kernels"] = runtime.applied().get("kernels")  # other bits without them; None: paddle's, or torch's
         log = fit(
             run.trainer,
             run.feed,

@@ -18,12 +18,11 @@ from typing import Any
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 
-from splinter.ports.common.paddle.dropout import Dropout
 from splinter.ports.common.paddle.encoder import activation
 from splinter.ports.common.paddle.encoder import linear as dense
+from splinter.ports.common.paddle.layers import Dropout, LayerNorm, masked_softmax
 
 from .config import FunnelConfig
 
@@ -242,7 +241,7 @@ class RelativeAttention(nn.Layer):
         self.segment_bias = self._parameter(per_head)
         self.segment_embedding = self._parameter([2, *per_head])  # row 0 other, row 1 same segment
         self.post_proj = linear(config, inner, config.d_model)
-        self.layer_norm = nn.LayerNorm(config.d_model, epsilon=config.layer_norm_eps)
+        self.layer_norm = LayerNorm(config.d_model, epsilon=config.layer_norm_eps)
         self.attention_dropout = Dropout(config.attention_dropout)
         self.hidden_dropout = Dropout(config.hidden_dropout)
 
@@ -286,7 +285,7 @@ class RelativeAttention(nn.Layer):
         k, v = self._split(self.k_head(others)), self._split(self.v_head(others))  # (B, H, K, d)
         scores = paddle.matmul(self._biased(q, self.content_bias), k, transpose_y=True)  # (B, H, Q, K)
         scores = scores + (self.position_scores(q, relation) + self.segment_scores(q, relation)) * relation.apart
-        probs = self.attention_dropout(F.softmax(scores - relation.penalty, axis=-1))
+        probs = self.attention_dropout(masked_softmax(scores, -relation.penalty))
         context = paddle.matmul(probs, v).transpose([0, 2, 1, 3])  # (B, Q, H, d)
         context = context.reshape([x.shape[0], x.shape[1], self.heads * self.width])
         return self.layer_norm(x + self.hidden_dropout(self.post_proj(context)))
@@ -299,7 +298,7 @@ class FeedForward(nn.Layer):
         super().__init__()
         self.linear_1 = linear(config, config.d_model, config.d_inner)
         self.linear_2 = linear(config, config.d_inner, config.d_model)
-        self.layer_norm = nn.LayerNorm(config.d_model, epsilon=config.layer_norm_eps)
+        self.layer_norm = LayerNorm(config.d_model, epsilon=config.layer_norm_eps)
         self.activation = activation(config.hidden_act)
         self.activation_dropout = Dropout(config.activation_dropout)
         self.dropout = Dropout(config.hidden_dropout)

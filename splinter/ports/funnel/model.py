@@ -14,8 +14,8 @@ from paddle import nn
 
 from splinter.align.weights import WeightMap
 from splinter.ports.common import checkpoint
-from splinter.ports.common.paddle.dropout import Dropout
 from splinter.ports.common.paddle.encoder import embedding
+from splinter.ports.common.paddle.layers import Dropout, LayerNorm
 from splinter.ports.common.paddle.model import Pretrained, cross_entropy, span_loss
 
 from .config import MODES, FunnelConfig, chosen_head, companions, has_decoder, read_checkpoint, weight_map
@@ -79,7 +79,7 @@ class Embeddings(nn.Layer):
         super().__init__()
         std = 1.0 if config.initializer_std is None else config.initializer_std
         self.word_embeddings = embedding(config.vocab_size, config.d_model, std)
-        self.layer_norm = nn.LayerNorm(config.d_model, epsilon=config.layer_norm_eps)
+        self.layer_norm = LayerNorm(config.d_model, epsilon=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout)
 
     def forward(self, input_ids):

@@ -16,6 +16,7 @@ from paddle import nn
 from splinter.align.weights import WeightMap
 from splinter.ports.common import checkpoint
 from splinter.ports.common.paddle.encoder import Bert, activation, additive_mask, linear
+from splinter.ports.common.paddle.layers import LayerNorm
 from splinter.ports.common.paddle.model import Pretrained, span_loss
 
 from .config import HEAD_PREFIX, SplinterConfig, companions, has_head, read_checkpoint, weight_map
@@ -28,7 +29,7 @@ class SpanTransform(nn.Layer):
         super().__init__()
         self.dense = linear(config.hidden_size, config.hidden_size, config.initializer_range)
         # 1e-5 in fine-tuning, not the encoder's 1e-12: the reference leaves torch's default here
-        self.norm = nn.LayerNorm(config.hidden_size, epsilon=config.head_layer_norm_eps)
+        self.norm = LayerNorm(config.hidden_size, epsilon=config.head_layer_norm_eps)
         self.activation = activation(config.hidden_act)
 
     def forward(self, x):

@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 
-from .dropout import Dropout
+from .layers import Dropout, LayerNorm, Linear, gelu, masked_softmax, spread
 
 _FILLED_LATER = ContextVar("a checkpoint will fill what is built now", default=False)
 
@@ -38,10 +37,10 @@ def normal(std: float) -> paddle.ParamAttr:
     return paddle.ParamAttr(initializer=law)
 
 
-def linear(inputs: int, outputs: int, std: float, bias: bool = True) -> nn.Linear:
+def linear(inputs: int, outputs: int, std: float, bias: bool = True) -> Linear:
     """A Linear with BERT's initial law and zero bias; Paddle's own default is Xavier uniform."""
     zeros = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
-    return nn.Linear(inputs, outputs, weight_attr=normal(std), bias_attr=zeros if bias else False)
+    return Linear(inputs, outputs, weight_attr=normal(std), bias_attr=zeros if bias else False)
 
 
 def embedding(rows: int, width: int, std: float) -> nn.Embedding:
@@ -56,9 +55,9 @@ def activation(name: str):
         ValueError: another name.
     """
     if name == "gelu":
-        return lambda x: F.gelu(x, approximate=False)
+        return lambda x: gelu(x, approximate=False)
     if name in ("gelu_new", "gelu_pytorch_tanh"):
-        return lambda x: F.gelu(x, approximate=True)
+        return lambda x: gelu(x, approximate=True)
     raise ValueError(f"hidden_act {name!r} is not known; use 'gelu' or 'gelu_new'")
 
 
@@ -79,7 +78,7 @@ class BertEmbeddings(nn.Layer):
         self.word = embedding(config.vocab_size, width, std)
         self.position = embedding(config.max_position_embeddings, width, std)
         self.segment = embedding(config.type_vocab_size, width, std)
-        self.norm = nn.LayerNorm(width, epsilon=config.layer_norm_eps)
+        self.norm = LayerNorm(width, epsilon=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.pad_token_id = config.pad_token_id
         with paddle.no_grad():
@@ -110,7 +109,7 @@ class BertAttention(nn.Layer):
         self.key = linear(width, width, std)
         self.value = linear(width, width, std)
         self.output = linear(width, width, std)
-        self.norm = nn.LayerNorm(width, epsilon=config.layer_norm_eps)
+        self.norm = LayerNorm(width, epsilon=config.layer_norm_eps)
         self.dropout_probs = Dropout(config.attention_probs_dropout_prob)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
@@ -119,10 +118,10 @@ class BertAttention(nn.Layer):
         return x.reshape([0, 0, self.heads, x.shape[2] // self.heads]).transpose([0, 2, 1, 3])  # (B, H, T, D/H)
 
     def forward(self, x, mask):
-        """x (B, T, D), mask (B, H, T, T) additive; returns (B, T, D)."""
+        """x (B, T, D), mask additive, see `layers.spread`; returns (B, T, D)."""
         q, k, v = self._split(self.query(x)), self._split(self.key(x)), self._split(self.value(x))
-        scores = paddle.matmul(q, k, transpose_y=True) * self.scale + mask  # (B, H, T, T)
-        probs = self.dropout_probs(F.softmax(scores, axis=-1))
+        scores = paddle.matmul(q, k, transpose_y=True)  # (B, H, T, T)
+        probs = self.dropout_probs(masked_softmax(scores, mask, self.scale))
         context = paddle.matmul(probs, v).transpose([0, 2, 1, 3]).reshape([0, 0, x.shape[2]])  # (B, T, D)
         return self.norm(self.dropout(self.output(context)) + x)
 
@@ -136,7 +135,7 @@ class BertLayer(nn.Layer):
         self.attention = BertAttention(config)
         self.inner = linear(width, config.intermediate_size, std)
         self.outer = linear(config.intermediate_size, width, std)
-        self.norm = nn.LayerNorm(width, epsilon=config.layer_norm_eps)
+        self.norm = LayerNorm(width, epsilon=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.activation = activation(config.hidden_act)
 
@@ -180,9 +179,7 @@ class Bert(nn.Layer):
             position_ids = paddle.arange(input_ids.shape[1]).unsqueeze(0)
         fill = paddle.finfo(self.dtype).min if fill is None else fill
         x = self.embeddings(input_ids, token_type_ids, position_ids)
-        # spread out once: Paddle's CPU kernel is far slower at broadcasting than at equal shapes (bench_speed.py)
-        mask = additive_mask(attention_mask, fill, self.dtype).unsqueeze([1, 2])  # (B, 1, 1, T)
-        mask = mask.expand([-1, self.heads, attention_mask.shape[1], -1])  # (B, H, T, T)
+        mask = spread(additive_mask(attention_mask, fill, self.dtype).unsqueeze([1, 2]), self.heads)
         for layer in self.encoder:
             x = layer(x, mask)
         return x

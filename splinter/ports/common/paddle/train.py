@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import paddle
 import paddle.distributed as distributed
 
 from splinter.align import paddle_side
+from splinter.ports.common.paddle import kernels
 from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.common.training.trainer import BatchTrainer, Team
 from splinter.runtime import whole_number
@@ -92,11 +93,17 @@ class AdamW:
     @paddle.no_grad()
     def step(self, rate: float) -> float:
         """Clip by global norm, update, clear gradients; returns the norm before clipping."""
-        r, parameters = self.recipe, [p for p in self.named.values() if p.grad is not None]
-        norm = clip([p.grad for p in parameters], r.max_norm or math.inf) if parameters else 0.0
+        r, gradients = self.recipe, [p.grad for p in self.named.values() if p.grad is not None]
+        limit = r.max_norm or math.inf
+        by_kernels = bool(gradients) and kernels.serve(*gradients)
+        if by_kernels:
+            norm = math.sqrt(paddle.add_n([kernels.run("squares", one)[0] for one in gradients]).item())
+            scale = min(limit / (norm + 1e-6), 1.0)
+        else:
+            norm = clip(gradients, limit) if gradients else 0.0
         self.updates += 1
         bert = r.optimizer == "bert"
-        epsilon = {dtype: self._epsilon(dtype) for dtype in {p.dtype for p in parameters}}
+        epsilon = {dtype: self._epsilon(dtype) for dtype in {one.dtype for one in gradients}}
         for name, w in self.named.items():
             g = w.grad
             if g is None:
@@ -106,14 +113,19 @@ class AdamW:
             m, v = self.memory[name]
             t = self.counts[name] = self.counts.get(name, 0) + 1
             correction = 1.0 if bert else math.sqrt(1.0 - r.beta2**t) / (1.0 - r.beta1**t)
-            m.scale_(r.beta1).add_(g.scale(1.0 - r.beta1))
-            v.scale_(r.beta2).add_(g.square().scale_(1.0 - r.beta2))
-            decays = r.weight_decay and name in self.decayed
-            if decays and bert:
-                w.subtract_(w.scale(rate * r.weight_decay))  # w * (1 - tiny) would round the factor
-            w.subtract_((m / v.sqrt().add_(epsilon[w.dtype])).scale_(rate * correction))
-            if decays and not bert:
-                w.subtract_(w.scale(rate * r.weight_decay))
+            decay = rate * r.weight_decay if name in self.decayed else 0.0
+            before, after = (decay, 0.0) if bert else (0.0, decay)
+            if by_kernels:
+                numbers = [scale, r.beta1, r.beta2, r.epsilon, rate * correction, before, after]
+                kernels.run("adamw", w.detach(), g, m, v, numbers)  # a leaf itself may not be written to
+            else:
+                m.scale_(r.beta1).add_(g.scale(1.0 - r.beta1))
+                v.scale_(r.beta2).add_(g.square().scale_(1.0 - r.beta2))
+                if before:
+                    w.subtract_(w.scale(before))  # w * (1 - tiny) would round the factor
+                w.subtract_((m / v.sqrt().add_(epsilon[w.dtype])).scale_(rate * correction))
+                if after:
+                    w.subtract_(w.scale(after))
             clear(w)
         return norm
 
@@ -185,11 +197,24 @@ class PaddleTrainer(BatchTrainer):
         self.dtype = str(next(iter(named.values())).dtype).removeprefix("paddle.")
 
     def backward(self, batch: Mapping[str, np.ndarray], share: float = 1.0) -> float:
-        half = paddle.amp.auto_cast(dtype="bfloat16") if self.precision == "bf16" else nullcontext()
-        with half:
+        with self._precision():
             loss = self.loss(self.model, paddle_side.from_numpy(batch, self.dtype)) * share
         loss.backward()
         return loss.item()
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        if self.precision == "bf16":
+            with paddle.amp.auto_cast(dtype="bfloat16"), kernels.unused():  # of which auto_cast knows nothing
+                yield
+        else:
+            yield
+
+    def advice(self) -> str:
+        on_cpu = next(iter(self.named.values())).place.is_cpu_place()
+        if self.precision == "bf16" or not on_cpu or not kernels.wanting():
+            return ""
+        return "to train faster on this CPU, run `splinter kernels` once, which takes some seconds"
 
     def reseed(self, number: int) -> None:
         paddle.seed(number)

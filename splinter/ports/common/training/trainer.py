@@ -35,6 +35,9 @@ class Trainer(Protocol):
     def load(self, state: Mapping[str, np.ndarray], updates: int) -> None:
         """Restore what `state` returned, after `updates` updates."""
 
+    def advice(self) -> str:
+        """How to train faster on this machine, in a sentence; "" where there is nothing to say."""
+
 
 class Team(ABC):
     """The processes that train one model together, each with its share of the rows of a batch.
@@ -129,6 +132,9 @@ class BatchTrainer(ABC):
             raise ValueError("a team adds up the losses of its members: they must be sums over rows, not means")
         self.model, self.loss, self.named, self.optimizer = model, loss, named, optimizer
         self.micro_batch, self.precision, self.team = recipe.micro_batch, precision, team
+
+    def advice(self) -> str:
+        return ""
 
     @abstractmethod
     def backward(self, batch: Mapping[str, np.ndarray], share: float = 1.0) -> float:

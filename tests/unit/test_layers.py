@@ -1,4 +1,5 @@
-"""ports/common/paddle/dropout.py: paddle's law, other numbers; the engine sees it as it sees paddle's own."""
+"""ports/common/paddle/layers.py without kernels (test_kernels.py has those): dropout has paddle's law and other numbers,
+and the engine sees it as it sees paddle's own."""
 
 import numpy as np
 import paddle
@@ -7,8 +8,8 @@ import pytest
 from paddle import nn
 
 from splinter.align.paddle_side import DRIVER
-from splinter.ports.common.paddle import dropout as ours
-from splinter.ports.common.paddle.dropout import Dropout
+from splinter.ports.common.paddle import layers as ours
+from splinter.ports.common.paddle.layers import Dropout
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -1,0 +1,493 @@
+"""ports/common/paddle/kernels.cc against float64: as near as paddle's own kernels, the same for any number of threads;
+what builds, loads and uses them.
+"""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+
+from splinter import runtime
+from splinter.datasets import PROJECT
+from splinter.ports.common.paddle import kernels, layers
+from splinter.ports.common.paddle.train import AdamW
+from splinter.ports.common.training.schedule import Recipe
+
+EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
+LEAST = np.finfo("float32").min
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache with the kernels in it."""
+    if not sys.platform.startswith("linux") or kernels.compiler() is None:
+        pytest.skip("no g++ here to build the kernels with")
+    folder = tmp_path_factory.getbasetemp() / "cache"  # of this worker: a process takes them from one place only
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        kernels.build()
+    return folder
+
+
+@pytest.fixture
+def built(cache, monkeypatch):
+    """The kernels in use."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv(kernels.VARIABLE, "1")
+    kernels.forget()
+    assert kernels.loaded()
+    yield
+    kernels.forget()
+    monkeypatch.delitem(runtime._ALSO, "kernels")
+
+
+def numbers(*shape, seed=0, spread=3.0):
+    return np.random.default_rng(seed).normal(scale=spread, size=shape)
+
+
+def mask(fill):
+    """Hides the last third of the keys, and all keys of the second text."""
+    added = np.zeros((3, 1, 1, 37))
+    added[..., 25:] = fill
+    added[1] = fill
+    return added
+
+
+def softmax(name, added):
+    """A kernel of the scores alone, and paddle's own."""
+
+    def of(scores):
+        return paddle.to_tensor(added).astype(scores.dtype)
+
+    return (
+        lambda scores: kernels.run(name, scores, of(scores), 0.37)[0],
+        lambda scores: F.softmax(scores * 0.37 + of(scores), axis=-1),
+    )
+
+
+GELU = numbers(7, 33), numbers(1, 1), np.linspace(-9, 9, 5001), numbers(3, 20_000)
+CASES = {
+    "linear": (
+        lambda x, w, b: kernels.run("linear", x, w, b)[0],
+        F.linear,
+        (numbers(3, 67, 20), numbers(20, 33, seed=1), numbers(33, seed=2)),
+    ),
+    "linear, one row": (
+        lambda x, w, b: kernels.run("linear", x, w, b)[0],
+        F.linear,
+        (numbers(1, 20), numbers(20, 3, seed=1), numbers(3, seed=2)),
+    ),
+    "linear, several threads": (
+        lambda x, w, b: kernels.run("linear", x, w, b)[0],
+        F.linear,
+        (numbers(2, 300, 32), numbers(32, 64, seed=1), numbers(64, seed=2)),
+    ),
+    **{f"gelu {x.shape}": (lambda x: kernels.run("gelu", x, False)[0], F.gelu, (x,)) for x in GELU},
+    **{
+        f"gelu by tanh {x.shape}": (
+            lambda x: kernels.run("gelu", x, True)[0],
+            lambda x: F.gelu(x, approximate=True),
+            (x,),
+        )
+        for x in GELU
+    },
+    **{
+        f"layer norm {shape}": (
+            lambda x, w, b: kernels.run("layer_norm", x, w, b, 1e-6)[0],
+            lambda x, w, b: F.layer_norm(x, x.shape[-1:], w, b, 1e-6),
+            (numbers(*shape) + 2.0, numbers(shape[-1], seed=1), numbers(shape[-1], seed=2)),
+        )
+        for shape in ((3, 67, 33), (1, 16), (2, 300, 64))
+    },
+    "softmax": (*softmax("masked_softmax", mask(LEAST)), (numbers(3, 2, 5, 37, spread=10.0),)),
+    "softmax, soft mask": (*softmax("masked_softmax", mask(-1e6)), (numbers(3, 2, 5, 37, spread=10.0),)),
+    "softmax, a mask per query": (
+        *softmax("masked_softmax", numbers(1, 1, 5, 37, spread=4.0)),
+        (numbers(3, 2, 5, 37, spread=10.0),),
+    ),
+    "softmax, a mask per head and text": (
+        *softmax("masked_softmax", numbers(3, 2, 1, 37, spread=4.0)),
+        (numbers(3, 2, 5, 37, spread=10.0),),
+    ),
+    "softmax, several threads": (
+        *softmax("masked_softmax", np.zeros((1, 1, 1, 130))),
+        (numbers(2, 3, 70, 130, spread=10.0),),
+    ),
+}
+
+
+def results(function, arrays, dtype):
+    """What a function of tensors gives, and the gradients of a weighted sum of it, as float64."""
+    given = [paddle.to_tensor(one.astype(dtype), stop_gradient=False) for one in arrays]
+    out = function(*given)
+    out.backward(paddle.to_tensor(numbers(*out.shape, seed=9, spread=1.0).astype(dtype)))
+    return [one.numpy().astype("float64") for one in (out, *(tensor.grad for tensor in given))]
+
+
+def errors(found, truth):
+    """The largest error of each array, relative to its largest number."""
+    return [np.abs(a - b).max() / max(np.abs(b).max(), 1e-30) for a, b in zip(found, truth, strict=True)]
+
+
+def excess(ours, plain, arrays, dtype):
+    """By how much the errors of a kernel exceed what they may be: twice paddle's own, or eight units in the last place
+    of the largest number. The truth is paddle's float64 on the same numbers, itself off by its roundings; in float64
+    the limit is 64 units: sums of 600 numbers in two orders differ by sqrt(600) = 25 or so."""
+    arrays = [one.astype("float32").astype("float64") for one in arrays]
+    truth = results(plain, arrays, "float64")
+    paddles = errors(results(plain, arrays, "float32"), truth) if dtype == "float32" else [0.0] * len(truth)
+    found, units = errors(results(ours, arrays, dtype), truth), {"float32": 8, "float64": 64}[dtype]
+    return max(mine / max(2 * theirs, units * EPS[dtype]) for mine, theirs in zip(found, paddles, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_kernel_is_as_exact_as_paddles(built, case, dtype):
+    assert excess(*CASES[case], dtype) <= 1
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "(1, " not in case and "soft mask" not in case])
+def test_the_comparison_sees_a_fault(built, case):
+    """
+    Of 1e-5 or so in what goes in; and gelu by tanh is not gelu. The row of a soft mask that hides all is left out:
+    float32 has steps of 0.06 at a million.
+    """
+    ours, plain, arrays = CASES[case]
+    shift = numbers(*arrays[0].shape, seed=5, spread=1e-5).astype("float32")
+    assert excess(lambda x, *rest: ours(x + paddle.to_tensor(shift), *rest), plain, arrays, "float32") > 1
+    if case.startswith("gelu ("):
+        assert excess(CASES[case.replace("gelu", "gelu by tanh")][0], plain, arrays, "float32") > 1
+
+
+def test_numbers_that_are_none_stay_so(built):
+    """
+    A NaN spoils what torch and paddle let it spoil, no more; infinities have their limits.
+    """
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, 1.0, 1e30, -1e30], "float32")
+    found = kernels.run("gelu", paddle.to_tensor(x), False)[0].numpy()
+    assert np.isnan(found[0]) and found[1] == np.inf and found[3] == 0 and found[5] == x[5] and found[6] == 0
+    scores = numbers(2, 1, 3, 8).astype("float32")
+    scores[0, 0, 1, 2], scores[1, 0, 0, 3] = np.nan, np.inf
+    found = kernels.run("masked_softmax", paddle.to_tensor(scores), paddle.zeros([2, 1, 1, 8]), 1.0)[0].numpy()
+    assert np.isnan(found[0, 0, 1]).all() and np.isnan(found[1, 0, 0, 3])
+    assert np.isfinite(found[0, 0, [0, 2]]).all() and np.isfinite(found[1, 0, 1:]).all()
+
+
+def test_nothing_in_nothing_out(built):
+    for shape in ([0, 4], [2, 0, 4]):
+        x = paddle.zeros(shape)
+        assert kernels.run("gelu", x, False)[0].shape == shape
+        assert kernels.run("layer_norm", x, paddle.ones([4]), paddle.zeros([4]), 1e-6)[0].shape == shape
+
+
+def test_tensors_may_lie_in_memory_in_any_order(built):
+    """
+    A transposed view goes in, and a transposed gradient comes back.
+    """
+    x = paddle.to_tensor(numbers(6, 5).astype("float32"), stop_gradient=False)
+    turned = x.transpose([1, 0])
+    assert not turned.is_contiguous()
+    for ours, plain in ((lambda v: kernels.run("gelu", v, False)[0], F.gelu),):
+        found = []
+        for function in (ours, plain):
+            function(turned).transpose([1, 0]).backward(paddle.to_tensor(numbers(6, 5, seed=1).astype("float32")))
+            found.append(x.grad.numpy())
+            x.clear_gradient(False)
+            turned = x.transpose([1, 0])
+        np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-6)
+
+
+# -- dropout ----------------------------------------------------------------------------------------------
+
+
+def philox(counter, key):
+    """Philox 4x32-10 by the paper: (n, 4) and (2,) -> (n, 4) words."""
+    a, b, c, d = (counter[:, i].astype(np.uint64) for i in range(4))
+    low, (k0, k1) = np.uint64(2**32 - 1), (int(word) for word in key)
+    for turn in range(10):
+        left, right = a * np.uint64(0xD2511F53), c * np.uint64(0xCD9E8D57)
+        w0, w1 = np.uint64((k0 + turn * 0x9E3779B9) % 2**32), np.uint64((k1 + turn * 0xBB67AE85) % 2**32)
+        a, b, c, d = (right >> np.uint64(32)) ^ b ^ w0, right & low, (left >> np.uint64(32)) ^ d ^ w1, left & low
+    return np.stack([a, b, c, d], axis=1)
+
+
+def test_philox_has_the_words_that_its_authors_publish():
+    """
+    Random123 1.09, kat_vectors.
+    """
+    ones = np.full((1, 4), 2**32 - 1, np.uint64)
+    assert [f"{word:08x}" for word in philox(0 * ones, (0, 0))[0]] == ["6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8"]
+    assert [f"{word:08x}" for word in philox(ones, (2**32 - 1,) * 2)[0]] == [
+        "408f276d", "41c83b0e", "a20bc7c6", "6d5451fd",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rate", [1e-6, 0.1, 0.5, 0.999])
+def test_dropout_falls_where_philox_says(built, rate, dtype):
+    """
+    Sixteen counters after one another give sixty-four words: all first ones, all second ones, and so on.
+    """
+    n, key = 64 * 40 + 13, np.array([-5, 123456789], "int32")
+    words = philox(np.pad(np.arange(16 * 41)[:, None], [(0, 0), (0, 3)]).astype(np.uint64), key.view(np.uint32))
+    words = words.reshape(41, 16, 4).transpose(0, 2, 1).ravel()[:n]
+    x = numbers(n).astype(dtype)
+    kept = words >= round(rate * 2**32)
+    (found,) = kernels.run("dropout", paddle.to_tensor(x), paddle.to_tensor(key), rate)
+    np.testing.assert_array_equal(found.numpy() != 0, kept)
+    np.testing.assert_allclose(found.numpy(), np.where(kept, x / (1 - rate), 0), rtol=2 * EPS[dtype])
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.35, 0.9])
+def test_the_law_of_dropout(built, rate):
+    """
+    The share within five deviations, gradients that fall with what is dropped, neighbours that know nothing of one
+    another, the same again after the same seed, and other numbers after that.
+    """
+    paddle.seed(3)
+    ones = paddle.ones([500, 500])
+    ones.stop_gradient = False
+    left = layers.dropout(ones, rate)
+    left.sum().backward()
+    assert np.array_equal(ones.grad.numpy(), left.numpy())
+    kept, second = left.numpy() > 0, layers.dropout(ones, rate).numpy() > 0
+    assert abs(kept.mean() - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / kept.size)
+    for one, other in ((kept[1:], kept[:-1]), (kept[:, 1:], kept[:, :-1]), (kept, second)):
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 5 / np.sqrt(one.size)
+    paddle.seed(3)
+    assert np.array_equal(layers.dropout(ones, rate).numpy() > 0, kept)
+
+
+# -- optimizer --------------------------------------------------------------------------------------------
+
+
+def updated(recipe, dtype, steps=5):
+    """Weights and moments after some updates; every second gradient is missing once."""
+    start = {"a": numbers(40, 30), "b": numbers(7), "c": numbers(120, 100, seed=4)}
+    named = {name: paddle.create_parameter(one.shape, dtype) for name, one in start.items()}
+    for name, one in start.items():
+        named[name].set_value(one.astype(dtype))
+    optimizer, norms = AdamW(named, recipe, decayed=["a", "c"]), []
+    for step in range(steps):
+        for number, (name, parameter) in enumerate(named.items()):
+            if step == 2 and name == "b":
+                continue
+            parameter.grad = paddle.to_tensor(numbers(*start[name].shape, seed=10 * step + number).astype(dtype))
+        norms.append(optimizer.step(1e-2 * (step + 1)))
+    assert all(parameter.grad is None for parameter in named.values())
+    moments = [one.numpy() for pair in optimizer.moments().values() for one in pair]
+    return [parameter.numpy() for parameter in named.values()], moments, norms, optimizer.counts
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", ["hf", "bert"])
+@pytest.mark.parametrize("limit", [0.0, 1.0])
+def test_the_optimizer_is_the_one_of_plain_operations(built, optimizer, limit, dtype):
+    """
+    Clipping, both forms of decay, a parameter without a gradient. A weight of 3 is rounded to 2^-22 three times per
+    update; a moment is of the gradients' size.
+    """
+    recipe = Recipe(optimizer=optimizer, max_norm=limit, weight_decay=0.1)
+    weights, moments, norms, counts = updated(recipe, dtype)
+    with kernels.unused():
+        plain = updated(recipe, dtype)
+    assert counts == plain[3] == {"a": 5, "b": 4, "c": 5}
+    np.testing.assert_allclose(norms, plain[2], rtol=1e-6 if dtype == "float32" else 1e-14)
+    for found, known in zip([*weights, *moments], [*plain[0], *plain[1]], strict=True):
+        np.testing.assert_allclose(found, known, rtol=0, atol=16 * EPS[dtype] * np.abs(known).max())
+    other = updated(Recipe(optimizer=optimizer, max_norm=limit, weight_decay=0.1001), dtype)[0]
+    assert np.abs(other[0] - weights[0]).max() > 16 * EPS[dtype] * np.abs(weights[0]).max()
+
+
+# -- threads, compiled models, where they serve -----------------------------------------------------------
+
+HASHES = """
+import hashlib, sys
+sys.path.insert(0, "tests/unit")
+from splinter import runtime
+runtime.import_paddle()
+import paddle, test_kernels as tests
+from splinter.ports.common.paddle import kernels
+assert kernels.loaded()
+for case, (ours, _, arrays) in tests.CASES.items():
+    if "linear" in case:  # its products are those of paddle, and MKL's depend on threads
+        continue
+    print(case, hashlib.sha256(b"".join(one.tobytes() for one in tests.results(ours, arrays, "float32"))).hexdigest())
+big = paddle.to_tensor(tests.numbers(300, 200).astype("float32"))
+print(kernels.run("squares", big)[0].item())
+key = paddle.to_tensor([1, 2], dtype="int32")
+print(hashlib.sha256(kernels.run("dropout", big, key, 0.3)[0].numpy().tobytes()).hexdigest())
+"""
+
+
+def test_the_number_of_threads_changes_no_bit(cache):
+    """
+    A run on two threads is resumed on one.
+    """
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), kernels.VARIABLE: "1"}
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", HASHES],
+            capture_output=True,
+            text=True,
+            cwd=PROJECT,
+            env={**environment, "OMP_NUM_THREADS": str(threads)},
+        )
+        for threads in (1, 2, 3)
+    ]
+    assert found[0].returncode == 0, found[0].stderr
+    assert len(found[0].stdout.splitlines()) > 12
+    assert found[0].stdout == found[1].stdout == found[2].stdout
+
+
+def test_a_compiled_model_computes_the_same_bits(built):
+    layer = layers.Linear(20, 33)
+    norm = layers.LayerNorm(33, 1e-6)
+    layer.train()
+
+    def function(x):
+        scores = norm(layers.gelu(layer(x))).unsqueeze(1)
+        return layers.masked_softmax(scores, paddle.zeros([1, 1, 1, 33]), 0.5)
+
+    spec = [paddle.static.InputSpec([None, None, 20], "float32")]
+    found = []
+    for one in (function, paddle.jit.to_static(function, input_spec=spec, full_graph=True)):
+        x = paddle.to_tensor(numbers(3, 7, 20).astype("float32"), stop_gradient=False)
+        out = one(x)
+        out.backward(paddle.to_tensor(numbers(*out.shape, seed=1).astype("float32")))
+        found.append([out.numpy(), x.grad.numpy(), layer.weight.grad.numpy(), norm.weight.grad.numpy()])
+        layer.clear_gradients(), norm.clear_gradients()
+    for eager, compiled in zip(*found, strict=True):
+        assert np.abs(eager).max() > 0
+        np.testing.assert_array_equal(eager, compiled)
+
+
+def test_where_the_kernels_serve(built, monkeypatch):
+    """
+    On a CPU, for float32 and float64 that are not mixed, where nobody asked for paddle's own.
+    """
+    single, double = paddle.ones([2]), paddle.ones([2], "float64")
+    assert kernels.serve(single) and kernels.serve(double, double)
+    assert not kernels.serve(single, double) and not kernels.serve(paddle.ones([2], "bfloat16"))
+    assert not kernels.serve(paddle.ones([2], "int64"))
+    with kernels.unused():
+        assert not kernels.serve(single)
+    assert kernels.serve(single)
+    monkeypatch.setattr(paddle, "get_device", lambda: "gpu:0")
+    assert not kernels.serve(single)
+
+
+def test_layers_use_them_and_do_without(built, monkeypatch):
+    """
+    Each layer asks its kernel, and paddle where they are unused.
+    """
+    asked, plain = [], kernels.run
+    monkeypatch.setattr(kernels, "run", lambda name, *given: asked.append(name) or plain(name, *given))
+    x = paddle.to_tensor(numbers(2, 3, 4, 8).astype("float32"))
+    added = paddle.zeros([2, 1, 1, 8])
+
+    def all_layers():
+        layers.Linear(8, 8)(x), layers.LayerNorm(8, 1e-6)(x), layers.gelu(x), layers.dropout(x, 0.5)
+        layers.masked_softmax(x, layers.spread(added, 3))
+
+    all_layers()
+    assert asked == ["linear", "layer_norm", "gelu", "dropout", "masked_softmax"]
+    assert layers.spread(added, 3) is added
+    with kernels.unused():
+        assert layers.spread(added, 3).shape == [2, 3, 8, 8]
+        layers.Linear(8, 8)(x), layers.LayerNorm(8, 1e-6)(x), layers.gelu(x), layers.dropout(x, 0.5)
+    assert len(asked) == 5
+
+
+# -- building ---------------------------------------------------------------------------------------------
+
+
+def command(*arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-m", "splinter", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_command_builds_once(cache, tmp_path):
+    """
+    A second call finds what the first one made; nothing lies beside it.
+    """
+    place = {"XDG_CACHE_HOME": str(tmp_path), kernels.VARIABLE: "1"}
+    code, told = command("kernels", **place)
+    (made,) = (tmp_path / "splinter" / "kernels").iterdir()
+    assert code == 0 and "were built in" in told and "used from now on" in told and str(made) in told
+    before = made.stat().st_mtime_ns
+    code, told = command("kernels", **place)
+    assert code == 0 and "are built already" in told and made.stat().st_mtime_ns == before
+    code, told = command("kernels", **{**place, kernels.VARIABLE: "0"})
+    assert code == 0 and f"not used: {kernels.VARIABLE}=0" in told
+
+
+@pytest.mark.parametrize(
+    ("compiler", "told"),
+    [
+        ("no-such-compiler", "no-such-compiler is not on the path; install g++, or name one in CXX"),
+        ("false", "ended with 1"),
+    ],
+)
+def test_what_cannot_be_built_is_one_line(tmp_path, compiler, told):
+    """
+    And leaves nothing behind.
+    """
+    code, said = command("kernels", XDG_CACHE_HOME=str(tmp_path), CXX=compiler)
+    assert code == 2 and told in said and len(said.splitlines()) == 1
+    assert not [*tmp_path.rglob("*.so")]
+
+
+def test_asked_for_and_not_there(monkeypatch, tmp_path):
+    """
+    With 1 nobody computes by paddle's own unawares; a setting that is no number is named.
+    """
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kernels.forget()
+    monkeypatch.setenv(kernels.VARIABLE, "1")
+    with pytest.raises(kernels.BuildError, match="run `splinter kernels`"):
+        kernels.loaded()
+    monkeypatch.setenv(kernels.VARIABLE, "yes")
+    with pytest.raises(runtime.SettingError, match=r"SPLINTER_KERNELS='yes'"):
+        kernels.loaded()
+    monkeypatch.delenv(kernels.VARIABLE)
+    assert not kernels.loaded()
+    kernels.forget()
+
+
+def test_a_file_that_does_not_load_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv(kernels.VARIABLE, "1")
+    kernels.forget()
+    kernels.path().parent.mkdir(parents=True)
+    kernels.path().write_bytes(b"no library")
+    with pytest.raises(kernels.BuildError, match=r"does not load .* remove it and run `splinter kernels` again"):
+        kernels.loaded()
+    kernels.forget()
+
+
+def test_each_processor_and_each_source_has_its_own(monkeypatch):
+    """
+    A home that two machines share holds both; a new version of the source is not taken for the old.
+    """
+    here = kernels.path()
+    monkeypatch.setattr(runtime, "instructions", lambda: frozenset({"sse2"}))
+    there = kernels.path()
+    monkeypatch.setattr(kernels, "FLAGS", [*kernels.FLAGS, "-O2"])
+    assert len({here, there, kernels.path()}) == 3 and here.parent == there.parent
+
+
+def test_when_the_kernels_may_go():
+    """
+    Tells when to measure anew: what paddle 3.3.1 computes on one thread, or in several passes.
+    """
+    assert paddle.__version__ == "3.3.1", "measure anew: scripts/budget.py, without and with kernels"
