@@ -156,8 +156,9 @@ def parser(system: str = DEFAULT) -> Parser:
         commands,
         "kernels",
         "Build faster kernels for the CPU at hand.",
-        "Compiles what a model spends its time on, for this processor, with the C++ compiler that is there ($CXX, else\n"
-        "g++; Linux): seconds, once. From then on every command uses them on a CPU. docs/speed.md says what they gain.\n"
+        "Compiles what a model spends its time on, for this processor, with the C++ compiler that is there: $CXX,\n"
+        "else g++. It takes seconds, once, on Linux. From then on every command uses them on a CPU; docs/speed.md\n"
+        "says what they gain.\n"
         "Results are the same but for rounding, and for the numbers that dropout draws for a seed.\n"
         "SPLINTER_KERNELS=0 in the environment does without them, 1 refuses to run without them.",
         "splinter kernels",

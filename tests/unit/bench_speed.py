@@ -159,14 +159,13 @@ def in_turns(benchmark, group, built, ours, theirs, rounds=5):
 def test_model(benchmark, checkpoint, built, what):
     """Splinter, as the command line runs it; dropout on while training."""
     size, folder = checkpoint
-    runs, seen = [], []
+    runs, seen, inputs = [], [], cases.model_inputs(batch(size))
     for side in ("paddle", "torch"):
         module, model = opened(side, folder)
         if what == "train step":
             step = trainer(module, model).step
             runs.append(lambda step=step: seen.append(step(batch(size), 1e-5)[0]))
         else:
-            inputs = cases.model_inputs(batch(size))
             runs.append(lambda module=module, model=model: seen.append(module.logits(model, inputs, 64)[0]))
     in_turns(benchmark, f"{what}, {size}, batch {SHAPES[size]}", built, *runs, rounds=3 if size == "base" else 5)
     assert seen and all(np.isfinite(one).all() for one in seen)
@@ -208,9 +207,16 @@ def sibling(request, tmp_path_factory):
     return port, mode, folder, eight
 
 
+def compiled(model):
+    """As the command line opens it, where a system's Paddle model can be compiled."""
+    if hasattr(model, "compile_method") and hasattr(model, "compile"):
+        model.compile()
+    return model
+
+
 @pytest.mark.parametrize("what", ["forward pass", "train step"])
 def test_sibling(benchmark, sibling, built, what):
-    """The sibling systems, as the proof runs them; dropout on while training."""
+    """The sibling systems; dropout on while training."""
     port, mode, folder, batch = sibling
     runs, seen = [], []
     for implementation, kind in ((port.ours(mode), PaddleTrainer), (port.theirs(mode), TorchTrainer)):
@@ -220,12 +226,13 @@ def test_sibling(benchmark, sibling, built, what):
             def objective(model, batch, side=implementation):
                 return side.loss(model, side.forward(model, batch), batch)
 
-            model = implementation.build(folder)
+            model = compiled(implementation.build(folder))
             decayed = implementation.decayed(list(driver.parameters(model)))
             step = kind(model, objective, port.recipe(), decayed).step
             runs.append(lambda step=step: seen.append(step(batch, 1e-5)[0]))
         else:
-            run = partial(driver.trace, implementation.load(folder), implementation.forward, batch, "float32", [])
+            model = compiled(implementation.load(folder))
+            run = partial(driver.trace, model, implementation.forward, batch, "float32", [])
             runs.append(lambda run=run: seen.append(len(run()[1])))
     tokens = max(column.shape[1] for column in batch.values() if column.ndim == 2)
     rows = max(len(column) for column in batch.values() if column.ndim)

@@ -1,4 +1,4 @@
-"""ports/common/paddle/layers.py without kernels (test_kernels.py has those): dropout has paddle's law and other numbers,
+"""ports/common/paddle/layers.py without kernels, which test_kernels.py has: dropout has paddle's law and other numbers,
 and the engine sees it as it sees paddle's own."""
 
 import numpy as np

@@ -16,8 +16,8 @@ from paddle import nn
 
 from splinter.align.weights import WeightMap
 from splinter.ports.common import checkpoint
-from splinter.ports.common.paddle.layers import Dropout
 from splinter.ports.common.paddle.encoder import Bert
+from splinter.ports.common.paddle.layers import Dropout
 from splinter.ports.common.paddle.model import Pretrained, cross_entropy
 
 from .config import JointConfig, companions, read_checkpoint, weight_map

@@ -28,10 +28,11 @@ from splinter import datasets, runtime
 
 VARIABLE = "SPLINTER_KERNELS"
 SOURCE = Path(__file__).with_name("kernels.cc")
-FLAGS = (
-    "-std=c++17 -O3 -march=native -mprefer-vector-width=512 -fopenmp -fno-math-errno -fno-trapping-math "
-    "-fPIC -shared -w -DPADDLE_WITH_CUSTOM_KERNEL"
-).split()
+FLAGS = [
+    *("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp"),
+    *("-fno-math-errno", "-fno-trapping-math"),  # else no loop with a square root or a comparison is vectorized
+    *("-fPIC", "-shared", "-w", "-DPADDLE_WITH_CUSTOM_KERNEL"),
+]
 _UNUSED = ContextVar("paddle's own kernels alone", default=False)
 
 
@@ -68,11 +69,12 @@ def build() -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
+        headers = [f"-I{home / 'include'}", f"-I{home / 'include' / 'third_party'}"]
+        # paddle's OpenMP in place of the compiler's: the threads of two get in each other's way
+        libraries = ["-l:libpaddle.so", "-Wl,--as-needed", "-l:libiomp5.so"]
+        folders = [f"-L{home / 'base'}", f"-L{home / 'libs'}"]
         done = subprocess.run(
-            [command, *FLAGS, str(SOURCE), "-o", str(made)]
-            + [f"-I{home / 'include'}", f"-I{home / 'include' / 'third_party'}"]
-            # paddle's OpenMP in place of the compiler's: the threads of two get in each other's way
-            + [f"-L{home / 'base'}", f"-L{home / 'libs'}", "-l:libpaddle.so", "-Wl,--as-needed", "-l:libiomp5.so"],
+            [command, *FLAGS, str(SOURCE), "-o", str(made), *headers, *folders, *libraries],
             capture_output=True,
             text=True,
             errors="replace",
