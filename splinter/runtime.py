@@ -76,9 +76,12 @@ def applied() -> dict[str, str]:
 _ALSO: dict[str, str] = {}
 
 
-def also_applied(setting: str, value: str) -> None:
-    """Tell of a setting that somebody else has made in this process."""
-    _ALSO[setting] = value
+def also_applied(setting: str, value: str | None) -> None:
+    """Tell of a setting that somebody else has made in this process; None: has taken back."""
+    if value is None:
+        _ALSO.pop(setting, None)
+    else:
+        _ALSO[setting] = value
 
 
 @cache

@@ -22,6 +22,7 @@ from splinter.ports.common import backend as backends
 from splinter.ports.common import tasks as common
 from splinter.ports.common.checkpoint import CheckpointError
 from splinter.ports.common.paddle import kernels
+from splinter.ports.common.paddle.train import PaddleTrainer
 from splinter.ports.common.training.schedule import Recipe
 from splinter.ports.common.training.state import differences
 from splinter.ports.splinter import data, tasks, train, twin
@@ -310,7 +311,7 @@ def test_a_run_by_kernels_is_another_run(finetune, monkeypatch):
     They round otherwise, and dropout draws other numbers: it is not resumed without them.
     """
     with monkeypatch.context() as patch:
-        patch.setitem(runtime._ALSO, "kernels", "0123")
+        patch.setattr(PaddleTrainer, "kernels", lambda self: "0123")
         patch.setattr(backends.opened("splinter", "paddle"), "save", _full)
         with pytest.raises(OSError, match="No space"):
             finetune()

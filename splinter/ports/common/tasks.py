@@ -148,7 +148,7 @@ def train(asked_for: Training, say: Callable[[str], None] = print) -> dict[str, 
                 say(line)
         # a path may change while the data stay the same; the feed knows them by their hash
         about = {**{k: v for k, v in asked.items() if k not in ("recipe", "train_file")}, **run.about}
-        about["kernels"] = runtime.applied().get("kernels")  # other bits without them; None: paddle's, or torch's
+        about["kernels"] = run.trainer.kernels()  # other bits without them
         log = fit(
             run.trainer,
             run.feed,

@@ -2,7 +2,7 @@
 //
 // Each operator is that of paddle.nn.functional in exact arithmetic, for float32 and float64, with its gradient. No
 // result depends on the number of threads: what is summed over rows is summed in blocks of a fixed size. Built by
-// build.py for the processor at hand.
+// kernels.py for the processor at hand. There are no gradients of gradients.
 
 #include <algorithm>
 #include <cmath>
@@ -119,6 +119,7 @@ double Double(int64_t bits) {
 // Calls f with a zero of the numbers' type.
 template <typename F>
 void Visit(const Tensor& x, F f) {
+  PD_CHECK(x.is_cpu(), "splinter's kernels compute on a CPU alone");
   if (x.dtype() == DataType::FLOAT64) {
     f(double(0));
   } else if (x.dtype() == DataType::FLOAT32) {
@@ -154,6 +155,10 @@ std::vector<Tensor> Linear(const Tensor& x, const Tensor& w, const Tensor& b) {
 }
 
 std::vector<Tensor> LinearGrad(const Tensor& x, const Tensor& w, const Tensor& gy) {
+  if (x.numel() == 0 || gy.numel() == 0) {
+    const Tensor none = paddle::full(Shape{w.shape()[1]}, 0, x.dtype(), x.place());
+    return {paddle::experimental::zeros_like(x), paddle::experimental::zeros_like(w), none};
+  }
   const int64_t d = w.shape()[1], n = gy.numel() / std::max<int64_t>(d, 1);
   Tensor gx = paddle::experimental::matmul(gy, w, false, true);
   Tensor gw = paddle::experimental::matmul(Flat(x, w.shape()[0]), Flat(gy, d), true, false);
@@ -234,6 +239,12 @@ std::vector<Tensor> GeluGrad(const Tensor& x, const Tensor& gy, bool approximate
 std::vector<Tensor> MaskedSoftmax(const Tensor& scores, const Tensor& mask, int64_t scale_bits) {
   Tensor y = paddle::empty_like(scores);
   const Shape shape = scores.shape(), masked = mask.shape();
+  PD_CHECK(masked.size() == shape.size() && masked.back() == shape.back(),
+           "masked_softmax: the mask has not the axes of the scores, or another number of keys");
+  for (size_t axis = 0; axis < shape.size(); ++axis) {
+    PD_CHECK(masked[axis] == 1 || masked[axis] == shape[axis], "masked_softmax: axis ", axis, " of the mask has length ",
+             masked[axis], ", that of the scores ", shape[axis]);
+  }
   const int64_t t = shape.back(), n = scores.numel() / std::max<int64_t>(t, 1);
   std::vector<int64_t> row_of(n, 0);  // which row of the mask belongs to a row of the scores
   int64_t inner = 1, stride = 1;
@@ -338,7 +349,8 @@ struct Philox {
   }
 };
 
-// y = x / (1 - rate) where the word of its place is not below `least`, else 0. key (2,) int32.
+// y = x / (1 - rate) where the word of its place is not below `least`, else 0 (or what NaN and infinity times 0 is).
+// key (2,) int32.
 std::vector<Tensor> Dropout(const Tensor& x, const Tensor& key, int64_t rate_bits) {
   const double rate = Double(rate_bits);
   Tensor y = paddle::empty_like(x);
@@ -357,9 +369,9 @@ std::vector<Tensor> Dropout(const Tensor& x, const Tensor& key, int64_t rate_bit
       const int64_t from = b * each, count = std::min(each, n - from);
       if (count == each) {
 #pragma omp simd
-        for (int64_t j = 0; j < 4 * kLanes; ++j) out[from + j] = word[j] >= least ? in[from + j] * scale : T(0);
+        for (int64_t j = 0; j < 4 * kLanes; ++j) out[from + j] = in[from + j] * (word[j] >= least ? scale : T(0));
       } else {
-        for (int64_t j = 0; j < count; ++j) out[from + j] = word[j] >= least ? in[from + j] * scale : T(0);
+        for (int64_t j = 0; j < count; ++j) out[from + j] = in[from + j] * (word[j] >= least ? scale : T(0));
       }
     }
   });
@@ -373,6 +385,8 @@ std::vector<Tensor> DropoutGrad(const Tensor& key, const Tensor& gy, int64_t rat
 // Of the last axis; besides y, the mean and 1 / sqrt(variance + epsilon) of each row.
 std::vector<Tensor> LayerNorm(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t epsilon_bits) {
   const double epsilon = Double(epsilon_bits);
+  PD_CHECK(weight.numel() == x.shape().back() && bias.numel() == weight.numel(), "layer_norm: rows have ",
+           x.shape().back(), " numbers, the weight ", weight.numel(), ", the bias ", bias.numel());
   const int64_t d = x.shape().back(), n = x.numel() / std::max<int64_t>(d, 1);
   Tensor y = paddle::empty_like(x);
   Tensor mean = paddle::empty(Shape{n}, x.dtype(), x.place()), inverse = paddle::empty(Shape{n}, x.dtype(), x.place());

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import struct
 import subprocess
@@ -28,6 +29,7 @@ from splinter import datasets, runtime
 
 VARIABLE = "SPLINTER_KERNELS"
 SOURCE = Path(__file__).with_name("kernels.cc")
+INSTRUCTIONS = ("sse", "ssse", "avx", "fma", "f16c", "bmi", "abm", "adx", "amx", "aes", "gfni", "popcnt", "sha", "vaes")
 FLAGS = [
     *("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp"),
     *("-fno-math-errno", "-fno-trapping-math"),  # else no loop with a square root or a comparison is vectorized
@@ -40,16 +42,28 @@ class BuildError(RuntimeError):
     """The kernels could not be built, or do not load."""
 
 
-def compiler() -> str | None:
-    """The C++ compiler: $CXX, else g++; None: there is none."""
-    return shutil.which(os.environ.get("CXX") or "g++")
+def possible() -> bool:
+    """Whether they can be built for a machine like this one."""
+    return sys.platform.startswith("linux") and platform.machine() == "x86_64"
+
+
+def compiler() -> list[str]:
+    """The C++ compiler, $CXX, else g++, with the options that belong to it; []: there is none."""
+    command = shlex.split(os.environ.get("CXX") or "g++")
+    return command if command and shutil.which(command[0]) else []
+
+
+@functools.cache
+def _key() -> str:
+    instructions = sorted(one for one in runtime.instructions() if one.startswith(INSTRUCTIONS))
+    version = paddle.version.full_version, paddle.version.commit, str(paddle.version.cuda())
+    told = "\n".join([*FLAGS, *version, *instructions])
+    return hashlib.sha256(SOURCE.read_bytes() + told.encode()).hexdigest()[:16]
 
 
 def path() -> Path:
-    """Where the kernels lie for this source, this paddle and this processor."""
-    told = "\n".join([*FLAGS, paddle.__version__, platform.machine(), *sorted(runtime.instructions())])
-    key = hashlib.sha256(SOURCE.read_bytes() + told.encode()).hexdigest()[:16]
-    return datasets.cache().with_name("kernels") / f"{key}.so"
+    """Where the kernels lie for this source, this paddle and the instructions of this processor."""
+    return datasets.cache().with_name("kernels") / f"{_key()}.so"
 
 
 def build() -> Path:
@@ -58,11 +72,13 @@ def build() -> Path:
     Raises:
         BuildError: no compiler, or it fails; the message ends in what it said.
     """
+    if not possible():
+        raise BuildError(f"the kernels are for Linux on x86-64; this is {sys.platform} on {platform.machine()}")
     target = path()
     if target.exists():
         return target
     command = compiler()
-    if command is None:
+    if not command:
         asked = os.environ.get("CXX") or "g++"
         raise BuildError(f"no C++ compiler: {asked} is not on the path; install g++, or name one in CXX")
     home = Path(paddle.__file__).parent
@@ -74,13 +90,13 @@ def build() -> Path:
         libraries = ["-l:libpaddle.so", "-Wl,--as-needed", "-l:libiomp5.so"]
         folders = [f"-L{home / 'base'}", f"-L{home / 'libs'}"]
         done = subprocess.run(
-            [command, *FLAGS, str(SOURCE), "-o", str(made), *headers, *folders, *libraries],
+            [*command, *FLAGS, str(SOURCE), "-o", str(made), *headers, *folders, *libraries],
             capture_output=True,
             text=True,
             errors="replace",
         )
         if done.returncode:
-            raise BuildError(f"{command} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+            raise BuildError(f"{shlex.join(command)} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
         os.replace(made, target)
     return target
 
@@ -94,9 +110,13 @@ def loaded() -> bool:
         SettingError: SPLINTER_KERNELS is no whole number.
     """
     asked = runtime.whole_number(VARIABLE, -1, least=0)
-    if asked == 0 or not sys.platform.startswith("linux"):
+    if asked == 0:
         return False
-    if not (file := path()).exists():
+    try:
+        there = possible() and os.path.isfile(file := path())  # Path.is_file raises where the cache may not be read
+    except RuntimeError:  # there is no home
+        there = False
+    if not there:
         if asked > 0:
             raise BuildError(f"{VARIABLE}={asked}, and there are none for this processor: run `splinter kernels`")
         return False
@@ -120,12 +140,13 @@ def _register(file: Path) -> None:
 
 def wanting() -> bool:
     """Whether there are none and they could be built."""
-    return VARIABLE not in os.environ and not loaded() and compiler() is not None
+    return VARIABLE not in os.environ and possible() and not loaded() and bool(compiler())
 
 
 def forget() -> None:
     """Look into the cache anew, after a build."""
     loaded.cache_clear()
+    runtime.also_applied("kernels", None)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,9 @@ class Linear(nn.Linear):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """(..., in) -> (..., out)."""
-        if self.bias is not None and kernels.serve(x, self.weight):
+        # a kernel would compute the gradient of a frozen weight as well
+        frozen = self.weight.stop_gradient and paddle.is_grad_enabled()
+        if self.bias is not None and not frozen and kernels.serve(x, self.weight):
             return kernels.run("linear", x, self.weight, self.bias)[0]
         return super().forward(x)
 
@@ -36,7 +38,7 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """(..., D) -> (..., D)."""
         if kernels.serve(x, self.weight):
-            return kernels.run("layer_norm", x, self.weight, self.bias, self._epsilon)[0]
+            return kernels.run("layer_norm", x, self.weight, self.bias, float(self._epsilon))[0]
         return super().forward(x)
 
 
@@ -58,10 +60,11 @@ def masked_softmax(scores: paddle.Tensor, mask: paddle.Tensor, scale: float = 1.
 
     Args:
         scores: (B, H, Q, K).
-        mask: of the same axes, each as long or 1, the last as long.
+        mask: of the same axes, each as long or 1, the last as long. A constant: it gets no gradient.
     """
+    mask = mask.detach()
     if kernels.serve(scores, mask):
-        return kernels.run("masked_softmax", scores, mask, scale)[0]
+        return kernels.run("masked_softmax", scores, mask, float(scale))[0]
     scores = scores if scale == 1.0 else scores * scale
     return F.softmax(scores + mask, axis=-1)
 
@@ -81,7 +84,7 @@ def dropout(x: paddle.Tensor, p: float = 0.5, training: bool = True) -> paddle.T
     # of all int32 but the largest; paddle 3.3.1 draws a float64 for each number, which takes longer
     least, most = -(2**31), 2**31 - 1
     if kernels.serve(x):
-        return kernels.run("dropout", x, paddle.randint(least, most, [2], "int32"), p)[0]
+        return kernels.run("dropout", x, paddle.randint(least, most, [2], "int32"), float(p))[0]
     drawn = paddle.randint(least, most, paddle.shape(x), "int32")
     kept = (drawn >= round(p * 2**32) - 2**31).astype(x.dtype)
     return x * (kept * (1 / (1 - p)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ class AdamW:
             norm = clip(gradients, limit) if gradients else 0.0
         self.updates += 1
         bert = r.optimizer == "bert"
-        epsilon = {dtype: self._epsilon(dtype) for dtype in {one.dtype for one in gradients}}
+        epsilon = {} if by_kernels else {dtype: self._epsilon(dtype) for dtype in {one.dtype for one in gradients}}
         for name, w in self.named.items():
             g = w.grad
             if g is None:
@@ -117,7 +117,9 @@ class AdamW:
             before, after = (decay, 0.0) if bert else (0.0, decay)
             if by_kernels:
                 numbers = [scale, r.beta1, r.beta2, r.epsilon, rate * correction, before, after]
-                kernels.run("adamw", w.detach(), g, m, v, numbers)  # a leaf itself may not be written to
+                kernels.run(
+                    "adamw", w.detach(), g, m, v, [float(one) for one in numbers]
+                )  # a leaf itself may not be written to
             else:
                 m.scale_(r.beta1).add_(g.scale(1.0 - r.beta1))
                 v.scale_(r.beta2).add_(g.square().scale_(1.0 - r.beta2))
@@ -197,22 +199,18 @@ class PaddleTrainer(BatchTrainer):
         self.dtype = str(next(iter(named.values())).dtype).removeprefix("paddle.")
 
     def backward(self, batch: Mapping[str, np.ndarray], share: float = 1.0) -> float:
-        with self._precision():
+        half = paddle.amp.auto_cast(dtype="bfloat16") if self.precision == "bf16" else nullcontext()
+        with half:
             loss = self.loss(self.model, paddle_side.from_numpy(batch, self.dtype)) * share
         loss.backward()
         return loss.item()
 
-    @contextmanager
-    def _precision(self) -> Iterator[None]:
-        if self.precision == "bf16":
-            with paddle.amp.auto_cast(dtype="bfloat16"), kernels.unused():  # of which auto_cast knows nothing
-                yield
-        else:
-            yield
+    def kernels(self) -> str | None:
+        return kernels.path().stem if kernels.serve(next(iter(self.named.values()))) else None
 
     def advice(self) -> str:
         on_cpu = next(iter(self.named.values())).place.is_cpu_place()
-        if self.precision == "bf16" or not on_cpu or not kernels.wanting():
+        if not on_cpu or not kernels.wanting():
             return ""
         return "to train faster on this CPU, run `splinter kernels` once, which takes some seconds"
 

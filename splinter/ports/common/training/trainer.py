@@ -35,6 +35,9 @@ class Trainer(Protocol):
     def load(self, state: Mapping[str, np.ndarray], updates: int) -> None:
         """Restore what `state` returned, after `updates` updates."""
 
+    def kernels(self) -> str | None:
+        """Which kernels of ours compute, by a name that changes with them; None: the framework's own."""
+
     def advice(self) -> str:
         """How to train faster on this machine, in a sentence; "" where there is nothing to say."""
 
@@ -132,6 +135,9 @@ class BatchTrainer(ABC):
             raise ValueError("a team adds up the losses of its members: they must be sums over rows, not means")
         self.model, self.loss, self.named, self.optimizer = model, loss, named, optimizer
         self.micro_batch, self.precision, self.team = recipe.micro_batch, precision, team
+
+    def kernels(self) -> str | None:
+        return None
 
     def advice(self) -> str:
         return ""
