@@ -291,6 +291,21 @@ def test_mask_addition(benchmark, mask):
     assert benchmark.pedantic(lambda: scores + added, rounds=9, warmup_rounds=2).shape == scores.shape
 
 
+@pytest.mark.parametrize("how", ["slice", "split"])
+def test_gradient_of_a_part(benchmark, how):
+    """Why Funnel splits its scores where it wants a part of them: the gradient of a slice."""
+    import paddle
+
+    benchmark.group = "gradient of the first 127 of 254 entries, (32, 6, 127, 254), Paddle"
+    scores = paddle.ones([32, 6, 127, 254])
+    scores.stop_gradient = False
+    part = scores[..., :127] if how == "slice" else paddle.split(scores, [127, 127], axis=-1)[0]
+    above = paddle.ones(part.shape)
+    run = partial(paddle.grad, [part], [scores], [above], retain_graph=True)
+    (found,) = benchmark.pedantic(run, rounds=9, warmup_rounds=2)
+    assert found.sum().item() == part.size
+
+
 @pytest.fixture(scope="module")
 def pieces():
     """(tokenizer, ids of one long text): Wikipedia where there is a data folder, else the shipped contexts."""

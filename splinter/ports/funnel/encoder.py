@@ -88,7 +88,8 @@ class Pooling:
         if x.shape[1] % 2:
             x = paddle.concat([x, x[:, -1:]], axis=1)
         x = x.reshape([x.shape[0], x.shape[1] // 2, 2, *x.shape[2:]])
-        return x[:, :, 0], x[:, :, 1]
+        left, right = paddle.unbind(x, axis=2)
+        return left, right
 
     def states(self, x):
         """Pool hidden states, (B, T, D) -> (B, T', D). Padding is pooled as well: the reference has no mask here."""
@@ -211,8 +212,19 @@ def relative_shift(scores, queries: int, keys: int, shift: int):
     queries lie `N - shift` apart once `shift` rows are gone.
     """
     batch, heads, _, listed = scores.shape
-    scores = scores.reshape([batch, heads, listed, queries])[:, :, shift:]
-    return scores.reshape([batch, heads, queries, listed - shift])[..., :keys]
+    scores = _rest(scores.reshape([batch, heads, listed, queries]), shift, axis=2)
+    return _first(scores.reshape([batch, heads, queries, listed - shift]), keys, axis=3)
+
+
+def _first(x, count: int, axis: int):
+    """The first entries of an axis. Not x[..., :count], whose gradient takes paddle 3.3.1 eight times as long on a CPU
+    (bench_speed.py)."""
+    return x if count == x.shape[axis] else paddle.split(x, [count, x.shape[axis] - count], axis)[0]
+
+
+def _rest(x, count: int, axis: int):
+    """What is left of an axis without its first entries."""
+    return paddle.split(x, [count, x.shape[axis] - count], axis)[1]
 
 
 # -- layers -----------------------------------------------------------------------------------------------
