@@ -11,7 +11,7 @@ From files that an option names:
   --steps   keeps a full run of the eleven steps in results/steps.json, from which badges and picture are drawn
   --kill    keeps a kill matrix in results/kill.json
   --align   docs/evidence.md: the worst figure of each step and system, beside what earlier ports reported
-  --bench   docs/evidence.md: ratios Paddle / torch from a pytest-benchmark JSON file
+  --bench   docs/speed.md: ratios Paddle / torch from JSON files of pytest-benchmark
   --plots   few-shot.svg and pretraining.svg; needs matplotlib: pip install -e '.[align,figures]'
 
 example:

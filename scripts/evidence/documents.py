@@ -21,7 +21,7 @@ PLACES = {
     "kill": DOCS / "evidence.md",
     "mutants": DOCS / "evidence.md",
     "align": DOCS / "evidence.md",
-    "bench": DOCS / "evidence.md",
+    "bench": DOCS / "speed.md",
     "trainings": DOCS / "trainings.md",
     "few-shot": DOCS / "trainings.md",
     "zoo": DOCS / "zoo.md",
