@@ -117,9 +117,8 @@ class AdamW:
             before, after = (decay, 0.0) if bert else (0.0, decay)
             if by_kernels:
                 numbers = [scale, r.beta1, r.beta2, r.epsilon, rate * correction, before, after]
-                kernels.run(
-                    "adamw", w.detach(), g, m, v, [float(one) for one in numbers]
-                )  # a leaf itself may not be written to
+                # detached: a leaf itself may not be written to
+                kernels.run("adamw", w.detach(), g, m, v, [float(one) for one in numbers])
             else:
                 m.scale_(r.beta1).add_(g.scale(1.0 - r.beta1))
                 v.scale_(r.beta2).add_(g.square().scale_(1.0 - r.beta2))
