@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 from paddle import nn
 
 from splinter.ports.common.paddle.encoder import activation
+from splinter.ports.common.paddle import kernels
 from splinter.ports.common.paddle.encoder import linear as dense
-from splinter.ports.common.paddle.layers import Dropout, LayerNorm, masked_softmax
+from splinter.ports.common.paddle.layers import Dropout, LayerNorm, join_heads, split_heads
 
 from .config import FunnelConfig
 
@@ -262,9 +264,6 @@ class RelativeAttention(nn.Layer):
         law = nn.initializer.Uniform(0.0, self.config.initializer_range)
         return self.create_parameter(shape, default_initializer=law)
 
-    def _split(self, x):
-        return x.reshape([x.shape[0], x.shape[1], self.heads, self.width]).transpose([0, 2, 1, 3])  # (B, H, T, d)
-
     def _per_head(self, q, x):
         """(B, H, Q, d) times (D or N or 2, H, d) of each head -> (B, H, Q, D or N or 2)."""
         # the axis in front is for Paddle 3.3.1: it cannot go back through a product of four axes with three
@@ -280,10 +279,13 @@ class RelativeAttention(nn.Layer):
             phi, pi, psi, omega = relation.rows  # (Q, D), (Q, D), (K, D), (K, D)
             q = self._per_head(q, self.position_kernel)  # (B, H, Q, D)
             return paddle.matmul(q * phi, psi, transpose_y=True) + paddle.matmul(q * pi, omega, transpose_y=True)
-        kernel = self.position_kernel.reshape([self.config.d_model, self.heads * self.width])
-        r = paddle.matmul(relation.rows, kernel).reshape([-1, self.heads, self.width])  # (N, H, d)
         queries, keys = relation.apart.shape
-        return relative_shift(self._per_head(q, r), queries, keys, relation.shift)
+        return relative_shift(self._per_head(q, self._distances(relation)), queries, keys, relation.shift)
+
+    def _distances(self, relation: Relation):
+        """The table of the sinusoids, seen by each head: (N, H, d)."""
+        kernel = self.position_kernel.reshape([self.config.d_model, self.heads * self.width])
+        return paddle.matmul(relation.rows, kernel).reshape([-1, self.heads, self.width])
 
     def segment_scores(self, q, relation: Relation):
         """(B, H, Q, d) scaled queries -> (B, H, Q, K)."""
@@ -291,15 +293,36 @@ class RelativeAttention(nn.Layer):
         other, same = self._per_head(q, self.segment_embedding).split(2, axis=-1)  # (B, H, Q, 1)
         return paddle.where(relation.same, same, other)
 
-    def forward(self, x, others, relation: Relation):
-        """Attend from x (B, Q, D) to others (B, K, D); returns (B, Q, D)."""
-        q = self._split(self.q_head(x)) * self.scale  # (B, H, Q, d)
-        k, v = self._split(self.k_head(others)), self._split(self.v_head(others))  # (B, H, K, d)
+    def _plainly(self, q, k, v, relation: Relation):
+        """(B, Q, D), (B, K, D), (B, K, D) -> context (B, Q, D), by operations of Paddle."""
+        width = q.shape[2]
+        q = split_heads(q, self.heads) * self.scale  # (B, H, Q, d)
+        k, v = split_heads(k, self.heads), split_heads(v, self.heads)  # (B, H, K, d)
         scores = paddle.matmul(self._biased(q, self.content_bias), k, transpose_y=True)  # (B, H, Q, K)
         scores = scores + (self.position_scores(q, relation) + self.segment_scores(q, relation)) * relation.apart
-        probs = self.attention_dropout(masked_softmax(scores, -relation.penalty))
-        context = paddle.matmul(probs, v).transpose([0, 2, 1, 3])  # (B, Q, H, d)
-        context = context.reshape([x.shape[0], x.shape[1], self.heads * self.width])
+        probs = self.attention_dropout(F.softmax(scores - relation.penalty, axis=-1))
+        return join_heads(paddle.matmul(probs, v), width)
+
+    def _by_kernel(self, q, k, v, relation: Relation, key, rate: float):
+        """The same by a kernel, which adds u to the queries: (q + v) r is then (q + u) r + (v - u) r, so with w."""
+        u, places, segments = self.content_bias, self._distances(relation), self.segment_embedding
+        offset = paddle.concat(
+            [((bias - u) * part).sum(-1) for bias, part in ((self.position_bias, places), (self.segment_bias, segments))]
+        )  # (N + 2, H)
+        table = paddle.concat([places, segments]).reshape([-1, q.shape[2]])  # (N + 2, D)
+        same = relation.same.squeeze(1)
+        numbers = self.heads, self.scale, rate, relation.shift, self.config.separate_cls
+        given = q, k, v, -relation.penalty, key, u.flatten(), table, offset, same
+        return kernels.run("relative_attention", *given, *numbers)[0]
+
+    def forward(self, x, others, relation: Relation):
+        """Attend from x (B, Q, D) to others (B, K, D); returns (B, Q, D)."""
+        q, k, v = self.q_head(x), self.k_head(others), self.v_head(others)
+        relative = self.config.attention_type == "relative_shift"
+        if relative and kernels.serve(q, k, v) and (fused := self.attention_dropout.fused()):
+            context = self._by_kernel(q, k, v, relation, *fused)
+        else:
+            context = self._plainly(q, k, v, relation)
         return self.layer_norm(x + self.hidden_dropout(self.post_proj(context)))
 
 

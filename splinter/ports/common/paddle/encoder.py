@@ -15,7 +15,7 @@ from contextvars import ContextVar
 import paddle
 from paddle import nn
 
-from .layers import Dropout, LayerNorm, Linear, gelu, masked_softmax, spread
+from .layers import Dropout, LayerNorm, Linear, attention, gelu, spread
 
 _FILLED_LATER = ContextVar("a checkpoint will fill what is built now", default=False)
 
@@ -113,16 +113,10 @@ class BertAttention(nn.Layer):
         self.dropout_probs = Dropout(config.attention_probs_dropout_prob)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def _split(self, x):
-        # 0 keeps an axis: sizes stay symbolic when Paddle compiles the model for any batch
-        return x.reshape([0, 0, self.heads, x.shape[2] // self.heads]).transpose([0, 2, 1, 3])  # (B, H, T, D/H)
-
     def forward(self, x, mask):
         """x (B, T, D), mask additive, see `layers.spread`; returns (B, T, D)."""
-        q, k, v = self._split(self.query(x)), self._split(self.key(x)), self._split(self.value(x))
-        scores = paddle.matmul(q, k, transpose_y=True)  # (B, H, T, T)
-        probs = self.dropout_probs(masked_softmax(scores, mask, self.scale))
-        context = paddle.matmul(probs, v).transpose([0, 2, 1, 3]).reshape([0, 0, x.shape[2]])  # (B, T, D)
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        context = attention(q, k, v, mask, self.heads, self.scale, self.dropout_probs)  # (B, T, D)
         return self.norm(self.dropout(self.output(context)) + x)
 
 

@@ -8,6 +8,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <new>
+#include <type_traits>
 #include <vector>
 
 #include "paddle/phi/api/all.h"  // not extension.h, which wants the headers of Python
@@ -233,86 +236,6 @@ std::vector<Tensor> GeluGrad(const Tensor& x, const Tensor& gy, bool approximate
   return {gx};
 }
 
-// -- softmax of scores * scale + mask ----------------------------------------------------------------------
-
-// scores (..., T), mask of as many axes, each as long as that of the scores or 1, the last not 1.
-std::vector<Tensor> MaskedSoftmax(const Tensor& scores, const Tensor& mask, int64_t scale_bits) {
-  Tensor y = paddle::empty_like(scores);
-  const Shape shape = scores.shape(), masked = mask.shape();
-  PD_CHECK(masked.size() == shape.size() && masked.back() == shape.back(),
-           "masked_softmax: the mask has not the axes of the scores, or another number of keys");
-  for (size_t axis = 0; axis < shape.size(); ++axis) {
-    PD_CHECK(masked[axis] == 1 || masked[axis] == shape[axis], "masked_softmax: axis ", axis, " of the mask has length ",
-             masked[axis], ", that of the scores ", shape[axis]);
-  }
-  const int64_t t = shape.back(), n = scores.numel() / std::max<int64_t>(t, 1);
-  std::vector<int64_t> row_of(n, 0);  // which row of the mask belongs to a row of the scores
-  int64_t inner = 1, stride = 1;
-  for (int64_t axis = static_cast<int64_t>(shape.size()) - 2; axis >= 0; --axis) {
-    if (masked[axis] != 1) {
-      for (int64_t i = 0; i < n; ++i) row_of[i] += i / inner % shape[axis] * stride;
-    }
-    inner *= shape[axis];
-    stride *= masked[axis];
-  }
-  Visit(scores, [&](auto type) {
-    using T = decltype(type);
-    const T scale = static_cast<T>(Double(scale_bits));
-    const T* in = scores.data<T>();
-    const T* added = mask.data<T>();
-    T* out = y.data<T>();
-#pragma omp parallel for schedule(static) if (n * t > kGrain)
-    for (int64_t i = 0; i < n; ++i) {
-      const T *row = in + i * t, *fill = added + row_of[i] * t;
-      T* p = out + i * t;
-      T most = row[0] * scale + fill[0];
-#pragma omp simd reduction(max : most)
-      for (int64_t j = 0; j < t; ++j) {
-        p[j] = row[j] * scale + fill[j];
-        most = p[j] > most ? p[j] : most;
-      }
-      T total = 0;
-#pragma omp simd reduction(+ : total)
-      for (int64_t j = 0; j < t; ++j) {
-        p[j] = Exp(p[j] - most);
-        total += p[j];
-      }
-      const T share = 1 / total;
-#pragma omp simd
-      for (int64_t j = 0; j < t; ++j) p[j] *= share;
-    }
-  });
-  return {y};
-}
-
-std::vector<Tensor> MaskedSoftmaxGrad(const Tensor& y, const Tensor& gy, int64_t scale_bits) {
-  Tensor gx = paddle::empty_like(y);
-  const int64_t t = y.shape().back(), n = y.numel() / std::max<int64_t>(t, 1);
-  Visit(y, [&](auto type) {
-    using T = decltype(type);
-    const T scale = static_cast<T>(Double(scale_bits));
-    const T* probs = y.data<T>();
-    const T* up = gy.data<T>();
-    T* out = gx.data<T>();
-#pragma omp parallel for schedule(static) if (n * t > kGrain)
-    for (int64_t i = 0; i < n; ++i) {
-      const T *p = probs + i * t, *g = up + i * t;
-      T* to = out + i * t;
-      T mean = 0;
-#pragma omp simd reduction(+ : mean)
-      for (int64_t j = 0; j < t; ++j) mean += p[j] * g[j];
-#pragma omp simd
-      for (int64_t j = 0; j < t; ++j) to[j] = p[j] * (g[j] - mean) * scale;
-    }
-  });
-  return {gx};
-}
-
-std::vector<Shape> FirstShape(const Shape& x, const Shape& other, int64_t) { return {x}; }
-std::vector<DataType> FirstType(const DataType& x, const DataType& other) { return {x}; }
-std::vector<Shape> LastShape(const Shape& other, const Shape& x, int64_t) { return {x}; }
-std::vector<DataType> LastType(const DataType& other, const DataType& x) { return {x}; }
-
 // -- dropout -----------------------------------------------------------------------------------------------
 
 // Philox 4x32-10 (Salmon et al., SC 2011): four random words of 32 bits for each counter, of a key of two words.
@@ -323,7 +246,7 @@ constexpr int kLanes = 16;
 struct Philox {
   uint32_t word[4][kLanes];
 
-  Philox(uint64_t first, uint32_t k0, uint32_t k1) {
+  Philox(uint64_t first, uint32_t stream, uint32_t k0, uint32_t k1) {
     uint32_t key0[10], key1[10];
     for (int round = 0; round < 10; ++round) {
       key0[round] = k0 + round * 0x9E3779B9u;
@@ -332,7 +255,7 @@ struct Philox {
 #pragma omp simd
     for (int lane = 0; lane < kLanes; ++lane) {
       const uint64_t counter = first + lane;
-      uint32_t a = static_cast<uint32_t>(counter), b = static_cast<uint32_t>(counter >> 32), c = 0, d = 0;
+      uint32_t a = static_cast<uint32_t>(counter), b = static_cast<uint32_t>(counter >> 32), c = stream, d = 0;
 #pragma GCC unroll 10
       for (int round = 0; round < 10; ++round) {
         const uint64_t left = uint64_t(0xD2511F53u) * a, right = uint64_t(0xCD9E8D57u) * c;
@@ -349,36 +272,415 @@ struct Philox {
   }
 };
 
-// y = x / (1 - rate) where the word of its place is not below `least`, else 0 (or what NaN and infinity times 0 is).
-// key (2,) int32.
+// Which numbers fall, of streams that know nothing of one another.
+struct Drop {
+  uint32_t k0, k1, least;
+  double scale;
+
+  // key (2,) int32
+  Drop(const Tensor& key, double rate)
+      : k0(key.data<int32_t>()[0]),
+        k1(key.data<int32_t>()[1]),
+        least(static_cast<uint32_t>(std::min(std::nearbyint(rate * 4294967296.0), 4294967295.0))),
+        scale(1 / (1 - rate)) {}
+
+  static constexpr int64_t kEach = 4 * kLanes;  // numbers of one block
+
+  // out = in / (1 - rate) where the word of its place is not below `least`, else 0 (or what NaN and infinity times 0
+  // is): the numbers of block b, of n in all.
+  template <typename T>
+  void Block(const T* in, T* out, int64_t n, int64_t b, uint32_t stream) const {
+    const Philox drawn(static_cast<uint64_t>(b) * kLanes, stream, k0, k1);
+    const uint32_t* word = &drawn.word[0][0];
+    const T kept = static_cast<T>(scale);
+    const int64_t from = b * kEach, count = std::min(kEach, n - from);
+    if (count == kEach) {
+#pragma omp simd
+      for (int64_t j = 0; j < kEach; ++j) out[from + j] = in[from + j] * (word[j] >= least ? kept : T(0));
+    } else {
+      for (int64_t j = 0; j < count; ++j) out[from + j] = in[from + j] * (word[j] >= least ? kept : T(0));
+    }
+  }
+
+  static int64_t Blocks(int64_t n) { return (n + kEach - 1) / kEach; }
+};
+
 std::vector<Tensor> Dropout(const Tensor& x, const Tensor& key, int64_t rate_bits) {
-  const double rate = Double(rate_bits);
   Tensor y = paddle::empty_like(x);
-  const int64_t n = x.numel(), each = 4 * kLanes, blocks = (n + each - 1) / each;
-  const uint32_t k0 = key.data<int32_t>()[0], k1 = key.data<int32_t>()[1];
-  const uint32_t least = static_cast<uint32_t>(std::min(std::nearbyint(rate * 4294967296.0), 4294967295.0));
+  const int64_t n = x.numel(), blocks = Drop::Blocks(n);
+  const Drop drop(key, Double(rate_bits));
   Visit(x, [&](auto type) {
     using T = decltype(type);
-    const T scale = static_cast<T>(1 / (1 - rate));
     const T* in = x.data<T>();
     T* out = y.data<T>();
 #pragma omp parallel for schedule(static) if (n > kGrain)
-    for (int64_t b = 0; b < blocks; ++b) {
-      const Philox drawn(static_cast<uint64_t>(b) * kLanes, k0, k1);
-      const uint32_t* word = &drawn.word[0][0];
-      const int64_t from = b * each, count = std::min(each, n - from);
-      if (count == each) {
-#pragma omp simd
-        for (int64_t j = 0; j < 4 * kLanes; ++j) out[from + j] = in[from + j] * (word[j] >= least ? scale : T(0));
-      } else {
-        for (int64_t j = 0; j < count; ++j) out[from + j] = in[from + j] * (word[j] >= least ? scale : T(0));
-      }
-    }
+    for (int64_t b = 0; b < blocks; ++b) drop.Block(in, out, n, b, 0);
   });
   return {y};
 }
 
 std::vector<Tensor> DropoutGrad(const Tensor& key, const Tensor& gy, int64_t rate) { return Dropout(gy, key, rate); }
+
+std::vector<Shape> FirstShape(const Shape& x, const Shape& other, int64_t) { return {x}; }
+std::vector<DataType> FirstType(const DataType& x, const DataType& other) { return {x}; }
+std::vector<Shape> LastShape(const Shape& other, const Shape& x, int64_t) { return {x}; }
+std::vector<DataType> LastType(const DataType& other, const DataType& x) { return {x}; }
+
+// -- attention ---------------------------------------------------------------------------------------------
+
+// MKL's product, in the library that paddle brings; kernels.py says where.
+template <typename T>
+using Product = void (*)(int order, int turn_a, int turn_b, int m, int n, int k, T alpha, const T* a, int lda,
+                         const T* b, int ldb, T beta, T* c, int ldc);
+Product<float> sgemm;
+Product<double> dgemm;
+
+// C (m, n) = A B + beta C of rows that lie lda, ldb, ldc numbers apart; A is (k, m) where it is turned, B is (n, k).
+template <bool kTurnA, bool kTurnB, typename T>
+inline void Multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T beta, T* c,
+                     int64_t ldc) {
+  const int rows = 101, plain = 111, turned = 112;  // CblasRowMajor, CblasNoTrans, CblasTrans
+  if constexpr (std::is_same_v<T, float>) {
+    sgemm(rows, kTurnA ? turned : plain, kTurnB ? turned : plain, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+  } else {
+    dgemm(rows, kTurnA ? turned : plain, kTurnB ? turned : plain, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+  }
+}
+
+// Numbers of one thread, not set to zero; MKL rounds by where they lie.
+template <typename T>
+struct Room {
+  T* numbers;
+  explicit Room(int64_t n)
+      : numbers(static_cast<T*>(::operator new[](std::max<int64_t>(n, 1) * sizeof(T), std::align_val_t(64)))) {}
+  Room(const Room&) = delete;
+  ~Room() { ::operator delete[](numbers, std::align_val_t(64)); }
+  operator T*() const { return numbers; }
+};
+
+// Attention of one head after another, each on one thread: its scores stay in the cache, nothing is copied to bring
+// the numbers of a head together, and nothing is kept for the gradient, which computes the scores anew.
+//
+// q (B, Q, D), k and v (B, K, D), in each row the numbers of all H heads; mask (B, 1, 1, K), added to the scores.
+// With a table, Funnel's: score(i, j) = (q_i + u) k_j + [position(i, shift (Q - i) + j) + position(i, N or N + 1)],
+// position(i, n) = (q_i + u) table_n + offset_n. N are the distances, the last two rows of the table are for a key of
+// another and of the same segment, and the bracket is left out in the first row and column where these are `apart`.
+template <typename T>
+struct Attention {
+  int64_t batch, queries, keys, heads, width, all;  // of one head, of all heads
+  const T *q, *k, *v, *mask;
+  T scale;
+  Drop drop;
+  bool drops;
+
+  const T *u = nullptr, *table = nullptr, *offset = nullptr;
+  const bool* same = nullptr;
+  int64_t listed = 0, shift = 0;
+  bool apart = false;
+
+  Attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& key, int64_t heads,
+            int64_t scale_bits, int64_t rate_bits)
+      : batch(q.shape()[0]),
+        queries(q.shape()[1]),
+        keys(k.shape()[1]),
+        heads(heads),
+        width(q.shape()[2] / heads),
+        all(q.shape()[2]),
+        q(q.data<T>()),
+        k(k.data<T>()),
+        v(v.data<T>()),
+        mask(mask.data<T>()),
+        scale(static_cast<T>(Double(scale_bits))),
+        drop(key, Double(rate_bits)),
+        drops(Double(rate_bits) > 0) {
+    const Shape seen{batch, keys, all}, hidden{batch, 1, 1, keys};
+    PD_CHECK(k.shape() == seen && v.shape() == seen && all % heads == 0,
+             "attention: keys or values have not the texts or the width of the queries, or the heads do not divide it");
+    PD_CHECK(mask.shape() == hidden, "attention: the mask has not the shape (", batch, ", 1, 1, ", keys, ")");
+  }
+
+  void Relate(const Tensor& u, const Tensor& table, const Tensor& offset, const Tensor& same, int64_t shift,
+              bool apart) {
+    listed = table.shape()[0] - 2;
+    const Shape wide{listed + 2, all}, each{listed + 2, heads}, pairs{batch, queries, keys};
+    PD_CHECK(u.numel() == all && table.shape() == wide && offset.shape() == each && same.shape() == pairs &&
+                 listed >= shift * queries + keys,
+             "attention: the table has too few distances, or another width than the queries");
+    this->u = u.data<T>();
+    this->table = table.data<T>();
+    this->offset = offset.data<T>();
+    this->same = same.data<bool>();
+    this->shift = shift;
+    this->apart = apart;
+  }
+
+  // What a thread needs. `positions` of all pairs of a query and a row of the table.
+  struct Space {
+    Room<T> probs, other, asking, positions;
+    explicit Space(const Attention& of)
+        : probs(of.queries * of.keys),
+          other(of.queries * of.keys),
+          asking(of.table ? of.queries * of.width : 0),
+          positions(of.table ? of.queries * (of.listed + 2) : 0) {}
+  };
+
+  int64_t Of(int64_t text, int64_t head, int64_t tokens) const { return text * tokens * all + head * width; }
+
+  // The queries of a head, with the distance between two rows.
+  const T* Asking(int64_t b, int64_t h, const Space& space, int64_t* apart_by) const {
+    const T* mine = q + Of(b, h, queries);
+    *apart_by = all;
+    if (!table) return mine;
+    *apart_by = width;
+    for (int64_t i = 0; i < queries; ++i) {
+#pragma omp simd
+      for (int64_t e = 0; e < width; ++e) space.asking[i * width + e] = mine[i * all + e] + u[h * width + e];
+    }
+    return space.asking;
+  }
+
+  void Positions(int64_t b, int64_t h, const Space& space) const {
+    const int64_t rows = listed + 2;
+    Multiply<false, true>(queries, rows, width, space.asking.numbers, width, table + h * width, all, T(0),
+                          space.positions.numbers, rows);
+    std::vector<T> added(rows);
+    for (int64_t n = 0; n < rows; ++n) added[n] = offset[n * heads + h];
+    for (int64_t i = apart; i < queries; ++i) {
+      T *position = space.positions + i * rows, *score = space.probs + i * keys;
+      const bool* alike = same + (b * queries + i) * keys;
+#pragma omp simd
+      for (int64_t n = 0; n < rows; ++n) position[n] += added[n];
+      const T* here = position + shift * (queries - i);
+      const T another = position[listed], one = position[listed + 1];
+#pragma omp simd
+      for (int64_t j = apart; j < keys; ++j) score[j] += here[j] + (alike[j] ? one : another);
+    }
+  }
+
+  // Softmax of the scores of a head, into space.probs.
+  void Probabilities(int64_t b, int64_t h, const Space& space, const T* asking, int64_t apart_by) const {
+    Multiply<false, true>(queries, keys, width, asking, apart_by, k + Of(b, h, keys), all, T(0), space.probs.numbers,
+                          keys);
+    if (table) Positions(b, h, space);
+    const T* fill = mask + b * keys;
+    for (int64_t i = 0; i < queries; ++i) {
+      T* p = space.probs + i * keys;
+      T most = p[0] * scale + fill[0];
+#pragma omp simd reduction(max : most)
+      for (int64_t j = 0; j < keys; ++j) {
+        p[j] = p[j] * scale + fill[j];
+        most = p[j] > most ? p[j] : most;
+      }
+      T total = 0;
+#pragma omp simd reduction(+ : total)
+      for (int64_t j = 0; j < keys; ++j) {
+        p[j] = Exp(p[j] - most);
+        total += p[j];
+      }
+      const T share = 1 / total;
+#pragma omp simd
+      for (int64_t j = 0; j < keys; ++j) p[j] *= share;
+    }
+  }
+
+  // Those that dropout leaves; a stream for each head of each text.
+  const T* Left(int64_t b, int64_t h, const Space& space, T* to) const {
+    if (!drops) return space.probs;
+    const int64_t n = queries * keys;
+    for (int64_t block = 0; block < Drop::Blocks(n); ++block) {
+      drop.Block(space.probs.numbers, to, n, block, static_cast<uint32_t>(b * heads + h));
+    }
+    return to;
+  }
+
+  void Forward(T* out) const {
+#pragma omp parallel
+    {
+      const Space space(*this);
+#pragma omp for schedule(static)
+      for (int64_t task = 0; task < batch * heads; ++task) {
+        const int64_t b = task / heads, h = task % heads;
+        int64_t apart_by;
+        const T* asking = Asking(b, h, space, &apart_by);
+        Probabilities(b, h, space, asking, apart_by);
+        const T* left = Left(b, h, space, space.probs);
+        Multiply<false, false>(queries, width, keys, left, keys, v + Of(b, h, keys), all, T(0),
+                               out + Of(b, h, queries), all);
+      }
+    }
+  }
+
+  struct Gradients {
+    T *q, *k, *v;
+    T *table = nullptr, *offset = nullptr;  // sums over texts
+  };
+
+  // The gradients of a table are sums over texts. Each of a fixed number of groups of texts has one of its own, so
+  // that they do not depend on the number of threads.
+  void Backward(const T* up, const Gradients& to) const {
+    const int64_t rows = table ? listed + 2 : 0, groups = table ? std::min<int64_t>(batch, 8) : batch;
+    std::vector<T> tables(groups * rows * all, T(0)), offsets(groups * rows * heads, T(0));
+#pragma omp parallel
+    {
+      const Space space(*this);
+#pragma omp for schedule(static)
+      for (int64_t task = 0; task < groups * heads; ++task) {
+        const int64_t group = task / heads, h = task % heads;
+        for (int64_t b = group * batch / groups; b < (group + 1) * batch / groups; ++b) {
+          BackwardOfHead(b, h, space, up, to, tables.data() + group * rows * all,
+                         offsets.data() + group * rows * heads);
+        }
+      }
+    }
+    if (!table) return;
+    SumRows(tables.data(), groups, rows * all, to.table);
+    SumRows(offsets.data(), groups, rows * heads, to.offset);
+  }
+
+  void BackwardOfHead(int64_t b, int64_t h, const Space& space, const T* up, const Gradients& to, T* to_table,
+                      T* to_offset) const {
+    int64_t apart_by;
+    const T* asking = Asking(b, h, space, &apart_by);
+    Probabilities(b, h, space, asking, apart_by);
+    up += Of(b, h, queries);
+    // d loss / d probability of what is left, p' = p m / (1 - rate), is up v. With p (m / (1 - rate)) up v = p' up v
+    // the softmax goes back without the mask m.
+    const T* left = Left(b, h, space, space.other);
+    Multiply<true, false>(keys, width, queries, left, keys, up, all, T(0), to.v + Of(b, h, keys), all);
+    Room<T> reached(queries * keys);
+    Multiply<false, true>(queries, keys, width, up, all, v + Of(b, h, keys), all, T(0), reached.numbers, keys);
+    for (int64_t i = 0; i < queries; ++i) {
+      const T *kept = left + i * keys, *g = reached + i * keys;
+      T* p = space.probs + i * keys;
+      T mean = 0;
+#pragma omp simd reduction(+ : mean)
+      for (int64_t j = 0; j < keys; ++j) mean += kept[j] * g[j];
+#pragma omp simd
+      for (int64_t j = 0; j < keys; ++j) p[j] = (kept[j] * g[j] - p[j] * mean) * scale;
+    }
+    const T* scores = space.probs;  // from here on their gradients
+    T* to_q = to.q + Of(b, h, queries);
+    Multiply<false, false>(queries, width, keys, scores, keys, k + Of(b, h, keys), all, T(0), to_q, all);
+    Multiply<true, false>(keys, width, queries, scores, keys, asking, apart_by, T(0), to.k + Of(b, h, keys), all);
+    if (!table) return;
+    const int64_t rows = listed + 2;
+    T* positions = space.positions;
+    std::fill(positions, positions + queries * rows, T(0));
+    for (int64_t i = apart; i < queries; ++i) {
+      const T* score = scores + i * keys;
+      T *position = positions + i * rows, *here = position + shift * (queries - i);
+      const bool* alike = same + (b * queries + i) * keys;
+      T total = 0, one = 0;
+#pragma omp simd reduction(+ : total, one)
+      for (int64_t j = apart; j < keys; ++j) {
+        here[j] = score[j];
+        total += score[j];
+        one += alike[j] ? score[j] : T(0);
+      }
+      position[listed] = total - one;
+      position[listed + 1] = one;
+    }
+    Multiply<false, false>(queries, width, rows, positions, rows, table + h * width, all, T(1), to_q, all);
+    Multiply<true, false>(rows, width, queries, positions, rows, asking, apart_by, T(1), to_table + h * width, all);
+    for (int64_t i = 0; i < queries; ++i) {
+      for (int64_t n = 0; n < rows; ++n) to_offset[n * heads + h] += positions[i * rows + n];
+    }
+  }
+};
+
+std::vector<Tensor> Attend(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& key,
+                           int64_t heads, int64_t scale, int64_t rate) {
+  Tensor out = paddle::empty_like(q);
+  Visit(q, [&](auto type) {
+    using T = decltype(type);
+    Attention<T>(q, k, v, mask, key, heads, scale, rate).Forward(out.data<T>());
+  });
+  return {out};
+}
+
+std::vector<Tensor> AttendGrad(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask,
+                               const Tensor& key, const Tensor& up, int64_t heads, int64_t scale, int64_t rate) {
+  Tensor gq = paddle::empty_like(q), gk = paddle::empty_like(k), gv = paddle::empty_like(v);
+  Visit(q, [&](auto type) {
+    using T = decltype(type);
+    Attention<T>(q, k, v, mask, key, heads, scale, rate)
+        .Backward(up.data<T>(), {gq.data<T>(), gk.data<T>(), gv.data<T>()});
+  });
+  return {gq, gk, gv};
+}
+
+std::vector<Tensor> Relate(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& key,
+                           const Tensor& u, const Tensor& table, const Tensor& offset, const Tensor& same,
+                           int64_t heads, int64_t scale, int64_t rate, int64_t shift, bool apart) {
+  Tensor out = paddle::empty_like(q);
+  Visit(q, [&](auto type) {
+    using T = decltype(type);
+    Attention<T> attention(q, k, v, mask, key, heads, scale, rate);
+    attention.Relate(u, table, offset, same, shift, apart);
+    attention.Forward(out.data<T>());
+  });
+  return {out};
+}
+
+std::vector<Tensor> RelateGrad(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask,
+                               const Tensor& key, const Tensor& u, const Tensor& table, const Tensor& offset,
+                               const Tensor& same, const Tensor& up, int64_t heads, int64_t scale, int64_t rate,
+                               int64_t shift, bool apart) {
+  Tensor gq = paddle::empty_like(q), gk = paddle::empty_like(k), gv = paddle::empty_like(v);
+  Tensor gu = paddle::empty_like(u), gt = paddle::empty_like(table), go = paddle::empty_like(offset);
+  Visit(q, [&](auto type) {
+    using T = decltype(type);
+    Attention<T> attention(q, k, v, mask, key, heads, scale, rate);
+    attention.Relate(u, table, offset, same, shift, apart);
+    attention.Backward(up.data<T>(),
+                       {gq.data<T>(), gk.data<T>(), gv.data<T>(), gt.data<T>(), go.data<T>()});
+    SumRows(gq.data<T>(), attention.batch * attention.queries, attention.all, gu.data<T>());
+  });
+  return {gq, gk, gv, gu, gt, go};
+}
+
+std::vector<Shape> AttendShape(const Shape& q, const Shape&, const Shape&, const Shape&, const Shape&, int64_t,
+                               int64_t, int64_t) {
+  return {q};
+}
+
+std::vector<DataType> AttendType(const DataType& q, const DataType&, const DataType&, const DataType&,
+                                 const DataType&) {
+  return {q};
+}
+
+std::vector<Shape> AttendGradShape(const Shape& q, const Shape& k, const Shape& v, const Shape&, const Shape&,
+                                   const Shape&, int64_t, int64_t, int64_t) {
+  return {q, k, v};
+}
+
+std::vector<DataType> AttendGradType(const DataType& q, const DataType&, const DataType&, const DataType&,
+                                     const DataType&, const DataType&) {
+  return {q, q, q};
+}
+
+std::vector<Shape> RelateShape(const Shape& q, const Shape&, const Shape&, const Shape&, const Shape&, const Shape&,
+                               const Shape&, const Shape&, const Shape&, int64_t, int64_t, int64_t, int64_t, bool) {
+  return {q};
+}
+
+std::vector<DataType> RelateType(const DataType& q, const DataType&, const DataType&, const DataType&,
+                                 const DataType&, const DataType&, const DataType&, const DataType&,
+                                 const DataType&) {
+  return {q};
+}
+
+std::vector<Shape> RelateGradShape(const Shape& q, const Shape& k, const Shape& v, const Shape&, const Shape&,
+                                   const Shape& u, const Shape& table, const Shape& offset, const Shape&,
+                                   const Shape&, int64_t, int64_t, int64_t, int64_t, bool) {
+  return {q, k, v, u, table, offset};
+}
+
+std::vector<DataType> RelateGradType(const DataType& q, const DataType&, const DataType&, const DataType&,
+                                     const DataType&, const DataType&, const DataType&, const DataType&,
+                                     const DataType&, const DataType&) {
+  return {q, q, q, q, q, q};
+}
 
 // -- layer norm --------------------------------------------------------------------------------------------
 
@@ -536,6 +838,11 @@ void AdamW(Tensor& w, const Tensor& g, Tensor& m, Tensor& v, const std::vector<i
 
 }  // namespace
 
+extern "C" void splinter_products(Product<float> single_precision, Product<double> double_precision) {
+  sgemm = single_precision;
+  dgemm = double_precision;
+}
+
 PD_BUILD_OP(splinter_linear)
     .Inputs({"X", "W", "B"})
     .Outputs({"Y"})
@@ -556,21 +863,6 @@ PD_BUILD_GRAD_OP(splinter_gelu)
     .Attrs({"approximate: bool"})
     .SetKernelFn(PD_KERNEL(GeluGrad));
 
-PD_BUILD_OP(splinter_masked_softmax)
-    .Inputs({"X", "Mask"})
-    .Outputs({"Y"})
-    .Attrs({"scale: int64_t"})
-    .SetKernelFn(PD_KERNEL(MaskedSoftmax))
-    .SetInferShapeFn(PD_INFER_SHAPE(FirstShape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(FirstType));
-PD_BUILD_GRAD_OP(splinter_masked_softmax)
-    .Inputs({"Y", paddle::Grad("Y")})
-    .Outputs({paddle::Grad("X")})
-    .Attrs({"scale: int64_t"})
-    .SetKernelFn(PD_KERNEL(MaskedSoftmaxGrad))
-    .SetInferShapeFn(PD_INFER_SHAPE(LastShape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(LastType));
-
 PD_BUILD_OP(splinter_dropout)
     .Inputs({"X", "Key"})
     .Outputs({"Y"})
@@ -585,6 +877,37 @@ PD_BUILD_GRAD_OP(splinter_dropout)
     .SetKernelFn(PD_KERNEL(DropoutGrad))
     .SetInferShapeFn(PD_INFER_SHAPE(LastShape))
     .SetInferDtypeFn(PD_INFER_DTYPE(LastType));
+
+PD_BUILD_OP(splinter_attention)
+    .Inputs({"Q", "K", "V", "Mask", "Key"})
+    .Outputs({"Y"})
+    .Attrs({"heads: int64_t", "scale: int64_t", "rate: int64_t"})
+    .SetKernelFn(PD_KERNEL(Attend))
+    .SetInferShapeFn(PD_INFER_SHAPE(AttendShape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(AttendType));
+PD_BUILD_GRAD_OP(splinter_attention)
+    .Inputs({"Q", "K", "V", "Mask", "Key", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("Q"), paddle::Grad("K"), paddle::Grad("V")})
+    .Attrs({"heads: int64_t", "scale: int64_t", "rate: int64_t"})
+    .SetKernelFn(PD_KERNEL(AttendGrad))
+    .SetInferShapeFn(PD_INFER_SHAPE(AttendGradShape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(AttendGradType));
+
+PD_BUILD_OP(splinter_relative_attention)
+    .Inputs({"Q", "K", "V", "Mask", "Key", "U", "Table", "Offset", "Same"})
+    .Outputs({"Y"})
+    .Attrs({"heads: int64_t", "scale: int64_t", "rate: int64_t", "shift: int64_t", "apart: bool"})
+    .SetKernelFn(PD_KERNEL(Relate))
+    .SetInferShapeFn(PD_INFER_SHAPE(RelateShape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(RelateType));
+PD_BUILD_GRAD_OP(splinter_relative_attention)
+    .Inputs({"Q", "K", "V", "Mask", "Key", "U", "Table", "Offset", "Same", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("Q"), paddle::Grad("K"), paddle::Grad("V"), paddle::Grad("U"), paddle::Grad("Table"),
+              paddle::Grad("Offset")})
+    .Attrs({"heads: int64_t", "scale: int64_t", "rate: int64_t", "shift: int64_t", "apart: bool"})
+    .SetKernelFn(PD_KERNEL(RelateGrad))
+    .SetInferShapeFn(PD_INFER_SHAPE(RelateGradShape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(RelateGradType));
 
 PD_BUILD_OP(splinter_layer_norm)
     .Inputs({"X", "W", "B"})

@@ -132,7 +132,9 @@ def _register(file: Path) -> None:
 
     try:
         # the OpenMP that it was linked to, even where torch has brought another one into the process
-        ctypes.CDLL(str(file), mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
+        ours = ctypes.CDLL(str(file), mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
+        mkl = ctypes.CDLL(str(Path(paddle.__file__).parent / "libs" / "libmklml_intel.so"))
+        ours.splinter_products(mkl.cblas_sgemm, mkl.cblas_dgemm)
         load_op_meta_info_and_register_op(str(file))
     except (OSError, RuntimeError) as error:
         raise BuildError(f"{file} does not load ({error}); remove it and run `splinter kernels` again") from error

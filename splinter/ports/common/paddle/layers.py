@@ -47,26 +47,14 @@ def gelu(x: paddle.Tensor, approximate: bool = False) -> paddle.Tensor:
     return kernels.run("gelu", x, approximate)[0] if kernels.serve(x) else F.gelu(x, approximate=approximate)
 
 
-def spread(mask: paddle.Tensor, heads: int) -> paddle.Tensor:
-    """(B, 1, 1, T) numbers to add to scores -> what `masked_softmax` takes, for all layers at once.
-
-    Paddle's CPU kernel is far slower at broadcasting than at equal shapes (bench_speed.py): (B, H, T, T) for it.
-    """
-    return mask if kernels.serve(mask) else mask.expand([-1, heads, mask.shape[-1], -1])
+def _whole_numbers(shape) -> paddle.Tensor:
+    """Random ones, of all int32 but the largest; paddle 3.3.1 draws a float64 for each number, which takes longer."""
+    return paddle.randint(-(2**31), 2**31 - 1, shape, "int32")
 
 
-def masked_softmax(scores: paddle.Tensor, mask: paddle.Tensor, scale: float = 1.0) -> paddle.Tensor:
-    """softmax(scores * scale + mask) over the last axis.
-
-    Args:
-        scores: (B, H, Q, K).
-        mask: of the same axes, each as long or 1, the last as long. A constant: it gets no gradient.
-    """
-    mask = mask.detach()
-    if kernels.serve(scores, mask):
-        return kernels.run("masked_softmax", scores, mask, float(scale))[0]
-    scores = scores if scale == 1.0 else scores * scale
-    return F.softmax(scores + mask, axis=-1)
+def _key() -> paddle.Tensor:
+    """Of a kernel's dropout, (2,)."""
+    return _whole_numbers([2])
 
 
 def dropout(x: paddle.Tensor, p: float = 0.5, training: bool = True) -> paddle.Tensor:
@@ -81,13 +69,14 @@ def dropout(x: paddle.Tensor, p: float = 0.5, training: bool = True) -> paddle.T
     plain = paddle.get_device() != "cpu" or x.dtype not in (paddle.float32, paddle.float64)
     if plain or p == 1:
         return F.dropout(x, p, training=True)
-    # of all int32 but the largest; paddle 3.3.1 draws a float64 for each number, which takes longer
-    least, most = -(2**31), 2**31 - 1
     if kernels.serve(x):
-        return kernels.run("dropout", x, paddle.randint(least, most, [2], "int32"), float(p))[0]
-    drawn = paddle.randint(least, most, paddle.shape(x), "int32")
+        return kernels.run("dropout", x, _key(), float(p))[0]
+    drawn = _whole_numbers(paddle.shape(x))
     kept = (drawn >= round(p * 2**32) - 2**31).astype(x.dtype)
     return x * (kept * (1 / (1 - p)))
+
+
+_DROPOUT = dropout
 
 
 class Dropout(nn.Dropout):
@@ -98,6 +87,58 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return dropout(x, self.p, self.training)
+
+    def fused(self) -> tuple[paddle.Tensor, float] | None:
+        """What a kernel that drops out inside of itself wants: a key (2,) int32 and the rate.
+
+        None where it must not: something else stands in place of the function above, as while the proof holds masks.
+        """
+        rate = float(self.p) if self.training else 0.0
+        if rate == 0:
+            return paddle.zeros([2], "int32"), 0.0
+        return (_key(), rate) if dropout is _DROPOUT and rate < 1 else None
+
+
+def spread(mask: paddle.Tensor, heads: int) -> paddle.Tensor:
+    """(B, 1, 1, T) numbers to add to scores -> what `attention` takes, for all layers at once.
+
+    Paddle's CPU kernel is far slower at broadcasting than at equal shapes (bench_speed.py): (B, H, T, T) for it.
+    """
+    return mask if kernels.serve(mask) else mask.expand([-1, heads, mask.shape[-1], -1])
+
+
+def split_heads(x: paddle.Tensor, heads: int) -> paddle.Tensor:
+    """(B, T, D) -> (B, H, T, D / H)."""
+    # 0 keeps an axis: sizes stay symbolic when Paddle compiles the model for any batch
+    return x.reshape([0, 0, heads, x.shape[2] // heads]).transpose([0, 2, 1, 3])
+
+
+def join_heads(x: paddle.Tensor, width: int) -> paddle.Tensor:
+    """(B, H, T, D / H) -> (B, T, D)."""
+    return x.transpose([0, 2, 1, 3]).reshape([0, 0, width])
+
+
+def attention(
+    q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, mask: paddle.Tensor, heads: int, scale: float, drop: Dropout
+) -> paddle.Tensor:
+    """softmax(q k' scale + mask) v of each head.
+
+    Args:
+        q: (B, Q, D), a head's numbers side by side.
+        k, v: (B, K, D).
+        mask: of (B, H, Q, K), what `spread` makes. A constant: it gets no gradient.
+        drop: falls on the probabilities.
+
+    Returns:
+        (B, Q, D).
+    """
+    mask = mask.detach()
+    if kernels.serve(q, k, v, mask) and (fused := drop.fused()):
+        key, rate = fused
+        return kernels.run("attention", q, k, v, mask, key, heads, float(scale), rate)[0]
+    scores = paddle.matmul(split_heads(q, heads), split_heads(k, heads), transpose_y=True)  # (B, H, Q, K)
+    probs = drop(F.softmax(scores * scale + mask, axis=-1))
+    return join_heads(paddle.matmul(probs, split_heads(v, heads)), q.shape[2])
 
 
 paddle_side.DRIVER.watch(Drop("dropout", home=sys.modules[__name__]))
