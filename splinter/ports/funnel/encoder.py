@@ -244,6 +244,7 @@ class RelativeAttention(nn.Layer):
         self.config = config
         self.heads, self.width = config.n_head, config.d_head
         self.scale = 1.0 / config.d_head**0.5
+        self.factorized = config.attention_type == "factorized"
         inner = config.n_head * config.d_head
         self.q_head = linear(config, config.d_model, inner, bias=False)
         self.k_head = linear(config, config.d_model, inner)
@@ -275,7 +276,7 @@ class RelativeAttention(nn.Layer):
     def position_scores(self, q, relation: Relation):
         """(B, H, Q, d) scaled queries -> (B, H, Q, K)."""
         q = self._biased(q, self.position_bias)
-        if self.config.attention_type == "factorized":
+        if self.factorized:
             phi, pi, psi, omega = relation.rows  # (Q, D), (Q, D), (K, D), (K, D)
             q = self._per_head(q, self.position_kernel)  # (B, H, Q, D)
             return paddle.matmul(q * phi, psi, transpose_y=True) + paddle.matmul(q * pi, omega, transpose_y=True)
@@ -303,7 +304,7 @@ class RelativeAttention(nn.Layer):
         probs = self.attention_dropout(F.softmax(scores - relation.penalty, axis=-1))
         return join_heads(paddle.matmul(probs, v), width)
 
-    def _by_kernel(self, q, k, v, relation: Relation, key, rate: float):
+    def _by_kernel(self, q, k, v, relation: Relation):
         """The same by a kernel, which adds u to the queries: (q + v) r is then (q + u) r + (v - u) r, so with w."""
         u, places, segments = self.content_bias, self._distances(relation), self.segment_embedding
         offset = paddle.concat(
@@ -311,18 +312,16 @@ class RelativeAttention(nn.Layer):
         )  # (N + 2, H)
         table = paddle.concat([places, segments]).reshape([-1, q.shape[2]])  # (N + 2, D)
         same = relation.same.squeeze(1)
-        numbers = self.heads, self.scale, rate, relation.shift, self.config.separate_cls
-        given = q, k, v, -relation.penalty, key, u.flatten(), table, offset, same
+        drop = self.attention_dropout
+        numbers = self.heads, self.scale, drop.rate, relation.shift, self.config.separate_cls
+        given = q, k, v, -relation.penalty, drop.key(), u.flatten(), table, offset, same
         return kernels.run("relative_attention", *given, *numbers)[0]
 
     def forward(self, x, others, relation: Relation):
         """Attend from x (B, Q, D) to others (B, K, D); returns (B, Q, D)."""
         q, k, v = self.q_head(x), self.k_head(others), self.v_head(others)
-        relative = self.config.attention_type == "relative_shift"
-        if relative and kernels.serve(q, k, v) and (fused := self.attention_dropout.fused()):
-            context = self._by_kernel(q, k, v, relation, *fused)
-        else:
-            context = self._plainly(q, k, v, relation)
+        served = kernels.serve(q, k, v) and self.attention_dropout.fusible() and not self.factorized
+        context = (self._by_kernel if served else self._plainly)(q, k, v, relation)
         return self.layer_norm(x + self.hidden_dropout(self.post_proj(context)))
 
 

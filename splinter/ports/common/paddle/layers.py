@@ -88,15 +88,19 @@ class Dropout(nn.Dropout):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return dropout(x, self.p, self.training)
 
-    def fused(self) -> tuple[paddle.Tensor, float] | None:
-        """What a kernel that drops out inside of itself wants: a key (2,) int32 and the rate.
+    @property
+    def rate(self) -> float:
+        """How much falls now: nothing in evaluation mode."""
+        return float(self.p) if self.training else 0.0
 
-        None where it must not: something else stands in place of the function above, as while the proof holds masks.
-        """
-        rate = float(self.p) if self.training else 0.0
-        if rate == 0:
-            return paddle.zeros([2], "int32"), 0.0
-        return (_key(), rate) if dropout is _DROPOUT and rate < 1 else None
+    def fusible(self) -> bool:
+        """Whether a kernel may drop out inside of itself; not where something else stands in place of the function
+        above, as while the proof holds masks."""
+        return self.rate == 0 or (self.rate < 1 and dropout is _DROPOUT)
+
+    def key(self) -> paddle.Tensor:
+        """What such a kernel draws by, (2,) int32."""
+        return _key() if self.rate else paddle.zeros([2], "int32")
 
 
 def spread(mask: paddle.Tensor, heads: int) -> paddle.Tensor:
@@ -133,9 +137,8 @@ def attention(
         (B, Q, D).
     """
     mask = mask.detach()
-    if kernels.serve(q, k, v, mask) and (fused := drop.fused()):
-        key, rate = fused
-        return kernels.run("attention", q, k, v, mask, key, heads, float(scale), rate)[0]
+    if kernels.serve(q, k, v, mask) and drop.fusible():
+        return kernels.run("attention", q, k, v, mask, drop.key(), heads, float(scale), drop.rate)[0]
     scores = paddle.matmul(split_heads(q, heads), split_heads(k, heads), transpose_y=True)  # (B, H, Q, K)
     probs = drop(F.softmax(scores * scale + mask, axis=-1))
     return join_heads(paddle.matmul(probs, split_heads(v, heads)), q.shape[2])
