@@ -18,7 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 KINDS = {
-    "products": r"matmul|linear|addmm|bmm|\bmm\b|baddbmm|einsum|attention",
+    "attention": r"attention",  # in one kernel
+    "products": r"matmul|linear|addmm|bmm|\bmm\b|baddbmm|einsum",
     "dropout": r"dropout|bernoulli|randint|greater_equal|_masked_scale",
     "softmax": r"softmax",
     "LayerNorm": r"layer_norm",

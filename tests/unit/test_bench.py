@@ -43,7 +43,6 @@ def test_what_is_measured_can_be_run():
         ("pd_op.gelu", "aten::gelu_backward", "gelu"),
         ("pd_op.transpose", "aten::copy_", "copies"),
         ("custom_op.splinter_linear_grad", "aten::addmm", "products"),
-        ("custom_op.splinter_masked_softmax", "aten::_softmax", "softmax"),
         ("pd_op.gather_nd", "aten::embedding_dense_backward", budget.OTHER),
     ],
 )
@@ -52,6 +51,10 @@ def test_operations_of_both_frameworks_are_of_a_kind(ours, theirs, kind):
     By their names.
     """
     assert (budget.kind_of(ours), budget.kind_of(theirs)) == (kind, kind)
+
+
+def test_attention_in_one_kernel_is_a_kind_of_its_own():
+    assert {budget.kind_of(f"custom_op.splinter_{name}attention_grad") for name in ("", "relative_")} == {"attention"}
 
 
 def test_a_step_is_taken_apart_and_leaves_no_file(tmp_path, monkeypatch):

@@ -86,9 +86,9 @@ class Pooling:
     def _halves(self, x):
         """Left and right token of each pair: (B, T, ...) -> twice (B, T', ...)."""
         if self.separate_cls:
-            x = paddle.concat([x[:, :1], x[:, :-1] if self.truncate else x], axis=1)
+            x = paddle.concat([_first(x, 1), _first(x, x.shape[1] - self.truncate)], axis=1)
         if x.shape[1] % 2:
-            x = paddle.concat([x, x[:, -1:]], axis=1)
+            x = paddle.concat([x, _rest(x, x.shape[1] - 1)], axis=1)
         x = x.reshape([x.shape[0], x.shape[1] // 2, 2, *x.shape[2:]])
         left, right = paddle.unbind(x, axis=2)
         return left, right
@@ -218,13 +218,13 @@ def relative_shift(scores, queries: int, keys: int, shift: int):
     return _first(scores.reshape([batch, heads, queries, listed - shift]), keys, axis=3)
 
 
-def _first(x, count: int, axis: int):
-    """The first entries of an axis. Not x[..., :count], whose gradient takes paddle 3.3.1 eight times as long on a CPU
+def _first(x, count: int, axis: int = 1):
+    """The first entries of an axis. Not x[:, :count], whose gradient takes paddle 3.3.1 eight times as long on a CPU
     (bench_speed.py)."""
     return x if count == x.shape[axis] else paddle.split(x, [count, x.shape[axis] - count], axis)[0]
 
 
-def _rest(x, count: int, axis: int):
+def _rest(x, count: int, axis: int = 1):
     """What is left of an axis without its first entries."""
     return paddle.split(x, [count, x.shape[axis] - count], axis)[1]
 
@@ -307,9 +307,9 @@ class RelativeAttention(nn.Layer):
     def _by_kernel(self, q, k, v, relation: Relation):
         """The same by a kernel, which adds u to the queries: (q + v) r is then (q + u) r + (v - u) r, so with w."""
         u, places, segments = self.content_bias, self._distances(relation), self.segment_embedding
-        offset = paddle.concat(
-            [((bias - u) * part).sum(-1) for bias, part in ((self.position_bias, places), (self.segment_bias, segments))]
-        )  # (N + 2, H)
+        places_offset = ((self.position_bias - u) * places).sum(-1)  # (N, H)
+        segments_offset = ((self.segment_bias - u) * segments).sum(-1)  # (2, H)
+        offset = paddle.concat([places_offset, segments_offset]).t().contiguous()  # (H, N + 2)
         table = paddle.concat([places, segments]).reshape([-1, q.shape[2]])  # (N + 2, D)
         same = relation.same.squeeze(1)
         drop = self.attention_dropout
@@ -425,8 +425,8 @@ class Decoder(nn.Layer):
         if stride == 1:
             return x
         if not self.config.separate_cls:
-            return x.repeat_interleave(stride, axis=1)[:, :length]
-        spread = x[:, 1:].repeat_interleave(stride, axis=1)
+            return _first(x.repeat_interleave(stride, axis=1), length)
+        spread = _rest(x, 1).repeat_interleave(stride, axis=1)
         if self.config.truncate_seq:
             spread = paddle.concat([spread, paddle.zeros([x.shape[0], stride - 1, x.shape[2]], x.dtype)], axis=1)
-        return paddle.concat([x[:, :1], spread[:, : length - 1]], axis=1)
+        return paddle.concat([_first(x, 1), _first(spread, length - 1)], axis=1)

@@ -402,7 +402,7 @@ struct Attention {
   void Relate(const Tensor& u, const Tensor& table, const Tensor& offset, const Tensor& same, int64_t shift,
               bool apart) {
     listed = table.shape()[0] - 2;
-    const Shape wide{listed + 2, all}, each{listed + 2, heads}, pairs{batch, queries, keys};
+    const Shape wide{listed + 2, all}, each{heads, listed + 2}, pairs{batch, queries, keys};
     PD_CHECK(u.numel() == all && table.shape() == wide && offset.shape() == each && same.shape() == pairs &&
                  listed >= shift * queries + keys,
              "attention: the table has too few distances, or another width than the queries");
@@ -416,10 +416,11 @@ struct Attention {
 
   // What a thread needs. `positions` of all pairs of a query and a row of the table.
   struct Space {
-    Room<T> probs, other, asking, positions;
-    explicit Space(const Attention& of)
+    Room<T> probs, left, reached, asking, positions;
+    Space(const Attention& of, bool backward)
         : probs(of.queries * of.keys),
-          other(of.queries * of.keys),
+          left(backward ? of.queries * of.keys : 0),
+          reached(backward ? of.queries * of.keys : 0),
           asking(of.table ? of.queries * of.width : 0),
           positions(of.table ? of.queries * (of.listed + 2) : 0) {}
   };
@@ -443,8 +444,7 @@ struct Attention {
     const int64_t rows = listed + 2;
     Multiply<false, true>(queries, rows, width, space.asking.numbers, width, table + h * width, all, T(0),
                           space.positions.numbers, rows);
-    std::vector<T> added(rows);
-    for (int64_t n = 0; n < rows; ++n) added[n] = offset[n * heads + h];
+    const T* added = offset + h * rows;
     for (int64_t i = apart; i < queries; ++i) {
       T *position = space.positions + i * rows, *score = space.probs + i * keys;
       const bool* alike = same + (b * queries + i) * keys;
@@ -493,10 +493,14 @@ struct Attention {
     return to;
   }
 
+  // No pair of a query and a key: all is zero.
+  bool Nothing() const { return batch * queries * keys == 0; }
+
   void Forward(T* out) const {
+    if (Nothing()) return Clear(out, queries);
 #pragma omp parallel
     {
-      const Space space(*this);
+      const Space space(*this, false);
 #pragma omp for schedule(static)
       for (int64_t task = 0; task < batch * heads; ++task) {
         const int64_t b = task / heads, h = task % heads;
@@ -510,6 +514,8 @@ struct Attention {
     }
   }
 
+  void Clear(T* numbers, int64_t tokens) const { std::fill(numbers, numbers + batch * tokens * all, T(0)); }
+
   struct Gradients {
     T *q, *k, *v;
     T *table = nullptr, *offset = nullptr;  // sums over texts
@@ -520,11 +526,16 @@ struct Attention {
   void Backward(const T* up, const Gradients& to) const {
     const int64_t rows = table ? listed + 2 : 0, groups = table ? std::min<int64_t>(batch, 8) : batch;
     std::vector<T> tables(groups * rows * all, T(0)), offsets(groups * rows * heads, T(0));
+    if (Nothing()) {
+      Clear(to.q, queries);
+      Clear(to.k, keys);
+      Clear(to.v, keys);
+    }
 #pragma omp parallel
     {
-      const Space space(*this);
+      const Space space(*this, true);
 #pragma omp for schedule(static)
-      for (int64_t task = 0; task < groups * heads; ++task) {
+      for (int64_t task = 0; task < (Nothing() ? 0 : groups * heads); ++task) {
         const int64_t group = task / heads, h = task % heads;
         for (int64_t b = group * batch / groups; b < (group + 1) * batch / groups; ++b) {
           BackwardOfHead(b, h, space, up, to, tables.data() + group * rows * all,
@@ -545,12 +556,11 @@ struct Attention {
     up += Of(b, h, queries);
     // d loss / d probability of what is left, p' = p m / (1 - rate), is up v. With p (m / (1 - rate)) up v = p' up v
     // the softmax goes back without the mask m.
-    const T* left = Left(b, h, space, space.other);
+    const T* left = Left(b, h, space, space.left);
     Multiply<true, false>(keys, width, queries, left, keys, up, all, T(0), to.v + Of(b, h, keys), all);
-    Room<T> reached(queries * keys);
-    Multiply<false, true>(queries, keys, width, up, all, v + Of(b, h, keys), all, T(0), reached.numbers, keys);
+    Multiply<false, true>(queries, keys, width, up, all, v + Of(b, h, keys), all, T(0), space.reached.numbers, keys);
     for (int64_t i = 0; i < queries; ++i) {
-      const T *kept = left + i * keys, *g = reached + i * keys;
+      const T *kept = left + i * keys, *g = space.reached + i * keys;
       T* p = space.probs + i * keys;
       T mean = 0;
 #pragma omp simd reduction(+ : mean)
@@ -583,7 +593,7 @@ struct Attention {
     Multiply<false, false>(queries, width, rows, positions, rows, table + h * width, all, T(1), to_q, all);
     Multiply<true, false>(rows, width, queries, positions, rows, asking, apart_by, T(1), to_table + h * width, all);
     for (int64_t i = 0; i < queries; ++i) {
-      for (int64_t n = 0; n < rows; ++n) to_offset[n * heads + h] += positions[i * rows + n];
+      for (int64_t n = 0; n < rows; ++n) to_offset[h * rows + n] += positions[i * rows + n];
     }
   }
 };
