@@ -77,7 +77,7 @@ def attention(added, heads):
 
 
 def relative(shift, apart, heads=2):
-    """A kernel of queries, keys, values, u, table and offset, and plain operations that pick each score by its place."""
+    """A kernel of queries, keys, values, u, table and offset; plain operations that pick each score by its place."""
 
     def given(q, k):
         added = np.zeros((q.shape[0], 1, 1, k.shape[1]))
@@ -272,9 +272,9 @@ def test_a_mask_of_another_shape_is_refused(built, shape):
     ("keys", "values", "heads"), [([3, 8, 4], [3, 8, 4], 2), ([2, 8, 4], [2, 7, 4], 2), ([2, 8, 4], [2, 8, 4], 3)]
 )
 def test_keys_of_another_shape_are_refused(built, keys, values, heads):
+    q, k, v, added = (paddle.zeros(shape) for shape in ([2, 8, 4], keys, values, [2, 1, 1, 8]))
     with pytest.raises(OSError, match="attention: keys or values have not the texts or the width of the queries"):
-        x = paddle.zeros([2, 8, 4])
-        layers.attention(x, paddle.zeros(keys), paddle.zeros(values), paddle.zeros([2, 1, 1, 8]), heads, 1.0, NO_DROP)
+        layers.attention(q, k, v, added, heads, 1.0, NO_DROP)
 
 
 @pytest.mark.parametrize("short", ["table", "offset", "u", "same"])

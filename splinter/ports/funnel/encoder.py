@@ -21,8 +21,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from splinter.ports.common.paddle.encoder import activation
 from splinter.ports.common.paddle import kernels
+from splinter.ports.common.paddle.encoder import activation
 from splinter.ports.common.paddle.encoder import linear as dense
 from splinter.ports.common.paddle.layers import Dropout, LayerNorm, join_heads, split_heads
 

@@ -335,15 +335,21 @@ using Product = void (*)(int order, int turn_a, int turn_b, int m, int n, int k,
 Product<float> sgemm;
 Product<double> dgemm;
 
-// C (m, n) = A B + beta C of rows that lie lda, ldb, ldc numbers apart; A is (k, m) where it is turned, B is (n, k).
+// Rows of numbers, `stride` apart.
+template <typename T>
+struct Rows {
+  const T* numbers;
+  int64_t stride;
+};
+
+// C (m, n) = A B + beta C, its rows ldc numbers apart; A is (k, m) where it is turned, B is (n, k).
 template <bool kTurnA, bool kTurnB, typename T>
-inline void Multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T beta, T* c,
-                     int64_t ldc) {
-  const int rows = 101, plain = 111, turned = 112;  // CblasRowMajor, CblasNoTrans, CblasTrans
+inline void Multiply(int64_t m, int64_t n, int64_t k, Rows<T> a, Rows<T> b, T beta, T* c, int64_t ldc) {
+  const int order = 101, turn_a = kTurnA ? 112 : 111, turn_b = kTurnB ? 112 : 111;  // row by row; transposed or not
   if constexpr (std::is_same_v<T, float>) {
-    sgemm(rows, kTurnA ? turned : plain, kTurnB ? turned : plain, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+    sgemm(order, turn_a, turn_b, m, n, k, 1, a.numbers, a.stride, b.numbers, b.stride, beta, c, ldc);
   } else {
-    dgemm(rows, kTurnA ? turned : plain, kTurnB ? turned : plain, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+    dgemm(order, turn_a, turn_b, m, n, k, 1, a.numbers, a.stride, b.numbers, b.stride, beta, c, ldc);
   }
 }
 
@@ -367,7 +373,7 @@ struct Room {
 // another and of the same segment, and the bracket is left out in the first row and column where these are `apart`.
 template <typename T>
 struct Attention {
-  int64_t batch, queries, keys, heads, width, all;  // of one head, of all heads
+  int64_t batch, queries, keys, heads, width, all;  // numbers in a row: of one head, of all
   const T *q, *k, *v, *mask;
   T scale;
   Drop drop;
@@ -380,12 +386,12 @@ struct Attention {
 
   Attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, const Tensor& key, int64_t heads,
             int64_t scale_bits, int64_t rate_bits)
-      : batch(q.shape()[0]),
-        queries(q.shape()[1]),
-        keys(k.shape()[1]),
+      : batch(Axis(q, 0)),
+        queries(Axis(q, 1)),
+        keys(Axis(k, 1)),
         heads(heads),
-        width(q.shape()[2] / heads),
-        all(q.shape()[2]),
+        width(Axis(q, 2) / heads),
+        all(Axis(q, 2)),
         q(q.data<T>()),
         k(k.data<T>()),
         v(v.data<T>()),
@@ -397,6 +403,11 @@ struct Attention {
     PD_CHECK(k.shape() == seen && v.shape() == seen && all % heads == 0,
              "attention: keys or values have not the texts or the width of the queries, or the heads do not divide it");
     PD_CHECK(mask.shape() == hidden, "attention: the mask has not the shape (", batch, ", 1, 1, ", keys, ")");
+  }
+
+  static int64_t Axis(const Tensor& x, int axis) {
+    PD_CHECK(x.shape().size() == 3, "attention: queries and keys have three axes, not ", x.shape().size());
+    return x.shape()[axis];
   }
 
   void Relate(const Tensor& u, const Tensor& table, const Tensor& offset, const Tensor& same, int64_t shift,
@@ -416,34 +427,36 @@ struct Attention {
 
   // What a thread needs. `positions` of all pairs of a query and a row of the table.
   struct Space {
-    Room<T> probs, left, reached, asking, positions;
+    Room<T> probs, left, reached, shifted, positions;
     Space(const Attention& of, bool backward)
         : probs(of.queries * of.keys),
           left(backward ? of.queries * of.keys : 0),
           reached(backward ? of.queries * of.keys : 0),
-          asking(of.table ? of.queries * of.width : 0),
+          shifted(of.table ? of.queries * of.width : 0),
           positions(of.table ? of.queries * (of.listed + 2) : 0) {}
   };
 
   int64_t Of(int64_t text, int64_t head, int64_t tokens) const { return text * tokens * all + head * width; }
 
-  // The queries of a head, with the distance between two rows.
-  const T* Asking(int64_t b, int64_t h, const Space& space, int64_t* apart_by) const {
-    const T* mine = q + Of(b, h, queries);
-    *apart_by = all;
-    if (!table) return mine;
-    *apart_by = width;
-    for (int64_t i = 0; i < queries; ++i) {
-#pragma omp simd
-      for (int64_t e = 0; e < width; ++e) space.asking[i * width + e] = mine[i * all + e] + u[h * width + e];
-    }
-    return space.asking;
+  Rows<T> Head(const T* x, int64_t text, int64_t head, int64_t tokens) const {
+    return {x + Of(text, head, tokens), all};
   }
 
-  void Positions(int64_t b, int64_t h, const Space& space) const {
+  // The queries of a head; with a table, plus u.
+  Rows<T> Queries(int64_t b, int64_t h, const Space& space) const {
+    const T* plain = q + Of(b, h, queries);
+    if (!table) return Head(q, b, h, queries);
+    for (int64_t i = 0; i < queries; ++i) {
+#pragma omp simd
+      for (int64_t e = 0; e < width; ++e) space.shifted[i * width + e] = plain[i * all + e] + u[h * width + e];
+    }
+    return {space.shifted, width};
+  }
+
+  // Of distances and segments, to the scores in space.probs.
+  void AddPositions(int64_t b, int64_t h, const Space& space, Rows<T> asking) const {
     const int64_t rows = listed + 2;
-    Multiply<false, true>(queries, rows, width, space.asking.numbers, width, table + h * width, all, T(0),
-                          space.positions.numbers, rows);
+    Multiply<false, true>(queries, rows, width, asking, {table + h * width, all}, T(0), space.positions.numbers, rows);
     const T* added = offset + h * rows;
     for (int64_t i = apart; i < queries; ++i) {
       T *position = space.positions + i * rows, *score = space.probs + i * keys;
@@ -458,10 +471,9 @@ struct Attention {
   }
 
   // Softmax of the scores of a head, into space.probs.
-  void Probabilities(int64_t b, int64_t h, const Space& space, const T* asking, int64_t apart_by) const {
-    Multiply<false, true>(queries, keys, width, asking, apart_by, k + Of(b, h, keys), all, T(0), space.probs.numbers,
-                          keys);
-    if (table) Positions(b, h, space);
+  void Probabilities(int64_t b, int64_t h, const Space& space, Rows<T> asking) const {
+    Multiply<false, true>(queries, keys, width, asking, Head(k, b, h, keys), T(0), space.probs.numbers, keys);
+    if (table) AddPositions(b, h, space, asking);
     const T* fill = mask + b * keys;
     for (int64_t i = 0; i < queries; ++i) {
       T* p = space.probs + i * keys;
@@ -504,11 +516,9 @@ struct Attention {
 #pragma omp for schedule(static)
       for (int64_t task = 0; task < batch * heads; ++task) {
         const int64_t b = task / heads, h = task % heads;
-        int64_t apart_by;
-        const T* asking = Asking(b, h, space, &apart_by);
-        Probabilities(b, h, space, asking, apart_by);
+        Probabilities(b, h, space, Queries(b, h, space));
         const T* left = Left(b, h, space, space.probs);
-        Multiply<false, false>(queries, width, keys, left, keys, v + Of(b, h, keys), all, T(0),
+        Multiply<false, false>(queries, width, keys, {left, keys}, Head(v, b, h, keys), T(0),
                                out + Of(b, h, queries), all);
       }
     }
@@ -550,15 +560,14 @@ struct Attention {
 
   void BackwardOfHead(int64_t b, int64_t h, const Space& space, const T* up, const Gradients& to, T* to_table,
                       T* to_offset) const {
-    int64_t apart_by;
-    const T* asking = Asking(b, h, space, &apart_by);
-    Probabilities(b, h, space, asking, apart_by);
+    const Rows<T> asking = Queries(b, h, space);
+    Probabilities(b, h, space, asking);
     up += Of(b, h, queries);
     // d loss / d probability of what is left, p' = p m / (1 - rate), is up v. With p (m / (1 - rate)) up v = p' up v
     // the softmax goes back without the mask m.
     const T* left = Left(b, h, space, space.left);
-    Multiply<true, false>(keys, width, queries, left, keys, up, all, T(0), to.v + Of(b, h, keys), all);
-    Multiply<false, true>(queries, keys, width, up, all, v + Of(b, h, keys), all, T(0), space.reached.numbers, keys);
+    Multiply<true, false>(keys, width, queries, {left, keys}, {up, all}, T(0), to.v + Of(b, h, keys), all);
+    Multiply<false, true>(queries, keys, width, {up, all}, Head(v, b, h, keys), T(0), space.reached.numbers, keys);
     for (int64_t i = 0; i < queries; ++i) {
       const T *kept = left + i * keys, *g = space.reached + i * keys;
       T* p = space.probs + i * keys;
@@ -570,8 +579,8 @@ struct Attention {
     }
     const T* scores = space.probs;  // from here on their gradients
     T* to_q = to.q + Of(b, h, queries);
-    Multiply<false, false>(queries, width, keys, scores, keys, k + Of(b, h, keys), all, T(0), to_q, all);
-    Multiply<true, false>(keys, width, queries, scores, keys, asking, apart_by, T(0), to.k + Of(b, h, keys), all);
+    Multiply<false, false>(queries, width, keys, {scores, keys}, Head(k, b, h, keys), T(0), to_q, all);
+    Multiply<true, false>(keys, width, queries, {scores, keys}, asking, T(0), to.k + Of(b, h, keys), all);
     if (!table) return;
     const int64_t rows = listed + 2;
     T* positions = space.positions;
@@ -590,8 +599,8 @@ struct Attention {
       position[listed] = total - one;
       position[listed + 1] = one;
     }
-    Multiply<false, false>(queries, width, rows, positions, rows, table + h * width, all, T(1), to_q, all);
-    Multiply<true, false>(rows, width, queries, positions, rows, asking, apart_by, T(1), to_table + h * width, all);
+    Multiply<false, false>(queries, width, rows, {positions, rows}, {table + h * width, all}, T(1), to_q, all);
+    Multiply<true, false>(rows, width, queries, {positions, rows}, asking, T(1), to_table + h * width, all);
     for (int64_t i = 0; i < queries; ++i) {
       for (int64_t n = 0; n < rows; ++n) to_offset[h * rows + n] += positions[i * rows + n];
     }
@@ -659,16 +668,6 @@ std::vector<DataType> AttendType(const DataType& q, const DataType&, const DataT
   return {q};
 }
 
-std::vector<Shape> AttendGradShape(const Shape& q, const Shape& k, const Shape& v, const Shape&, const Shape&,
-                                   const Shape&, int64_t, int64_t, int64_t) {
-  return {q, k, v};
-}
-
-std::vector<DataType> AttendGradType(const DataType& q, const DataType&, const DataType&, const DataType&,
-                                     const DataType&, const DataType&) {
-  return {q, q, q};
-}
-
 std::vector<Shape> RelateShape(const Shape& q, const Shape&, const Shape&, const Shape&, const Shape&, const Shape&,
                                const Shape&, const Shape&, const Shape&, int64_t, int64_t, int64_t, int64_t, bool) {
   return {q};
@@ -678,18 +677,6 @@ std::vector<DataType> RelateType(const DataType& q, const DataType&, const DataT
                                  const DataType&, const DataType&, const DataType&, const DataType&,
                                  const DataType&) {
   return {q};
-}
-
-std::vector<Shape> RelateGradShape(const Shape& q, const Shape& k, const Shape& v, const Shape&, const Shape&,
-                                   const Shape& u, const Shape& table, const Shape& offset, const Shape&,
-                                   const Shape&, int64_t, int64_t, int64_t, int64_t, bool) {
-  return {q, k, v, u, table, offset};
-}
-
-std::vector<DataType> RelateGradType(const DataType& q, const DataType&, const DataType&, const DataType&,
-                                     const DataType&, const DataType&, const DataType&, const DataType&,
-                                     const DataType&, const DataType&) {
-  return {q, q, q, q, q, q};
 }
 
 // -- layer norm --------------------------------------------------------------------------------------------
@@ -899,9 +886,7 @@ PD_BUILD_GRAD_OP(splinter_attention)
     .Inputs({"Q", "K", "V", "Mask", "Key", paddle::Grad("Y")})
     .Outputs({paddle::Grad("Q"), paddle::Grad("K"), paddle::Grad("V")})
     .Attrs({"heads: int64_t", "scale: int64_t", "rate: int64_t"})
-    .SetKernelFn(PD_KERNEL(AttendGrad))
-    .SetInferShapeFn(PD_INFER_SHAPE(AttendGradShape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(AttendGradType));
+    .SetKernelFn(PD_KERNEL(AttendGrad));
 
 PD_BUILD_OP(splinter_relative_attention)
     .Inputs({"Q", "K", "V", "Mask", "Key", "U", "Table", "Offset", "Same"})
@@ -915,9 +900,7 @@ PD_BUILD_GRAD_OP(splinter_relative_attention)
     .Outputs({paddle::Grad("Q"), paddle::Grad("K"), paddle::Grad("V"), paddle::Grad("U"), paddle::Grad("Table"),
               paddle::Grad("Offset")})
     .Attrs({"heads: int64_t", "scale: int64_t", "rate: int64_t", "shift: int64_t", "apart: bool"})
-    .SetKernelFn(PD_KERNEL(RelateGrad))
-    .SetInferShapeFn(PD_INFER_SHAPE(RelateGradShape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(RelateGradType));
+    .SetKernelFn(PD_KERNEL(RelateGrad));
 
 PD_BUILD_OP(splinter_layer_norm)
     .Inputs({"X", "W", "B"})
