@@ -24,7 +24,7 @@ from paddle import nn
 from splinter.ports.common.paddle import kernels
 from splinter.ports.common.paddle.encoder import activation
 from splinter.ports.common.paddle.encoder import linear as dense
-from splinter.ports.common.paddle.layers import Dropout, LayerNorm, join_heads, split_heads
+from splinter.ports.common.paddle.layers import Dropout, LayerNorm, fusible, join_heads, split_heads
 
 from .config import FunnelConfig
 
@@ -305,13 +305,13 @@ class RelativeAttention(nn.Layer):
         return join_heads(paddle.matmul(probs, v), width)
 
     def _by_kernel(self, q, k, v, relation: Relation):
-        """The same by a kernel, which adds u to the queries: (q + v) r is then (q + u) r + (v - u) r, so with w."""
+        """The same by a kernel. Its queries are q + u for all terms; what v and w differ from u by is an offset."""
         u, places, segments = self.content_bias, self._distances(relation), self.segment_embedding
         places_offset = ((self.position_bias - u) * places).sum(-1)  # (N, H)
         segments_offset = ((self.segment_bias - u) * segments).sum(-1)  # (2, H)
         offset = paddle.concat([places_offset, segments_offset]).t().contiguous()  # (H, N + 2)
         table = paddle.concat([places, segments]).reshape([-1, q.shape[2]])  # (N + 2, D)
-        same = relation.same.squeeze(1)
+        same = relation.same.squeeze(1).expand([q.shape[0], -1, -1])
         drop = self.attention_dropout
         numbers = self.heads, self.scale, drop.rate, relation.shift, self.config.separate_cls
         given = q, k, v, -relation.penalty, drop.key(), u.flatten(), table, offset, same
@@ -320,7 +320,7 @@ class RelativeAttention(nn.Layer):
     def forward(self, x, others, relation: Relation):
         """Attend from x (B, Q, D) to others (B, K, D); returns (B, Q, D)."""
         q, k, v = self.q_head(x), self.k_head(others), self.v_head(others)
-        served = kernels.serve(q, k, v) and self.attention_dropout.fusible() and not self.factorized
+        served = kernels.serve(q, k, v) and fusible(self.attention_dropout) and not self.factorized
         context = (self._by_kernel if served else self._plainly)(q, k, v, relation)
         return self.layer_norm(x + self.hidden_dropout(self.post_proj(context)))
 

@@ -1,8 +1,11 @@
 // What paddle's own CPU kernels do on one thread, in several passes or slowly (docs/speed.md), on all threads.
 //
-// Each operator is that of paddle.nn.functional in exact arithmetic, for float32 and float64, with its gradient. No
-// result depends on the number of threads: what is summed over rows is summed in blocks of a fixed size. Built by
-// kernels.py for the processor at hand. There are no gradients of gradients.
+// Each operator is that of layers.py in exact arithmetic, or Funnel's attention, for float32 and float64, with its
+// gradient. No result depends on the number of threads, but for the products of `linear`, which MKL divides among
+// them: what is summed over rows is summed in blocks of a fixed size. Built by kernels.py for the processor at hand.
+// There are no gradients of gradients. Gradients that nobody wants are computed all the same.
+
+#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -23,6 +26,7 @@ using Shape = std::vector<int64_t>;
 
 constexpr int64_t kBlock = 64;    // rows that are summed in a row
 constexpr int64_t kGrain = 8192;  // numbers that are worth a second thread
+constexpr int64_t kGroups = 8;    // of texts, each with sums of its own
 
 // -- elementary functions ----------------------------------------------------------------------------------
 
@@ -334,6 +338,16 @@ using Product = void (*)(int order, int turn_a, int turn_b, int m, int n, int k,
                          const T* b, int ldb, T beta, T* c, int ldc);
 Product<float> sgemm;
 Product<double> dgemm;
+int (*set_threads)(int);  // MKL's, of the calling thread; gives what was set before
+
+// Products of this thread are computed by it alone: among several threads MKL sees to that itself, but not where OpenMP
+// was told to use fewer threads than MKL.
+struct Alone {
+  int before = set_threads(1);
+  Alone() = default;
+  Alone(const Alone&) = delete;
+  ~Alone() { set_threads(before); }
+};
 
 // Rows of numbers, `stride` apart.
 template <typename T>
@@ -364,16 +378,18 @@ struct Room {
   operator T*() const { return numbers; }
 };
 
-// Attention of one head after another, each on one thread: its scores stay in the cache, nothing is copied to bring
-// the numbers of a head together, and nothing is kept for the gradient, which computes the scores anew.
+// softmax(score * scale + mask) v of one head after another, each on one thread: its scores stay in the cache, nothing
+// is copied to bring the numbers of a head together, and nothing is kept for the gradient, which computes the scores
+// anew.
 //
-// q (B, Q, D), k and v (B, K, D), in each row the numbers of all H heads; mask (B, 1, 1, K), added to the scores.
-// With a table, Funnel's: score(i, j) = (q_i + u) k_j + [position(i, shift (Q - i) + j) + position(i, N or N + 1)],
-// position(i, n) = (q_i + u) table_n + offset_n. N are the distances, the last two rows of the table are for a key of
-// another and of the same segment, and the bracket is left out in the first row and column where these are `apart`.
+// q (B, Q, D), k and v (B, K, D), in each row the numbers of all H heads; mask (B or 1, 1, 1, K). score(i, j) is
+// q_i k_j, or with a table, Funnel's: (q_i + u) k_j + [position(i, shift (Q - i) + j) + position(i, N or N + 1)], where
+// position(i, n) = (q_i + u) table_n + offset_n. N is the number of distances; the last two rows of the table are for a
+// key of another and of the same segment. The bracket is left out in the first row and column where these are `apart`.
 template <typename T>
 struct Attention {
   int64_t batch, queries, keys, heads, width, all;  // numbers in a row: of one head, of all
+  int64_t masks = 1;                                // of each text, or one for all
   const T *q, *k, *v, *mask;
   T scale;
   Drop drop;
@@ -399,10 +415,12 @@ struct Attention {
         scale(static_cast<T>(Double(scale_bits))),
         drop(key, Double(rate_bits)),
         drops(Double(rate_bits) > 0) {
-    const Shape seen{batch, keys, all}, hidden{batch, 1, 1, keys};
+    const Shape seen{batch, keys, all}, hidden{batch, 1, 1, keys}, alike{1, 1, 1, keys};
     PD_CHECK(k.shape() == seen && v.shape() == seen && all % heads == 0,
              "attention: keys or values have not the texts or the width of the queries, or the heads do not divide it");
-    PD_CHECK(mask.shape() == hidden, "attention: the mask has not the shape (", batch, ", 1, 1, ", keys, ")");
+    PD_CHECK(mask.shape() == hidden || mask.shape() == alike, "attention: the mask has not the shape (", batch,
+             " or 1, 1, 1, ", keys, ")");
+    masks = mask.shape()[0];
   }
 
   static int64_t Axis(const Tensor& x, int axis) {
@@ -410,13 +428,14 @@ struct Attention {
     return x.shape()[axis];
   }
 
-  void Relate(const Tensor& u, const Tensor& table, const Tensor& offset, const Tensor& same, int64_t shift,
+  void UseTable(const Tensor& u, const Tensor& table, const Tensor& offset, const Tensor& same, int64_t shift,
               bool apart) {
     listed = table.shape()[0] - 2;
     const Shape wide{listed + 2, all}, each{heads, listed + 2}, pairs{batch, queries, keys};
-    PD_CHECK(u.numel() == all && table.shape() == wide && offset.shape() == each && same.shape() == pairs &&
-                 listed >= shift * queries + keys,
+    PD_CHECK(u.numel() == all && table.shape() == wide && offset.shape() == each && listed >= shift * queries + keys,
              "attention: the table has too few distances, or another width than the queries");
+    PD_CHECK(same.shape() == pairs, "attention: the segments have not the shape (", batch, ", ", queries, ", ", keys,
+             ")");
     this->u = u.data<T>();
     this->table = table.data<T>();
     this->offset = offset.data<T>();
@@ -427,13 +446,23 @@ struct Attention {
 
   // What a thread needs. `positions` of all pairs of a query and a row of the table.
   struct Space {
-    Room<T> probs, left, reached, shifted, positions;
+    Room<T> probs, kept, reached, shifted, positions;
     Space(const Attention& of, bool backward)
         : probs(of.queries * of.keys),
-          left(backward ? of.queries * of.keys : 0),
+          kept(backward ? of.queries * of.keys : 0),
           reached(backward ? of.queries * of.keys : 0),
           shifted(of.table ? of.queries * of.width : 0),
           positions(of.table ? of.queries * (of.listed + 2) : 0) {}
+  };
+
+  // One for each thread, made before there are several: no exception may leave a parallel region.
+  struct Spaces {
+    std::vector<std::unique_ptr<Space>> each;
+    Spaces(const Attention& of, bool backward) {
+      const int64_t threads = std::min<int64_t>(omp_get_max_threads(), of.batch * of.heads);
+      for (int64_t i = 0; i < threads; ++i) each.push_back(std::make_unique<Space>(of, backward));
+    }
+    const Space& Mine() const { return *each[omp_get_thread_num()]; }
   };
 
   int64_t Of(int64_t text, int64_t head, int64_t tokens) const { return text * tokens * all + head * width; }
@@ -464,9 +493,9 @@ struct Attention {
 #pragma omp simd
       for (int64_t n = 0; n < rows; ++n) position[n] += added[n];
       const T* here = position + shift * (queries - i);
-      const T another = position[listed], one = position[listed + 1];
+      const T other_segment = position[listed], same_segment = position[listed + 1];
 #pragma omp simd
-      for (int64_t j = apart; j < keys; ++j) score[j] += here[j] + (alike[j] ? one : another);
+      for (int64_t j = apart; j < keys; ++j) score[j] += here[j] + (alike[j] ? same_segment : other_segment);
     }
   }
 
@@ -474,7 +503,7 @@ struct Attention {
   void Probabilities(int64_t b, int64_t h, const Space& space, Rows<T> asking) const {
     Multiply<false, true>(queries, keys, width, asking, Head(k, b, h, keys), T(0), space.probs.numbers, keys);
     if (table) AddPositions(b, h, space, asking);
-    const T* fill = mask + b * keys;
+    const T* fill = mask + (masks == 1 ? 0 : b * keys);
     for (int64_t i = 0; i < queries; ++i) {
       T* p = space.probs + i * keys;
       T most = p[0] * scale + fill[0];
@@ -495,8 +524,8 @@ struct Attention {
     }
   }
 
-  // Those that dropout leaves; a stream for each head of each text.
-  const T* Left(int64_t b, int64_t h, const Space& space, T* to) const {
+  // What dropout keeps of them, in `to`, or where nothing drops they themselves; a stream for each head of each text.
+  const T* Kept(int64_t b, int64_t h, const Space& space, T* to) const {
     if (!drops) return space.probs;
     const int64_t n = queries * keys;
     for (int64_t block = 0; block < Drop::Blocks(n); ++block) {
@@ -510,15 +539,17 @@ struct Attention {
 
   void Forward(T* out) const {
     if (Nothing()) return Clear(out, queries);
-#pragma omp parallel
+    const Spaces spaces(*this, false);
+#pragma omp parallel num_threads(spaces.each.size())
     {
-      const Space space(*this, false);
+      const Alone alone;
+      const Space& space = spaces.Mine();
 #pragma omp for schedule(static)
       for (int64_t task = 0; task < batch * heads; ++task) {
         const int64_t b = task / heads, h = task % heads;
         Probabilities(b, h, space, Queries(b, h, space));
-        const T* left = Left(b, h, space, space.probs);
-        Multiply<false, false>(queries, width, keys, {left, keys}, Head(v, b, h, keys), T(0),
+        const T* kept = Kept(b, h, space, space.probs);
+        Multiply<false, false>(queries, width, keys, {kept, keys}, Head(v, b, h, keys), T(0),
                                out + Of(b, h, queries), all);
       }
     }
@@ -534,18 +565,23 @@ struct Attention {
   // The gradients of a table are sums over texts. Each of a fixed number of groups of texts has one of its own, so
   // that they do not depend on the number of threads.
   void Backward(const T* up, const Gradients& to) const {
-    const int64_t rows = table ? listed + 2 : 0, groups = table ? std::min<int64_t>(batch, 8) : batch;
-    std::vector<T> tables(groups * rows * all, T(0)), offsets(groups * rows * heads, T(0));
+    const int64_t rows = table ? listed + 2 : 0, groups = table ? std::min(batch, kGroups) : batch;
     if (Nothing()) {
       Clear(to.q, queries);
       Clear(to.k, keys);
       Clear(to.v, keys);
+      if (table) std::fill(to.table, to.table + rows * all, T(0));
+      if (table) std::fill(to.offset, to.offset + rows * heads, T(0));
+      return;
     }
-#pragma omp parallel
+    std::vector<T> tables(groups * rows * all, T(0)), offsets(groups * rows * heads, T(0));
+    const Spaces spaces(*this, true);
+#pragma omp parallel num_threads(spaces.each.size())
     {
-      const Space space(*this, true);
+      const Alone alone;
+      const Space& space = spaces.Mine();
 #pragma omp for schedule(static)
-      for (int64_t task = 0; task < (Nothing() ? 0 : groups * heads); ++task) {
+      for (int64_t task = 0; task < groups * heads; ++task) {
         const int64_t group = task / heads, h = task % heads;
         for (int64_t b = group * batch / groups; b < (group + 1) * batch / groups; ++b) {
           BackwardOfHead(b, h, space, up, to, tables.data() + group * rows * all,
@@ -563,14 +599,14 @@ struct Attention {
     const Rows<T> asking = Queries(b, h, space);
     Probabilities(b, h, space, asking);
     up += Of(b, h, queries);
-    // d loss / d probability of what is left, p' = p m / (1 - rate), is up v. With p (m / (1 - rate)) up v = p' up v
-    // the softmax goes back without the mask m.
-    const T* left = Left(b, h, space, space.left);
-    Multiply<true, false>(keys, width, queries, {left, keys}, {up, all}, T(0), to.v + Of(b, h, keys), all);
+    // The gradient of what is kept, p' = p m / (1 - rate), is up v. With p (m / (1 - rate)) up v = p' up v the softmax
+    // goes back without m.
+    const T* all_kept = Kept(b, h, space, space.kept);
+    Multiply<true, false>(keys, width, queries, {all_kept, keys}, {up, all}, T(0), to.v + Of(b, h, keys), all);
     Multiply<false, true>(queries, keys, width, {up, all}, Head(v, b, h, keys), T(0), space.reached.numbers, keys);
     for (int64_t i = 0; i < queries; ++i) {
-      const T *kept = left + i * keys, *g = space.reached + i * keys;
-      T* p = space.probs + i * keys;
+      const T *kept = all_kept + i * keys, *g = space.reached + i * keys;
+      T* p = space.probs + i * keys;  // `kept` itself where nothing drops
       T mean = 0;
 #pragma omp simd reduction(+ : mean)
       for (int64_t j = 0; j < keys; ++j) mean += kept[j] * g[j];
@@ -589,15 +625,15 @@ struct Attention {
       const T* score = scores + i * keys;
       T *position = positions + i * rows, *here = position + shift * (queries - i);
       const bool* alike = same + (b * queries + i) * keys;
-      T total = 0, one = 0;
-#pragma omp simd reduction(+ : total, one)
+      T other_segment = 0, same_segment = 0;
+#pragma omp simd reduction(+ : other_segment, same_segment)
       for (int64_t j = apart; j < keys; ++j) {
         here[j] = score[j];
-        total += score[j];
-        one += alike[j] ? score[j] : T(0);
+        other_segment += alike[j] ? T(0) : score[j];
+        same_segment += alike[j] ? score[j] : T(0);
       }
-      position[listed] = total - one;
-      position[listed + 1] = one;
+      position[listed] = other_segment;
+      position[listed + 1] = same_segment;
     }
     Multiply<false, false>(queries, width, rows, {positions, rows}, {table + h * width, all}, T(1), to_q, all);
     Multiply<true, false>(rows, width, queries, {positions, rows}, asking, T(1), to_table + h * width, all);
@@ -635,7 +671,7 @@ std::vector<Tensor> Relate(const Tensor& q, const Tensor& k, const Tensor& v, co
   Visit(q, [&](auto type) {
     using T = decltype(type);
     Attention<T> attention(q, k, v, mask, key, heads, scale, rate);
-    attention.Relate(u, table, offset, same, shift, apart);
+    attention.UseTable(u, table, offset, same, shift, apart);
     attention.Forward(out.data<T>());
   });
   return {out};
@@ -650,7 +686,7 @@ std::vector<Tensor> RelateGrad(const Tensor& q, const Tensor& k, const Tensor& v
   Visit(q, [&](auto type) {
     using T = decltype(type);
     Attention<T> attention(q, k, v, mask, key, heads, scale, rate);
-    attention.Relate(u, table, offset, same, shift, apart);
+    attention.UseTable(u, table, offset, same, shift, apart);
     attention.Backward(up.data<T>(),
                        {gq.data<T>(), gk.data<T>(), gv.data<T>(), gt.data<T>(), go.data<T>()});
     SumRows(gq.data<T>(), attention.batch * attention.queries, attention.all, gu.data<T>());
@@ -835,9 +871,11 @@ void AdamW(Tensor& w, const Tensor& g, Tensor& m, Tensor& v, const std::vector<i
 
 }  // namespace
 
-extern "C" void splinter_products(Product<float> single_precision, Product<double> double_precision) {
+extern "C" void splinter_products(Product<float> single_precision, Product<double> double_precision,
+                                  int (*threads)(int)) {
   sgemm = single_precision;
   dgemm = double_precision;
+  set_threads = threads;
 }
 
 PD_BUILD_OP(splinter_linear)

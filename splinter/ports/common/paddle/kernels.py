@@ -43,8 +43,8 @@ class BuildError(RuntimeError):
 
 
 def possible() -> bool:
-    """Whether they can be built for a machine like this one."""
-    return sys.platform.startswith("linux") and platform.machine() == "x86_64"
+    """Whether they can be built for a machine and a paddle like these."""
+    return sys.platform.startswith("linux") and platform.machine() == "x86_64" and os.path.isfile(_mkl())
 
 
 def compiler() -> list[str]:
@@ -73,7 +73,8 @@ def build() -> Path:
         BuildError: no compiler, or it fails; the message ends in what it said.
     """
     if not possible():
-        raise BuildError(f"the kernels are for Linux on x86-64; this is {sys.platform} on {platform.machine()}")
+        machine = f"{sys.platform} on {platform.machine()}"
+        raise BuildError(f"the kernels are for Linux on x86-64 and want {_mkl()}; this is {machine}")
     target = path()
     if target.exists():
         return target
@@ -131,13 +132,22 @@ def _register(file: Path) -> None:
     from paddle.utils.cpp_extension.extension_utils import load_op_meta_info_and_register_op
 
     try:
+        mkl = ctypes.CDLL(str(_mkl()))
+        products = mkl.cblas_sgemm, mkl.cblas_dgemm, mkl.MKL_Set_Num_Threads_Local
+    except (OSError, AttributeError) as error:
+        raise BuildError(f"this paddle lacks MKL's products ({error}); {VARIABLE}=0 does without kernels") from error
+    try:
         # the OpenMP that it was linked to, even where torch has brought another one into the process
         ours = ctypes.CDLL(str(file), mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
-        mkl = ctypes.CDLL(str(Path(paddle.__file__).parent / "libs" / "libmklml_intel.so"))
-        ours.splinter_products(mkl.cblas_sgemm, mkl.cblas_dgemm)
+        ours.splinter_products(*products)
         load_op_meta_info_and_register_op(str(file))
     except (OSError, RuntimeError) as error:
         raise BuildError(f"{file} does not load ({error}); remove it and run `splinter kernels` again") from error
+
+
+def _mkl() -> Path:
+    """The library of matrix products that paddle brings for a CPU."""
+    return Path(paddle.__file__).parent / "libs" / "libmklml_intel.so"
 
 
 def wanting() -> bool:

@@ -1,6 +1,6 @@
-"""The layers of paddle.nn on which a CPU spends its time, by our kernels where they were built (kernels.py).
+"""The layers on which a CPU spends its time, by our kernels where they were built (kernels.py), else by paddle.
 
-Each is that of paddle in law and in what it computes, but for rounding; docs/speed.md says what each gains.
+Either way they are the same in law and in what they compute, but for rounding; docs/speed.md says what each gains.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ class Dropout(nn.Dropout):
     """Dropout by the function above."""
 
     def __init__(self, p: float = 0.5):
+        if not 0 <= p <= 1:
+            raise ValueError(f"a dropout of {p}: it is a share, from 0 to 1")
         super().__init__(p)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -93,18 +95,24 @@ class Dropout(nn.Dropout):
         """How much falls now: nothing in evaluation mode."""
         return float(self.p) if self.training else 0.0
 
-    def fusible(self) -> bool:
-        """Whether a kernel may drop out inside of itself; not where something else stands in place of the function
-        above, as while the proof holds masks."""
-        return self.rate == 0 or (self.rate < 1 and dropout is _DROPOUT)
-
     def key(self) -> paddle.Tensor:
-        """What such a kernel draws by, (2,) int32."""
+        """What a kernel that drops out inside of itself draws by, (2,) int32."""
         return _key() if self.rate else paddle.zeros([2], "int32")
 
 
+def fusible(drop: nn.Layer) -> bool:
+    """Whether a kernel may do what this layer does. It is not called then, and its hooks see nothing.
+
+    Not another layer in its place, nor a `forward` of its own, nor while something stands in place of the function
+    `dropout`, as when the proof holds masks.
+    """
+    if type(drop) is not Dropout or "forward" in vars(drop):
+        return False
+    return drop.rate == 0 or (drop.rate < 1 and dropout is _DROPOUT)
+
+
 def spread(mask: paddle.Tensor, heads: int) -> paddle.Tensor:
-    """(B, 1, 1, T) numbers to add to scores -> what `attention` takes, for all layers at once.
+    """(B, 1, 1, T) numbers to add to scores -> what `attention` takes, for all layers at once; our kernel as it is.
 
     Paddle's CPU kernel is far slower at broadcasting than at equal shapes (bench_speed.py): (B, H, T, T) for it.
     """
@@ -123,21 +131,21 @@ def join_heads(x: paddle.Tensor, width: int) -> paddle.Tensor:
 
 
 def attention(
-    q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, mask: paddle.Tensor, heads: int, scale: float, drop: Dropout
+    q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, mask: paddle.Tensor, heads: int, scale: float, drop: nn.Layer
 ) -> paddle.Tensor:
     """softmax(q k' scale + mask) v of each head.
 
     Args:
         q: (B, Q, D), a head's numbers side by side.
         k, v: (B, K, D).
-        mask: of (B, H, Q, K), what `spread` makes. A constant: it gets no gradient.
+        mask: what `spread` makes, of all texts or (1, ...) for each. A constant: it gets no gradient.
         drop: falls on the probabilities.
 
     Returns:
         (B, Q, D).
     """
     mask = mask.detach()
-    if kernels.serve(q, k, v, mask) and drop.fusible():
+    if kernels.serve(q, k, v, mask) and fusible(drop):
         return kernels.run("attention", q, k, v, mask, drop.key(), heads, float(scale), drop.rate)[0]
     scores = paddle.matmul(split_heads(q, heads), split_heads(k, heads), transpose_y=True)  # (B, H, Q, K)
     probs = drop(F.softmax(scores * scale + mask, axis=-1))
