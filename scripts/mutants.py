@@ -23,6 +23,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what a driver starts does not survive a fork either
 os.environ.pop("SPLINTER_DATA", None)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["SPLINTER_KERNELS"] = "0"  # as in the steps: what is changed is the Python that they replace
 
 from evidence import mutants, rounds  # noqa: E402
 from tqdm import tqdm  # noqa: E402

@@ -636,11 +636,9 @@ state = [big + 0, big * 0, big * 0]
 kernels.run("adamw", state[0], big, *state[1:], [0.5, 0.9, 0.999, 1e-6, 1e-2, 0.0, 1e-3])
 print(hashlib.sha256(b"".join(one.numpy().tobytes() for one in state)).hexdigest())
 print(hashlib.sha256(kernels.run("dropout", big, key, 0.3)[0].numpy().tobytes()).hexdigest())
-x = big.reshape([3, 100, 200])
-x.stop_gradient = False
-left = kernels.run("attention", x, x, x, paddle.zeros([3, 1, 1, 100]), key, 4, 0.1, 0.3)[0]
-left.square().sum().backward()
-print(hashlib.sha256(left.numpy().tobytes() + x.grad.numpy().tobytes()).hexdigest())
+ours, arrays = tests.relative(1, True)[0], tests.related(2, 384, 384, 128, 768)  # MKL divides such products
+found = [one for dtype in ("float32", "float64") for one in tests.results(ours, arrays, dtype)]
+print(hashlib.sha256(b"".join(one.tobytes() for one in found)).hexdigest())
 """
 
 
